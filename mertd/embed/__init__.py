@@ -1,0 +1,1 @@
+"""Process 2: windows of audio in, pooled hidden states of MERT out."""
