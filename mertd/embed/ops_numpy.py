@@ -36,10 +36,10 @@ class NumpyOps:
         return np.divide(1, np.sqrt(a), dtype=np.float32)
 
     def relu(self, a: Array) -> Array:
-        return np.maximum(a, np.float32(0))
+        return np.maximum(a, 0, dtype=np.float32)
 
     def matmul(self, a: Array, b: Array) -> Array:
-        return np.matmul(a, b)
+        return np.asarray(a @ b)
 
     def transpose(self, a: Array) -> Array:
         return a.swapaxes(-1, -2)
@@ -113,7 +113,7 @@ def erf(x: Array) -> Array:
     """Error function of float32 values, to 1.5e-7 (Abramowitz and Stegun 1964, formula 7.1.26); numpy has none."""
     magnitude = np.abs(x)
     t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * magnitude)
-    poly = np.zeros_like(t)
+    poly: Array = np.zeros_like(t)
     for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592):
         poly = (poly + np.float32(coefficient)) * t
-    return np.copysign(np.subtract(1, poly * np.exp(-magnitude * magnitude), dtype=np.float32), x)
+    return np.asarray(np.copysign(np.float32(1) - poly * np.exp(-magnitude * magnitude), x))

@@ -1,0 +1,63 @@
+"""What a source of audio is to the rest of capture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Frames = NDArray[np.float32]
+BLOCK_S = 0.05
+"""Audio is handed on in about these portions: 20 messages a second."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Consecutive frames, (n, channels) float32, full scale 1.
+
+    `unix_ns`: when the first one was heard, if the source has a clock of its own. `lost`: frames that went missing just before.
+    """
+
+    frames: Frames
+    unix_ns: int | None = None
+    lost: int = 0
+
+
+class Source(Protocol):
+    """An open source. Raises `SourceError` from `blocks` when it breaks; the iterator ends when the audio does."""
+
+    rate: int  # Hz
+    channels: int
+    description: str
+    reopens: bool  # after its end more may come, if it is opened again
+
+    def blocks(self) -> Iterator[Block | None]:
+        """Blocks as they come; None when there is nothing yet, at least ten times a second."""
+
+    def close(self) -> None: ...
+
+
+class Pacer:
+    """Lets a source that could run ahead keep pace with the wall clock."""
+
+    def __init__(self, rate: int, lead_s: float = 0.0, tolerance: float = 0.0) -> None:
+        """`lead_s`: how far it may be ahead. `tolerance`: how much faster than nominal it may run for ever."""
+        self._rate, self._lead, self._speed = rate, lead_s, 1 + tolerance
+        self._start: float | None = None
+
+    def wait(self, frames: int) -> float:
+        """Seconds until `frames` frames in all may have been let through; 0 if they may now. Starts the clock."""
+        now = time.monotonic()
+        if self._start is None:
+            self._start = now
+        return max(0.0, frames / self._rate / self._speed - self._lead - (now - self._start))
+
+
+def idle(seconds: float) -> Iterator[None]:
+    """Sleep for `seconds`, at most a tenth, then yield None: the pulse of a source that has nothing to give."""
+    time.sleep(min(seconds, 0.1))
+    yield None

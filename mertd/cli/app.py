@@ -1,0 +1,149 @@
+"""All commands and their options, and the one gate where errors become exit codes. The work is in a file per command."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mertd.errors import MertdError
+
+app = typer.Typer(
+    name="mertd",
+    help="Listen to a sound card and publish what the music is like, as MERT embeddings over ZeroMQ.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True)
+app.add_typer(model, name="model")
+
+Sources = Annotated[
+    list[str] | None,
+    typer.Option("--source", metavar="URL", help="device:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable."),
+]
+Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options.")]
+Window = Annotated[float | None, typer.Option(help="Seconds of audio in a window (30).")]
+Hop = Annotated[float | None, typer.Option(help="Seconds between window starts (5).")]
+Layers = Annotated[str | None, typer.Option(help="Hidden states to publish, as 6 or 0,6,12 (6).")]
+Backend = Annotated[str | None, typer.Option(help="auto, mlx, coreml, onnx or numpy (auto).")]
+Weights = Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED to try without.")]
+Gate = Annotated[float | None, typer.Option(metavar="DBFS", help="Windows quieter than this are not embedded (-70).")]
+Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
+Json = Annotated[bool, typer.Option("--json", help="For programs: JSON in place of text.")]
+PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command; returns its exit code."""
+    try:
+        app(arguments)
+    except MertdError as error:
+        for line in str(error).splitlines():
+            print(f"mertd: {line}", file=sys.stderr)
+        return error.exit_code
+    except SystemExit as done:  # typer's way to end: 0, 2 for wrong usage, 130 for Ctrl-C
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+@app.command("run")
+def run_daemon(
+    source: Sources = None,
+    config: Config = None,
+    bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH}).")] = None,
+    control: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL}).")] = None,
+    window: Window = None,
+    hop: Hop = None,
+    layers: Layers = None,
+    backend: Backend = None,
+    weights: Weights = None,
+    pace: Annotated[str | None, typer.Option(help="realtime, or fast: as fast as the model can (realtime).")] = None,
+    late: Annotated[str | None, typer.Option(help="latest or queue (realtime: latest, fast: queue).")] = None,
+    gate: Gate = None,
+    ring: Annotated[float | None, typer.Option(help="Seconds of audio kept in memory (enough).")] = None,
+    exit_at_end: Annotated[bool | None, typer.Option("--exit-at-end", help="Exit when all sources have ended.")] = None,
+) -> None:
+    """Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."""
+    from mertd.cli.run import run_daemon
+
+    flags = {name: value for name, value in locals().items() if name not in ("config", "run_daemon")}
+    run_daemon(config, flags)
+
+
+@app.command()
+def tail(
+    connect: Annotated[str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes.")] = PUBLISH,
+    control: Control = CONTROL,
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    json: Json = False,
+    events: Annotated[bool, typer.Option("--events", help="Events too.")] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after so many embeddings.")] = None,
+    timeout: Annotated[float | None, typer.Option(min=0, help="Give up after so many seconds without one.")] = None,
+    last: Annotated[int, typer.Option(min=0, help="Begin with the last ones published.")] = 0,
+) -> None:
+    """Show embeddings as they come."""
+    from mertd.cli.tail import tail
+
+    tail(connect, control, stream or [], json, events, count, timeout, last)
+
+
+@app.command()
+def embed(
+    files: Annotated[list[str], typer.Argument(help="Sound files.")],
+    out: Annotated[Path | None, typer.Option(help="X.npz or X.ndjson; without, NDJSON on standard output.")] = None,
+    window: Window = None,
+    hop: Hop = None,
+    layers: Layers = None,
+    backend: Backend = None,
+    weights: Weights = None,
+    gate: Gate = None,
+) -> None:
+    """Embed sound files offline: the same windows and vectors as the daemon's."""
+    from mertd.cli.embed import embed
+
+    flags = {name: value for name, value in locals().items() if name not in ("files", "out", "embed")}
+    embed(files, out, flags)
+
+
+@app.command()
+def demo(
+    count: Annotated[int, typer.Option(min=1, help="Embeddings to wait for.")] = 4,
+    weights: Weights = None,
+    backend: Backend = None,
+) -> None:
+    """See it work, with nothing: synthesised music, a real daemon, a real subscriber."""
+    from mertd.cli.demo import demo
+
+    demo(count, weights, backend)
+
+
+@app.command()
+def devices(json: Json = False) -> None:
+    """List the input devices."""
+    from mertd.cli.inspect import devices
+
+    devices(json)
+
+
+@app.command()
+def status(control: Control = CONTROL, json: Json = False) -> None:
+    """Ask a running daemon how it is."""
+    from mertd.cli.inspect import status
+
+    status(control, json)
+
+
+@model.command("random")
+def model_random(
+    out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes on every machine.")] = 0,
+    size: Annotated[str, typer.Option(help="full, or tiny for tests.")] = "full",
+) -> None:
+    """Write untrained weights of the true shapes: they exercise everything and mean nothing."""
+    from mertd.cli.model import random
+
+    random(out, seed, size)

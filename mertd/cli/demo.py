@@ -1,0 +1,64 @@
+"""`mertd demo`: everything real but the music and, without trained weights, the meaning."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import closing
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from mertd.cli.show import Lines
+from mertd.config import default_weights
+from mertd.errors import EndpointError
+from mertd.stream.client import Subscriber
+from mertd.wire import Embedding
+
+WINDOW_S, HOP_S = 30, 5
+START_S = 180.0
+"""How long the daemon may take until its first vector."""
+
+
+def demo(count: int, weights: str | None, backend: str | None) -> None:
+    """Start a daemon on synthesised music at fast pace, subscribe to it, print `count` embeddings, stop it."""
+    weights = weights or (str(home) if (home := default_weights()).is_file() else "random:0")
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
+        publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
+        seconds = WINDOW_S + HOP_S * (count - 1)
+        command = [sys.executable, "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
+        command += ["--bind", publish, "--control", control, "--weights", weights, "--exit-at-end"]
+        command += ["--window", str(WINDOW_S), "--hop", str(HOP_S), "--backend", backend or "auto"]
+        console.print(f"A daemon hears {seconds} s of synthesised chords; a subscriber shows what it says.", highlight=False)
+        with closing(Subscriber(publish)) as subscriber:
+            daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+            try:
+                _show(subscriber, daemon, count, console)
+            finally:
+                daemon.terminate()
+                daemon.wait()
+    if not Path(weights).is_file():
+        console.print(
+            "UNTRAINED: the weights are random, so the vectors move with the sound but mean nothing.", highlight=False
+        )
+
+
+def _show(subscriber: Subscriber, daemon: subprocess.Popen[bytes], count: int, console: Console) -> None:
+    lines, deadline = Lines(), time.monotonic() + START_S
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+        task = progress.add_task("loading the model", total=count)
+        while not progress.finished:
+            received = subscriber.receive(0.2)
+            if received is not None and isinstance(received.message, Embedding):
+                progress.console.print(lines.embedding(received.message), highlight=False, markup=False, soft_wrap=True)
+                progress.update(task, advance=1, description="embedding 30 s windows")
+                deadline = time.monotonic() + START_S
+            elif received is None and daemon.poll() is not None:
+                raise EndpointError("the daemon ended before the demo did; its last words are above")
+            elif time.monotonic() > deadline:
+                raise EndpointError(f"no embedding in {START_S:.0f} s")

@@ -1,0 +1,52 @@
+"""`mertd tail`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import sys
+import time
+from contextlib import closing
+
+from mertd.cli.show import Lines, reader_may_leave
+from mertd.errors import EndpointError
+from mertd.stream.client import Subscriber
+from mertd.wire import Embedding, Event, as_json
+
+
+def tail(
+    connect: str,
+    control: str,
+    streams: list[str],
+    json: bool,
+    events: bool,
+    count: int | None,
+    timeout: float | None,
+    last: int,
+) -> None:
+    """Print messages until `count` embeddings have come. Raises `EndpointError` when `timeout` seconds brought none."""
+    kinds = ("embedding", "event") if events else ("embedding",)
+    lines, seen, deadline = Lines(), 0, _deadline(timeout)
+    with closing(Subscriber(connect, streams, kinds)) as subscriber, reader_may_leave():
+        for stream in (streams or [""]) if last else []:
+            subscriber.catch_up(control, stream, last)
+        while count is None or seen < count:
+            received = subscriber.receive(max(0.0, min(1.0, deadline - time.monotonic())))
+            if received is None:
+                if time.monotonic() >= deadline:
+                    raise EndpointError(f"no embedding in {timeout:g} s from {connect}; `mertd status` may say why")
+                continue
+            message = received.message
+            if received.lost:
+                print(f"mertd: {received.lost} messages of {message.topic.decode()} were lost", file=sys.stderr)
+            if json:
+                print(jsonlib.dumps(as_json(message)), flush=True)
+            elif isinstance(message, Event):
+                print(lines.event(message), flush=True)
+            elif isinstance(message, Embedding):
+                print(lines.embedding(message), flush=True)
+            if isinstance(message, Embedding):
+                seen, deadline = seen + 1, _deadline(timeout)
+
+
+def _deadline(timeout: float | None) -> float:
+    return float("inf") if timeout is None else time.monotonic() + timeout

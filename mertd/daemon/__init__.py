@@ -1,0 +1,1 @@
+"""The supervisor: owns the processes, moves windows, publishes, answers control."""

@@ -1,0 +1,269 @@
+"""One stream's bookkeeping: from what capture and embed report to what is published.
+
+Rules of this file: no process, no socket, no clock. Reports come in with their times, messages go out through `publish`. The
+conservation law that the tests hold it to: windows due = embedded + silent + skipped + still waiting.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from mertd.capture.clock import Clock
+from mertd.capture.messages import WRITE, Committed, Gap
+from mertd.embed.messages import Answer, Ready, Request
+from mertd.embed.settings import POOLING
+from mertd.ring import Ring
+from mertd.windows import Schedule, Skip, Window
+from mertd.wire import Audio, Embedding, Event, Latency, Model, Span, Time
+
+ATTEMPTS = 2
+"""Times a window is given to an embed process that dies of it."""
+
+
+@dataclass
+class Pending:
+    """A taken window on its way through the embed process."""
+
+    window: Window
+    token: int
+    due_ns: int
+    sent_ns: int = 0  # 0: to be sent
+    attempts: int = 0
+    copied_ns: int | None = None
+    overwritten: bool | None = None  # unknown until capture has reported a time after the copy
+    answer: Answer | None = None
+    model: Ready | None = None  # what gave the answer
+
+
+class Timeline:
+    """Windows, clocks, gaps and counters of one stream."""
+
+    def __init__(
+        self,
+        name: str,
+        boot: bytes,
+        rate: int,
+        schedule: Schedule,
+        ring: Ring,
+        layers: tuple[int, ...],
+        tokens: Iterator[int],
+        unix_ns: Callable[[], int],
+        publish: Callable[[Embedding | Event], None],
+    ) -> None:
+        """`rate`: Hz. `tokens`: numbers for requests, unique among all streams. `unix_ns`: dates events that no sample can."""
+        self.name, self._boot, self._rate, self._layers = name, boot, rate, layers
+        self._schedule, self._ring, self._publish = schedule, ring, publish
+        self._tokens, self._unix_ns = tokens, unix_ns
+        self.epoch, self.end = 0, 0
+        self._clocks = {0: Clock(rate)}
+        self._gaps: deque[Gap] = deque()
+        self._due_at: deque[tuple[Window, int]] = deque()
+        self._written_at_most: int | None = None  # once capture is over
+        self._pending: deque[Pending] = deque()
+        self._seq = {"embedding": count(), "event": count()}
+        self._lost_since_embedding = 0
+        self.embedded = self.silent = self.skipped = self.missing = 0
+
+    # What capture reports
+
+    def begin_epoch(self, reason: str, **detail: Any) -> None:
+        """The numbering goes on at `end`, but the audio before and after does not belong together."""
+        self.epoch += 1
+        self._clocks[self.epoch] = Clock(self._rate)
+        self._schedule.begin(self.epoch, self.end)
+        self.event("epoch", reason=reason, **detail)
+
+    def committed(self, report: Committed, now_ns: int) -> None:
+        """More samples, clock readings and gaps. `now_ns`: monotonic."""
+        clock = self._clocks[self.epoch]
+        for reading in report.readings:
+            clock.add(reading)
+        for gap in report.gaps:
+            self._gaps.append(gap)
+            self.missing += gap.end - gap.start
+            self.event("overflow", gap.start, missing=gap.end - gap.start, end=gap.end)
+        self.end = report.end
+        fresh, skips = self._schedule.committed(report.end)
+        self._due_at += [(window, now_ns) for window in fresh]
+        self._skip(skips)
+        for pending in self._pending:
+            # A report made after the copy covers all that was written before it: the pipe decides, not shared counters.
+            if pending.copied_ns is not None and pending.overwritten is None and report.at_ns >= pending.copied_ns:
+                pending.overwritten = self._ring.overwritten(pending.window.start, report.end)
+        self._settle(now_ns)
+
+    def capture_began(self) -> None:
+        """A capture process may write from `end` on."""
+        self._written_at_most = None
+
+    def capture_over(self, in_order: bool, now_ns: int) -> None:
+        """No capture process writes any more; one that ended `in_order` has reported everything, another may not have."""
+        self._written_at_most = self.end if in_order else self.end + WRITE
+        for pending in self._pending:
+            if pending.copied_ns is not None and pending.overwritten is None:
+                pending.overwritten = self._ring.overwritten(pending.window.start, self._written_at_most)
+        self._settle(now_ns)
+
+    # What the embed process is asked, and answers
+
+    def take(self, most: int, now_ns: int) -> list[Request]:
+        """Requests for up to `most` windows: first those whose process died, then those due."""
+        again = [p for p in self._pending if not p.sent_ns][:most]
+        windows, skips = self._schedule.take(most - len(again)) if most > len(again) else ([], [])
+        self._skip(skips)
+        fresh = [Pending(window, next(self._tokens), self._became_due(window)) for window in windows]
+        self._pending += fresh
+        for pending in again + fresh:
+            pending.sent_ns, pending.attempts = now_ns, pending.attempts + 1
+        return [Request(p.token, self.name, p.window.start, p.window.end) for p in again + fresh]
+
+    def copied(self, token: int, at_ns: int) -> None:
+        """The window's samples were out of the ring at monotonic time `at_ns`."""
+        for pending in self._pending:
+            if pending.token == token:
+                pending.copied_ns = at_ns
+                if self._written_at_most is not None:
+                    pending.overwritten = self._ring.overwritten(pending.window.start, self._written_at_most)
+
+    def answered(self, answer: Answer, model: Ready, now_ns: int) -> None:
+        """The window's levels and vector, from `model`."""
+        for pending in self._pending:
+            if pending.token == answer.token:
+                pending.answer, pending.model = answer, model
+        self._settle(now_ns)
+
+    def embed_lost(self) -> None:
+        """The embed process has died: what it had not answered is asked again, or given up."""
+        for pending in list(self._pending):
+            if pending.answer is not None or not pending.sent_ns:
+                continue
+            pending.sent_ns, pending.copied_ns, pending.overwritten = 0, None, None
+            if pending.attempts >= ATTEMPTS:
+                self._drop(pending, "failed")
+
+    # What the supervisor asks
+
+    @property
+    def waiting(self) -> int:
+        """Windows due that are neither embedded nor accounted for otherwise."""
+        return self._schedule.waiting + len(self._pending)
+
+    @property
+    def limit(self) -> int:
+        """First sample that capture may not write yet, if nothing is to be lost."""
+        return self._schedule.limit
+
+    @property
+    def seconds(self) -> float:
+        """Audio heard so far, over all epochs."""
+        return self.end / self._rate
+
+    @property
+    def counters(self) -> Mapping[str, int]:
+        return {
+            "epoch": self.epoch,
+            "samples": self.end,
+            "due": self._schedule.due_total,
+            "embedded": self.embedded,
+            "silent": self.silent,
+            "skipped": self.skipped,
+            "waiting": self.waiting,
+            "missing": self.missing,
+        }
+
+    def event(self, event: str, index: int | None = None, epoch: int | None = None, **detail: Any) -> None:
+        """Publish an event at sample `index` (by default now) of the timeline."""
+        epoch, index = self.epoch if epoch is None else epoch, self.end if index is None else index
+        clock = self._clocks.get(epoch)
+        unix_ns = clock.at(index).unix_ns if clock is not None and clock.known else self._unix_ns()
+        self._publish(Event(self._boot, self.name, epoch, next(self._seq["event"]), event, index, unix_ns, detail))
+
+    # Within
+
+    def _settle(self, now_ns: int) -> None:
+        """Publish, in order, what is answered and known to be whole."""
+        while self._pending and self._pending[0].answer is not None and self._pending[0].overwritten is not None:
+            pending = self._pending[0]
+            if pending.overwritten:
+                self._drop(pending, "overwritten")
+                continue
+            self._pending.popleft()
+            self._schedule.finished(pending.window)
+            self._publish_answer(pending, now_ns)
+        self._forget()
+
+    def _publish_answer(self, pending: Pending, now_ns: int) -> None:
+        answer, model, window = pending.answer, pending.model, pending.window
+        assert answer is not None
+        assert model is not None
+        if answer.vector is None:
+            self.silent += 1
+            levels = answer.levels
+            self.event("silent", window.start, window.epoch, end=window.end, rms_dbfs=levels.rms_dbfs, zeros=levels.zeros)
+            return
+        self._publish(self._embedding(pending, answer, answer.vector, model, now_ns))
+        self.embedded += 1
+        self._lost_since_embedding = 0
+
+    def _became_due(self, window: Window) -> int:
+        """Monotonic time at which the window's last sample was reported. Windows leave in the order in which they came."""
+        while self._due_at[0][0] != window:
+            self._due_at.popleft()
+        return self._due_at.popleft()[1]
+
+    def _skip(self, skips: list[Skip]) -> None:
+        for skip in skips:
+            self.skipped += skip.windows
+            self._lost_since_embedding += skip.windows
+            self.event("skipped", skip.start, skip.epoch, end=skip.end, windows=skip.windows, reason=skip.reason)
+
+    def _drop(self, pending: Pending, reason: str) -> None:
+        self._pending.remove(pending)
+        self._schedule.finished(pending.window)
+        window = pending.window
+        self._skip([Skip(window.epoch, 1, window.start, window.end, reason)])
+
+    def _embedding(self, pending: Pending, answer: Answer, vector: bytes, model: Ready, now_ns: int) -> Embedding:
+        window = pending.window
+        clock, levels = self._clocks[window.epoch], answer.levels
+        start, end = clock.at(window.start), clock.at(window.end)
+        return Embedding(
+            boot=self._boot,
+            stream=self.name,
+            epoch=window.epoch,
+            seq=next(self._seq["embedding"]),
+            window=Span(window.start, window.end, self._rate),
+            time=Time(start.unix_ns, end.unix_ns, end.error_ns, end.drift_ppm),
+            audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, self._missing_within(window), levels.zeros),
+            model=Model(
+                name=model.model,
+                space=model.space,
+                weights=model.weights,
+                trained=model.trained,
+                layers=self._layers,
+                pooling=POOLING,
+                backend=model.backend,
+                precision=model.precision,
+            ),
+            vector=np.frombuffer(vector, "<f4").reshape(len(self._layers), model.hidden),
+            latency_ns=Latency(pending.sent_ns - pending.due_ns, answer.embed_ns, now_ns - pending.due_ns),
+            skipped=self._lost_since_embedding,
+        )
+
+    def _missing_within(self, window: Window) -> int:
+        return sum(max(0, min(gap.end, window.end) - max(gap.start, window.start)) for gap in self._gaps)
+
+    def _forget(self) -> None:
+        """Drop what no window can need any more: nothing here grows with time."""
+        oldest = self.limit - self._ring.capacity
+        while self._gaps and self._gaps[0].end <= oldest:
+            self._gaps.popleft()
+        needed = {self.epoch, *(p.window.epoch for p in self._pending)}
+        if not self._schedule.waiting:
+            self._clocks = {epoch: clock for epoch, clock in self._clocks.items() if epoch in needed}

@@ -1,0 +1,48 @@
+"""Windows of samples in, vectors out: the one path that the daemon and the offline command share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.embed.architecture import MERT_95M
+from mertd.embed.audio import Levels, measure, normalise
+from mertd.embed.backends import Chosen, choose
+from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
+from mertd.embed.weights import Weights, load
+from mertd.errors import UsageError
+
+
+class Embedder:
+    """A loaded, checked and warm model."""
+
+    def __init__(self, settings: ModelSettings) -> None:
+        """Raises `WeightsError`, `BackendError`, or `UsageError` for layers the network does not have."""
+        self._settings = settings
+        self.weights = load(settings.weights)
+        architecture = self.weights.architecture
+        if bad := [layer for layer in settings.layers if not 0 <= layer < architecture.states]:
+            raise UsageError(f"layers are 0 to {architecture.layers}, not {', '.join(map(str, bad))}")
+        self.model = "MERT-v1-95M" if architecture == MERT_95M else "MERT-tiny"
+        self.chosen: Chosen = choose(settings.backend, self.weights, settings.layers)
+        self.backend = self.chosen.backend
+        self.backend.prepare(settings.window)
+        self.space = space(self.model, self.weights, settings.layers, settings.window)
+
+    def levels(self, samples: NDArray[np.float32]) -> tuple[Levels, bool]:
+        """Levels of one window, (samples,), and whether it is loud enough to embed."""
+        levels = measure(samples)
+        return levels, levels.rms_dbfs >= self._settings.gate_dbfs
+
+    def embed(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+        """Windows as they were heard, (samples,) each -> (windows, layers, hidden)."""
+        return self.backend.embed(np.stack([normalise(samples) for samples in windows]))
+
+
+def space(model: str, weights: Weights, layers: Sequence[int], window: int) -> str:
+    """Fingerprint of all that makes two vectors comparable: 16 hexadecimal digits."""
+    facts = [model, weights.digest, ",".join(map(str, layers)), POOLING, str(window), NORMALISATION]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]

@@ -1,0 +1,126 @@
+"""The network on MLX: Metal on a Mac, CUDA or CPU on Linux.
+
+Sequences and feature maps are both (batch, time, features). Statistics, the elementary operations and pooling are float32;
+the rest is in the working dtype. Two formulations of the convolutions are kept, since which one is faster depends on the GPU:
+`conv1d` (MLX's convolution kernels) and `product` (matrix products over overlapping strided views).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+Convolutions = Literal["conv1d", "product"]
+
+
+class MlxOps:
+    """Runs on MLX's default device. `dtype` is the working precision, `mx.float16` or `mx.float32`."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[np.float16]], dtype: Any, convolutions: Convolutions) -> None:
+        self._tensors = tensors
+        self._dtype = dtype
+        self._convolutions = convolutions
+        self._ready: dict[str, mx.array] = {}
+
+    def parameter(self, name: str, shape: tuple[int, ...]) -> mx.array:
+        return mx.array(self._tensors[name].reshape(shape).astype(np.float32))
+
+    def frames(self, samples: mx.array, length: int, hop: int) -> mx.array:
+        count = (samples.shape[1] - length) // hop + 1
+        blocks = samples[:, : (count + 1) * hop].reshape(-1, count + 1, hop)
+        return mx.concatenate([blocks[:, :-1], blocks[:, 1:]], axis=2)
+
+    def add(self, a: mx.array, b: float) -> mx.array:
+        return a + b
+
+    def subtract(self, a: mx.array, b: mx.array) -> mx.array:
+        return a - b
+
+    def multiply(self, a: mx.array, b: mx.array | float) -> mx.array:
+        return a * b
+
+    def rsqrt(self, a: mx.array) -> mx.array:
+        return mx.rsqrt(a)
+
+    def relu(self, a: mx.array) -> mx.array:
+        return mx.maximum(a, 0)
+
+    def matmul(self, a: mx.array, b: mx.array) -> mx.array:
+        return a @ b
+
+    def transpose(self, a: mx.array) -> mx.array:
+        return a.swapaxes(-1, -2)
+
+    def mean(self, a: mx.array, axis: int) -> mx.array:
+        return a.mean(axis=axis, keepdims=True)
+
+    def sum(self, a: mx.array, axis: int) -> mx.array:
+        return a.sum(axis=axis, keepdims=True)
+
+    def first_map(self, frames: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
+        return frames.astype(self._dtype) @ weight.swapaxes(-1, -2).astype(self._dtype) + bias.astype(self._dtype)
+
+    def conv(self, x: mx.array, name: str, stride: int) -> mx.array:
+        weight = self._weight(name)
+        if self._convolutions == "conv1d":
+            return mx.conv1d(x, weight, stride=stride)
+        out, kernel, size = weight.shape
+        return _unfolded(x, kernel, stride) @ weight.reshape(out, kernel * size).T
+
+    def sequence(self, x: mx.array) -> mx.array:
+        return x
+
+    def positional(self, x: mx.array, name: str, groups: int) -> mx.array:
+        # Always as a grouped product: mx.conv1d with groups was slower wherever it was measured.
+        weight = self._weight(name)
+        out, kernel, size = weight.shape
+        batch, time, _ = x.shape
+        grouped = mx.pad(x, [(0, 0), (kernel // 2, kernel // 2 - 1), (0, 0)]).reshape(batch, -1, groups, size)
+        frames = _unfolded(mx.contiguous(grouped.transpose(0, 2, 1, 3)).reshape(batch * groups, -1, size), kernel, 1)
+        weights = weight.reshape(1, groups, out // groups, kernel * size).swapaxes(-1, -2)
+        y = frames.reshape(batch, groups, time, kernel * size) @ weights
+        return y.transpose(0, 2, 1, 3).reshape(batch, time, out) + self._bias(name)
+
+    def linear(self, x: mx.array, name: str) -> mx.array:
+        return mx.addmm(self._bias(name), x, self._weight(name).T)
+
+    def layer_norm(self, x: mx.array, name: str, epsilon: float) -> mx.array:
+        return mx.fast.layer_norm(x, self._weight(name), self._bias(name), epsilon)
+
+    def gelu(self, x: mx.array) -> mx.array:
+        return x * (1 + mx.erf(x * 0.5**0.5)) * 0.5
+
+    def residual(self, x: mx.array, y: mx.array) -> mx.array:
+        return x + y
+
+    def attention(self, query: mx.array, key: mx.array, value: mx.array, heads: int) -> mx.array:
+        batch, time, size = query.shape
+        q, k, v = (a.reshape(batch, time, heads, -1).transpose(0, 2, 1, 3) for a in (query, key, value))
+        attended = mx.fast.scaled_dot_product_attention(q, k, v, scale=(size // heads) ** -0.5)
+        return attended.transpose(0, 2, 1, 3).reshape(batch, time, size)
+
+    def pool(self, states: Sequence[mx.array]) -> mx.array:
+        return mx.stack([state.astype(mx.float32).mean(axis=1) for state in states], axis=1)
+
+    def _weight(self, name: str) -> mx.array:
+        return self._load(f"{name}.weight")
+
+    def _bias(self, name: str) -> mx.array:
+        return self._load(f"{name}.bias")
+
+    def _load(self, name: str) -> mx.array:
+        if name not in self._ready:
+            self._ready[name] = mx.array(self._tensors[name]).astype(self._dtype)
+        return self._ready[name]
+
+
+def _unfolded(x: mx.array, kernel: int, stride: int) -> mx.array:
+    """(batch, time, size) contiguous -> (batch, frames, kernel * size): frame t holds the time steps from t * stride on."""
+    x = mx.contiguous(x)
+    batch, time, size = x.shape
+    count = (time - kernel) // stride + 1
+    return mx.as_strided(x, (batch, count, kernel * size), (time * size, stride * size, 1))

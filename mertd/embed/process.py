@@ -1,0 +1,79 @@
+"""The embed process: loads the model, then answers requests for windows until the supervisor is gone.
+
+Everything native happens in the main thread, because MLX demands it; a second thread listens, a third one beats.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from mertd.child import Outbox, begin
+from mertd.embed.embedder import Embedder
+from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request
+from mertd.embed.settings import ModelSettings
+from mertd.errors import MertdError
+from mertd.ring import Ring
+
+HEARTBEAT_S = 1.0
+
+
+def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -> None:
+    """Entry point of the process. `rings`: by stream."""
+    requests: queue.SimpleQueue[tuple[Request, ...]] = queue.SimpleQueue()
+    begin(pipe, requests.put)
+    outbox = Outbox(pipe)
+    threading.Thread(target=_beat, args=(outbox,), name="heartbeat", daemon=True).start()
+    try:
+        embedder = Embedder(settings)
+        outbox.send(_ready(embedder))
+        while True:
+            _answer(embedder, rings, requests.get(), outbox)
+    except MertdError as error:
+        outbox.send(Failed(str(error), error.exit_code))
+    except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
+        outbox.send(Failed(traceback.format_exc(), 1))
+
+
+def _beat(outbox: Outbox) -> None:
+    while True:
+        outbox.send(Alive())
+        time.sleep(HEARTBEAT_S)
+
+
+def _ready(embedder: Embedder) -> Ready:
+    weights, backend = embedder.weights, embedder.backend
+    return Ready(
+        model=embedder.model,
+        weights=weights.digest,
+        trained=weights.trained,
+        space=embedder.space,
+        hidden=weights.architecture.hidden,
+        backend=backend.name,
+        precision=backend.precision,
+        device=backend.device,
+        max_batch=backend.max_batch,
+        agreement=embedder.chosen.agreement,
+        rejected=embedder.chosen.rejected,
+    )
+
+
+def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
+    windows = [rings[request.stream].read(request.start, request.end) for request in batch]
+    outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
+    levels = [embedder.levels(samples) for samples in windows]
+    loud = [samples for samples, (_, passes) in zip(windows, levels, strict=True) if passes]
+    started = time.monotonic_ns()
+    vectors = iter(embedder.embed(loud) if loud else ())
+    took = time.monotonic_ns() - started
+    answers = (
+        Answer(request.token, level, np.ascontiguousarray(next(vectors), "<f4").tobytes() if passes else None, took)
+        for request, (level, passes) in zip(batch, levels, strict=True)
+    )
+    outbox.send(Answers(tuple(answers)))

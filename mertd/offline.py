@@ -1,0 +1,106 @@
+"""Sound files to embeddings without a daemon: the same capture, windows and model, in one process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.capture.address import Address
+from mertd.capture.messages import CaptureSettings
+from mertd.capture.pipeline import RATE, Pipeline
+from mertd.capture.process import open_source
+from mertd.embed.audio import Levels
+from mertd.embed.embedder import Embedder
+from mertd.embed.settings import POOLING
+from mertd.errors import SourceError
+from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
+
+BOOT = bytes(16)
+"""`boot` of embeddings that no daemon made."""
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A window below the gate."""
+
+    window: Span
+    levels: Levels
+
+
+def embed_source(
+    address: Address, embedder: Embedder, layers: tuple[int, ...], window: int, hop: int, heard: Callable[[float], None]
+) -> Iterator[Embedding | Silent]:
+    """Every window of a source, in order; times count from its start. `heard` is told seconds of audio read so far.
+
+    Raises `SourceError` if the source cannot be read, or is shorter than one window.
+    """
+    sequence, done = count(), 0
+    for start, samples in windows(address, window, hop, heard):
+        span = Span(start, start + window, RATE)
+        levels, passes = embedder.levels(samples)
+        done += 1
+        if not passes:
+            yield Silent(span, levels)
+            continue
+        began = time.monotonic_ns()
+        vector = embedder.embed([samples])[0]
+        took = time.monotonic_ns() - began
+        yield Embedding(
+            boot=BOOT,
+            stream=address.name,
+            epoch=0,
+            seq=next(sequence),
+            window=span,
+            time=Time(_nanoseconds(start), _nanoseconds(start + window), 0, 0.0),
+            audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, 0, levels.zeros),
+            model=Model(
+                name=embedder.model,
+                space=embedder.space,
+                weights=embedder.weights.digest,
+                trained=embedder.weights.trained,
+                layers=layers,
+                pooling=POOLING,
+                backend=embedder.backend.name,
+                precision=embedder.backend.precision,
+            ),
+            vector=vector,
+            latency_ns=Latency(0, took, took),
+        )
+    if not done:
+        raise SourceError(f"{address} is shorter than a window of {window / RATE:g} s; a shorter --window would fit")
+
+
+def windows(
+    address: Address, window: int, hop: int, heard: Callable[[float], None]
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """(first sample, samples) of every window of a source, whatever its length, with no more than a window in memory."""
+    kept, first, start = np.zeros(0, np.float32), 0, 0
+    for samples in _samples(address):
+        kept = np.concatenate([kept, samples])
+        while start + window <= first + len(kept):
+            yield start, kept[start - first : start - first + window]
+            start += hop
+        drop = min(start - first, len(kept))
+        kept, first = kept[drop:], first + drop
+        heard((first + len(kept)) / RATE)
+
+
+def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
+    source = open_source(CaptureSettings(address, realtime=False, start=0))
+    try:
+        pipeline = Pipeline(source.rate, source.channels, address.mix)
+        for block in source.blocks():
+            if block is not None:
+                yield pipeline.feed(block.frames)
+        yield pipeline.flush()
+    finally:
+        source.close()
+
+
+def _nanoseconds(samples: int) -> int:
+    return samples * 1_000_000_000 // RATE

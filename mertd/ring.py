@@ -1,0 +1,87 @@
+"""The last seconds of one stream, in memory shared between processes and addressed by absolute sample index.
+
+Rules: the memory holds samples and nothing else. Who may read what is known to the supervisor, from messages over pipes, which
+also order the writes of one process before the reads of another. The memory has no name: the file descriptor travels to a
+child when it is spawned, and whatever way the processes end, nothing of the audio is left behind.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from multiprocessing import reduction
+from multiprocessing.context import get_spawning_popen
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ITEM = np.dtype("<f4").itemsize
+
+
+class Ring:
+    """Float32 samples [end - capacity, end) of a stream, for whichever `end` was written last."""
+
+    def __init__(self, capacity: int) -> None:
+        """Allocate room for `capacity` samples. Raises `ValueError` if it is not positive, `OSError` if memory is short."""
+        if capacity <= 0:
+            raise ValueError(f"a ring of {capacity} samples")
+        self._map(_anonymous_memory(capacity * ITEM), capacity)
+
+    def _map(self, descriptor: int, capacity: int) -> None:
+        self._descriptor, self.capacity = descriptor, capacity
+        self._memory = mmap.mmap(descriptor, capacity * ITEM)
+        self._samples: NDArray[np.float32] = np.frombuffer(self._memory, "<f4")
+
+    def write(self, start: int, samples: NDArray[np.float32]) -> None:
+        """Put `samples`, (n,), at indexes [start, start + n). Raises `ValueError` if there are more than the ring holds."""
+        count = len(samples)
+        if count > self.capacity:
+            raise ValueError(f"{count} samples do not fit a ring of {self.capacity}")
+        at = start % self.capacity
+        first = min(count, self.capacity - at)
+        self._samples[at : at + first] = samples[:first]
+        self._samples[: count - first] = samples[first:]
+
+    def read(self, start: int, end: int) -> NDArray[np.float32]:
+        """A copy of samples [start, end), (end - start,). Whether they were still those, `overwritten` says afterwards."""
+        if not 0 <= end - start <= self.capacity:
+            raise ValueError(f"samples [{start}, {end}) from a ring of {self.capacity}")
+        at = start % self.capacity
+        first = self._samples[at : at + end - start]
+        return np.concatenate([first, self._samples[: end - start - len(first)]])
+
+    def overwritten(self, start: int, written: int) -> bool:
+        """Whether sample `start` is gone once `written` is the end of all that may have been written."""
+        return written - start > self.capacity
+
+    def close(self) -> None:
+        """Give this process's view back; the memory itself goes with the last one."""
+        del self._samples
+        self._memory.close()
+        os.close(self._descriptor)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Only a child being spawned may inherit the memory."""
+        if get_spawning_popen() is None:
+            raise TypeError("a ring can be given to a process only when it is spawned")
+        return {"descriptor": reduction.DupFd(self._descriptor), "capacity": self.capacity}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._map(state["descriptor"].detach(), state["capacity"])
+
+
+def _anonymous_memory(size: int) -> int:
+    """A descriptor of `size` bytes of memory without a name."""
+    if hasattr(os, "memfd_create"):  # Linux
+        descriptor = os.memfd_create("mertd")
+        os.ftruncate(descriptor, size)
+        return descriptor
+    from multiprocessing.shared_memory import SharedMemory
+
+    named = SharedMemory(create=True, size=size)
+    try:
+        return os.dup(named._fd)  # type: ignore[attr-defined]
+    finally:
+        named.close()
+        named.unlink()

@@ -1,0 +1,102 @@
+"""Endpoints: where the daemon may bind, and how it does so safely."""
+
+from __future__ import annotations
+
+import fcntl
+import ipaddress
+import os
+import stat
+from pathlib import Path
+
+import zmq
+
+from mertd.errors import EndpointError, UsageError
+
+IPC_PATH_LIMIT = 103
+"""Bytes of a socket's path on macOS; Linux allows four more."""
+
+
+def check_endpoint(endpoint: str, exposed: bool = False) -> str:
+    """`endpoint` itself if it may be bound. Raises `UsageError` if malformed, or reachable by others and not `exposed`."""
+    scheme, mark, rest = endpoint.partition("://")
+    if scheme == "ipc" and mark and rest.startswith("/"):
+        if len(os.fsencode(rest)) > IPC_PATH_LIMIT:
+            raise UsageError(f"{endpoint}: the path of a socket has at most {IPC_PATH_LIMIT} bytes")
+        return endpoint
+    host, colon, port = rest.rpartition(":")
+    if scheme != "tcp" or not host or not colon or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
+        raise UsageError(f"{endpoint!r} is not an endpoint: wanted tcp://HOST:PORT or ipc:///ABSOLUTE/PATH")
+    if not (exposed or _is_loopback(host)):
+        raise UsageError(
+            f"{endpoint} can be reached from other machines, and without encryption anyone there could listen; bind to "
+            "127.0.0.1, or say expose_without_encryption = true in the configuration file"
+        )
+    return endpoint
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Bound:
+    """A bound socket. For `ipc:` a lock is held beside it: a second bind to the same path would succeed in silence."""
+
+    def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
+        """Raises `EndpointError` if the endpoint is taken or cannot be bound; the socket is then closed."""
+        self.socket = socket
+        self._lock: int | None = None
+        self._path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
+        harden(socket)
+        umask = os.umask(0o077)
+        try:
+            if self._path is not None:
+                self._lock = _lock(self._path)
+            socket.bind(endpoint)
+        except (zmq.ZMQError, OSError) as error:
+            self.close()
+            reason = (
+                "is in use: another mertd, perhaps; `mertd status` asks it" if error.errno == zmq.EADDRINUSE else str(error)
+            )
+            raise EndpointError(f"{endpoint} {reason}") from error
+        finally:
+            os.umask(umask)
+        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def close(self, linger_s: float = 0.0) -> None:
+        """Unbind; leaves no socket file and no lock file. Messages not yet sent have `linger_s` more."""
+        self.socket.close(linger=round(linger_s * 1000))
+        if self._lock is not None and self._path is not None:
+            self._path.unlink(missing_ok=True)
+            _lock_path(self._path).unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
+
+
+def harden(socket: zmq.Socket[bytes]) -> None:
+    """Options for every socket: dead peers are noticed, nothing lingers, IPv6 works."""
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.IPV6, 1)
+    socket.setsockopt(zmq.TCP_KEEPALIVE, 1)
+    socket.setsockopt(zmq.HEARTBEAT_IVL, 5_000)
+    socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 20_000)
+
+
+def _lock_path(path: Path) -> Path:
+    return path.with_name(path.name + ".lock")
+
+
+def _lock(path: Path) -> int:
+    """An exclusive lock for a socket's path, in a folder that only its owner may enter (libzmq checks nothing)."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if stat.S_IMODE(path.parent.stat().st_mode) & 0o077:
+        raise OSError(f"cannot be bound: {path.parent} can be entered by other users; chmod 700 it, or choose another folder")
+    descriptor = os.open(_lock_path(path), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise OSError(zmq.EADDRINUSE, "in use") from error
+    return descriptor

@@ -1,0 +1,65 @@
+"""The publishing side: sends messages, remembers the last ones, counts what a slow subscriber missed."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+
+import zmq
+
+from mertd.stream.endpoint import Bound
+from mertd.wire import Embedding, Event, Message, encode
+
+HIGH_WATER_MARK = 1_000
+"""Messages that may wait for one subscriber before it misses some."""
+
+HISTORY = 256
+"""Embeddings, and events, kept per stream for those who come late."""
+
+
+class Publisher:
+    """An XPUB socket. Never blocks: a subscriber that does not keep up loses messages, and that is counted."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
+        """Raises `EndpointError` if the endpoint cannot be bound."""
+        socket = context.socket(zmq.XPUB)
+        socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        self._bound = Bound(socket, endpoint)
+        self._history: dict[tuple[str, str], deque[Embedding | Event]] = {}
+        self.published = 0
+        self.dropped = 0
+
+    @property
+    def endpoint(self) -> str:
+        return self._bound.endpoint
+
+    def send(self, message: Message) -> None:
+        """Publish, and keep for replay. Raises `WireError` for what the wire cannot carry."""
+        frames = encode(message)
+        if isinstance(message, Embedding | Event):
+            self._history.setdefault((message.kind, message.stream), deque(maxlen=HISTORY)).append(message)
+        socket = self._bound.socket
+        # A full queue is reported only in this mode, and then nobody gets the message: count, and send it to the others.
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
+        try:
+            socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            self.dropped += 1
+            socket.setsockopt(zmq.XPUB_NODROP, 0)
+            socket.send_multipart(frames, zmq.NOBLOCK)
+        self.published += 1
+
+    def replay(self, kind: str, stream: str, last: int) -> list[list[bytes]]:
+        """The `last` messages of a kind, oldest first, marked as replayed. `stream`: empty for all streams."""
+        found = [m for (k, s), kept in self._history.items() if k == kind and stream in ("", s) for m in list(kept)[-last:]]
+        found.sort(key=lambda m: m.time.end_ns if isinstance(m, Embedding) else m.time_ns)
+        return [encode(replace(message, replay=True)) for message in found[-last:]] if last > 0 else []
+
+    def forget_subscriptions(self) -> None:
+        """Read what subscribers have said; unread it would pile up."""
+        while self._bound.socket.poll(0, zmq.POLLIN):
+            self._bound.socket.recv(zmq.NOBLOCK)
+
+    def close(self, linger_s: float = 0.0) -> None:
+        """Unbind; the context may then wait `linger_s` for the last messages to leave."""
+        self._bound.close(linger_s)
