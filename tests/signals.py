@@ -18,3 +18,18 @@ def chord_progression(seconds: float, rate: int = 24_000, seed: int = 0) -> NDAr
     for ratio in (1, 1.25, 1.5):
         y += 0.12 * np.sin(2 * np.pi * np.cumsum(roots * ratio) / rate)
     return (y + 0.005 * generator.standard_normal(t.size)).astype(np.float32)
+
+
+def wandering(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
+    """Notes of random pitch, length and loudness: no second of it is like another. Peak below 1. Shape (samples,)."""
+    generator = np.random.Generator(np.random.PCG64(seed))
+    parts: list[NDArray[np.float64]] = []
+    total = 0
+    while total < seconds * rate:
+        t = np.arange(round(generator.uniform(0.1, 0.6) * rate)) / rate
+        pitch, loudness = 110 * 2 ** generator.uniform(0, 4), generator.uniform(0.05, 0.5)
+        tone = np.sin(2 * np.pi * pitch * t) + 0.5 * np.sin(4 * np.pi * pitch * t + 1)
+        breath = generator.standard_normal(t.size) * generator.uniform(0, 0.2)
+        parts.append(loudness * np.exp(-generator.uniform(0, 6) * t) * (tone + breath))
+        total += t.size
+    return np.clip(np.concatenate(parts)[: round(seconds * rate)], -0.99, 0.99).astype(np.float32)

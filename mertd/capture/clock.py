@@ -20,6 +20,11 @@ JITTER_PRIOR_S = 0.005
 cannot tell 20 ppm from jitter, minutes can."""
 
 
+ASTRAY_S, ASTRAY_DEVIATIONS = 0.05, 6
+"""A reading this far from the median one, in seconds and in median absolute deviations, is not believed: sound servers misjudge
+their buffers by hundreds of milliseconds in the first second."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """Sample `index` was heard at `unix_ns`, says the host."""
@@ -71,7 +76,8 @@ class Clock:
         return Moment(origin.unix_ns + round(seconds * 1e9), round(error * 1e9), (1 / slope - 1) * 1e6)
 
     def _fit(self) -> tuple[Reading, float, float, float]:
-        """Least squares for unix = offset + nominal * slope, with a Gaussian prior on slope - 1 (ridge regression).
+        """Least squares for unix = offset + nominal * slope, with a Gaussian prior on slope - 1 (ridge regression), over the
+        readings that are not astray.
 
         Returns the reading that the numbers are relative to (so that floats keep nanoseconds), offset in seconds, slope, error.
         """
@@ -80,6 +86,9 @@ class Clock:
         origin = self._readings[0]
         nominal = np.array([(r.index - origin.index) / self._rate for r in self._readings])
         excess = np.array([(r.unix_ns - origin.unix_ns) / 1e9 for r in self._readings]) - nominal
+        astray = np.abs(excess - np.median(excess))
+        believed = astray <= max(ASTRAY_S, ASTRAY_DEVIATIONS * float(np.median(astray)))
+        nominal, excess = nominal[believed], excess[believed]
         centred = nominal - nominal.mean()
         ridge = (JITTER_PRIOR_S / (DRIFT_PRIOR_PPM * 1e-6)) ** 2
         tilt = float((centred * (excess - excess.mean())).sum() / ((centred**2).sum() + ridge))

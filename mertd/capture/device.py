@@ -21,6 +21,12 @@ from mertd.errors import SourceError, did_you_mean
 FIRST_BLOCK_S, STALL_S = 15.0, 5.0
 """Silence of the driver, not of the room, after which a device counts as dead: at the start, and later."""
 
+LATENCY_S = 0.2
+"""Asked of PortAudio: a window of 30 s does not mind, and 20 callbacks a second cost a fifth of what 115 do."""
+
+ABSURD_S = 10.0
+"""A driver that claims to have buffered this much is not believed."""
+
 UNFLAGGED_GAP_NS = 500_000_000
 """A jump of the callback's time that is taken for lost input even if PortAudio did not say so."""
 
@@ -111,7 +117,7 @@ class DeviceSource:
                 channels=self.channels,
                 dtype="float32",
                 blocksize=0,
-                latency="high",
+                latency=LATENCY_S,
                 callback=self._callback,
                 finished_callback=self._on_finished,
             )
@@ -195,9 +201,9 @@ class _Portion:
     overflow: bool
 
     def heard_ns(self, rate: int) -> int:
-        """Unix time of the first frame. Where the driver's account of it is absurd, the portion's own length stands in."""
-        plausible = 0 < self.since_heard < 10
-        return self.now_ns - round((self.since_heard if plausible else self.frames / rate) * 1e9)
+        """Unix time of the first frame. The last one cannot have been heard after it was handed over, whatever drivers say."""
+        length = self.frames / rate
+        return self.now_ns - round(max(length, self.since_heard if self.since_heard < ABSURD_S else 0.0) * 1e9)
 
 
 def _text(error: Exception) -> str:

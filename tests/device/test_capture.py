@@ -1,0 +1,120 @@
+"""Music played into a sound card comes out as the vectors of that music, at the right time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from signals import wandering
+
+from device import pulse
+from mertd.capture.pipeline import Pipeline
+from mertd.embed.embedder import Embedder
+from mertd.embed.settings import ModelSettings
+
+RATE, WINDOW_S, HOP_S, COUNT = 24_000, 5, 1, 5
+pytestmark = [pytest.mark.device, pytest.mark.xdist_group("device")]
+
+
+@pytest.mark.parametrize(("weights", "layer"), [("random:0?size=tiny", 2), ("random:0", 6)])
+def test_vectors_and_times_are_those_of_the_music_played(tmp_path: Path, weights: str, layer: int) -> None:
+    pulse.require()
+    piece = (wandering(60, 48_000) * 32767).astype("<i2")
+    raw = tmp_path / "piece.raw"
+    raw.write_bytes(np.repeat(piece[:, None], 2, axis=1).tobytes())
+    model = ["--weights", weights, "--layers", str(layer), "--window", str(WINDOW_S), "--hop", str(HOP_S)]
+    ends = ["ipc://" + str(tmp_path / "s" / name) for name in ("publish", "control")]
+    mertd = [sys.executable, "-m", "mertd"]
+    with pulse.sound_server(tmp_path / "pulse") as environment:
+        daemon = subprocess.Popen(
+            [*mertd, "run", "--source", "device:pulse", *model, "--bind", ends[0], "--control", ends[1]],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert daemon.stderr is not None
+        log = []
+        while "UNTRAINED" not in (line := daemon.stderr.readline()):  # capture and model are both ready, in either order
+            log.append(line)
+            assert line, "".join(log)
+        player = pulse.play(raw, environment)
+        started = _wait_until_playing(environment)
+        tail = subprocess.run(
+            [*mertd, "tail", "--json", "--count", str(COUNT + WINDOW_S + 1), "--timeout", "60", "--connect", ends[0]],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        for process in (daemon, player):
+            process.terminate()
+        log.append(daemon.communicate(timeout=30)[1])
+        assert daemon.returncode == 0, log
+        player.wait()
+    messages = [json.loads(line) for line in tail.stdout.splitlines()][-COUNT:]  # the first ones began before the music
+    _check_timeline(messages)
+
+    heard = Pipeline(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
+    embedder = Embedder(ModelSettings(weights, (layer,), "auto", WINDOW_S * RATE, -70.0))
+    claimed = (messages[0]["time"]["start_ns"] - started) / 1e9
+    true = _align(embedder, heard, _vector(messages[0]), claimed)
+    assert abs(true - claimed) < 0.5, f"the window began at {true:.3f} s of the piece, its timestamp says {claimed:.3f} s"
+    for index, message in enumerate(messages):
+        vector = _embed(embedder, heard, true + index * HOP_S)
+        assert _cosine(vector, _vector(message)) > 0.99
+    centre = np.mean([_vector(message) for message in messages], axis=0)
+    shifted = [_embed(embedder, heard, true + index * HOP_S) - centre for index in range(COUNT)]
+    own = [_vector(message) - centre for message in messages]
+    best = [int(np.argmax([_cosine(mine, other) for other in shifted])) for mine in own]
+    assert best == list(range(COUNT)), "every vector is nearest to that of its own second of music, not of another"
+
+
+def _check_timeline(messages: list[dict[str, Any]]) -> None:
+    for message in messages:
+        assert message["audio"]["missing"] == 0
+        assert message["skipped"] == 0
+    starts = [message["window"]["start"] for message in messages]
+    assert np.diff(starts).tolist() == [HOP_S * RATE] * (COUNT - 1)
+    times = np.array([message["time"]["start_ns"] for message in messages], np.int64)
+    assert np.abs(np.diff(times) - HOP_S * 1e9).max() < 20e6, "steady to 20 ms"
+
+
+def _wait_until_playing(environment: dict[str, str]) -> int:
+    """Unix time in nanoseconds at which the first sample left, to some tens of milliseconds."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        asked = time.time_ns()
+        found = subprocess.run(
+            ["pactl", "list", "short", "sink-inputs"], env=environment, capture_output=True, text=True, check=True
+        )
+        if found.stdout.strip():
+            return asked
+    raise AssertionError("pacat does not play")
+
+
+def _align(embedder: Embedder, heard: NDArray[np.float32], vector: NDArray[np.float32], near: float) -> float:
+    """Second of the piece at which the window that gave `vector` began: searched coarsely, then finely."""
+    for step, reach in ((0.05, 0.6), (0.01, 0.05), (0.002, 0.01)):
+        offsets = np.arange(near - reach, near + reach + step / 2, step)
+        near = max(offsets, key=lambda offset: _cosine(_embed(embedder, heard, offset), vector))
+    return float(near)
+
+
+def _embed(embedder: Embedder, heard: NDArray[np.float32], second: float) -> NDArray[np.float32]:
+    start = max(0, round(second * RATE))
+    return embedder.embed([heard[start : start + WINDOW_S * RATE]])[0].ravel()
+
+
+def _vector(message: dict[str, Any]) -> NDArray[np.float32]:
+    return np.array(message["vector"]["data"], np.float32).ravel()
+
+
+def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
