@@ -94,12 +94,10 @@ def _make_folder(destination: Path) -> None:
 
 
 def _save(found: weights.Weights, destination: Path) -> None:
-    from safetensors import SafetensorError
-
     try:
         weights.save(found, destination)
-    except (WeightsError, SafetensorError) as error:
-        if _is_full(error) or _is_full(error.__cause__):
+    except WeightsError as error:
+        if _is_full(error.__cause__):
             raise DiskFullError(f"cannot write {destination}: the disk is full") from error
         raise HubError(f"cannot write {destination}: {error}") from error
 

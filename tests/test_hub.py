@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embed.torch_file import as_checkpoint, write_state_dict
 
+from embed.torch_file import as_checkpoint, write_state_dict
 from mertd.embed import weights
 from mertd.embed.checkpoint import ORIGINAL
 from mertd.hub import SOURCES

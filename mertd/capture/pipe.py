@@ -50,11 +50,9 @@ class PipeSource:
                 continue
             except OSError as error:
                 raise SourceError(f"{self._where}: {error.strerror}", retry=self.reopens) from error
-            if not data:
-                break
             rest += data
             whole = len(rest) // self._frame_bytes * self._frame_bytes
-            if whole < wanted and self._more(poll):
+            if data and whole < wanted and self._more(poll):
                 continue
             heard = time.time_ns()
             frames, rest = self._frames(rest[:whole], done), rest[whole:]
@@ -62,6 +60,8 @@ class PipeSource:
                 done += len(frames)
                 started = heard - len(frames) * 1_000_000_000 // self.rate
                 yield Block(frames, started if self._realtime else None)
+            if not data:
+                break
             while self._realtime and (wait := pacer.wait(done)) > 0:
                 time.sleep(min(wait, 0.1))
                 yield None

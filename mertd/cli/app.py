@@ -16,9 +16,10 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # its help pages cost 0.2 s of imports
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True)
+model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(model, name="model")
 
 Sources = Annotated[
@@ -137,6 +138,27 @@ def status(control: Control = CONTROL, json: Json = False) -> None:
     status(control, json)
 
 
+@model.command("pull")
+def model_pull(
+    out: Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")] = None,
+) -> None:
+    """Fetch MERT's trained weights from the Hugging Face hub."""
+    from mertd.cli.model import pull
+
+    pull(out)
+
+
+@model.command("import")
+def model_import(
+    source: Annotated[Path, typer.Argument(help="A PyTorch .bin, or a .safetensors.")],
+    out: Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")] = None,
+) -> None:
+    """Convert a checkpoint to mertd's float16 safetensors."""
+    from mertd.cli.model import import_
+
+    import_(source, out)
+
+
 @model.command("random")
 def model_random(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
@@ -147,3 +169,54 @@ def model_random(
     from mertd.cli.model import random
 
     random(out, seed, size)
+
+
+@model.command("check")
+def model_check(weights: Annotated[str, typer.Argument(help="A safetensors file, or random:SEED.")]) -> None:
+    """Check names, shapes, types and values of weights."""
+    from mertd.cli.model import check
+
+    check(weights)
+
+
+@model.command("info")
+def model_info(
+    weights: Annotated[str | None, typer.Argument(help="Weights; without, the architecture alone.")] = None,
+    window: Window = None,
+    layers: Layers = None,
+    json: Json = False,
+) -> None:
+    """Describe the network: its size, its cost per window, the space its vectors lie in."""
+    from mertd.cli.model import info
+
+    info(weights, {"window": window, "layers": layers}, json)
+
+
+@model.command("export-coreml")
+def model_export_coreml(
+    weights: Annotated[str, typer.Argument(help="A safetensors file, or random:SEED.")],
+    out: Annotated[Path, typer.Option(help="The .mlpackage to write.")],
+    layers: Annotated[str, typer.Option(help="Hidden states to give.")] = ",".join(map(str, range(13))),
+    window: Window = None,
+    target: Annotated[str, typer.Option(help="macos14 or macos15.")] = "macos14",
+) -> None:
+    """Write a Core ML package."""
+    from mertd.cli.model import export_coreml
+
+    export_coreml(weights, out, {"window": window, "layers": layers}, target)
+
+
+@model.command("compare")
+def model_compare(
+    a: Annotated[str, typer.Argument(help="A backend, a .mlpackage, or a checkpoint.")],
+    b: Annotated[str, typer.Argument(help="Another one.")],
+    audio: Annotated[Path | None, typer.Option(help="A sound file, of which the first window is used.")] = None,
+    weights: Annotated[str, typer.Option(help="For a side that is a backend.")] = "random:0",
+    window: Window = None,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Exit 1 if a cosine is below this.")] = 0.999,
+    json: Json = False,
+) -> int:
+    """Run two of {backend, package, checkpoint} on the same audio and compare every layer."""
+    from mertd.cli.compare import compare
+
+    raise typer.Exit(0 if compare(a, b, audio, weights, {"window": window}, least, json) else 1)

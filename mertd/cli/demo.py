@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ START_S = 180.0
 
 def demo(count: int, weights: str | None, backend: str | None) -> None:
     """Start a daemon on synthesised music at fast pace, subscribe to it, print `count` embeddings, stop it."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # through the `finally` below, as Ctrl-C goes
     weights = weights or (str(home) if (home := default_weights()).is_file() else "random:0")
     console = Console()
     with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
@@ -33,6 +35,7 @@ def demo(count: int, weights: str | None, backend: str | None) -> None:
         command = [sys.executable, "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
         command += ["--bind", publish, "--control", control, "--weights", weights, "--exit-at-end"]
         command += ["--window", str(WINDOW_S), "--hop", str(HOP_S), "--backend", backend or "auto"]
+        command += ["--layers", "2"] if "size=tiny" in weights else []  # the tiny network has no layer 6
         console.print(f"A daemon hears {seconds} s of synthesised chords; a subscriber shows what it says.", highlight=False)
         with closing(Subscriber(publish)) as subscriber:
             daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)

@@ -151,9 +151,10 @@ class Supervisor:
         broken = [stream for stream in self._streams.values() if stream.state == "failed"]
         if not everything_heard or not (self._settings.exit_at_end or broken):
             return
-        self._reason = "all sources have ended"
         if broken:
             self.cannot_start("; ".join(f"{stream.address.name}: {stream.problem}" for stream in broken), 3)
+        if self._failure is None:
+            self._reason = "all sources have ended"
         self._stop.set()
 
     def cannot_start(self, message: str, exit_code: int) -> None:

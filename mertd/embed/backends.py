@@ -5,6 +5,7 @@ A backend is only trusted once it has reproduced the numpy reference on one seco
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +64,8 @@ class OnnxBackend:
 
     def __init__(self, weights: Weights, layers: Sequence[int], threads: int = 0) -> None:
         """`threads`: for the kernels; 0 lets ONNX Runtime take every core. Raises `BackendError` if it is not installed."""
+        # Its official builds send usage data to Microsoft unless told not to before they are loaded (onnxruntime #27379).
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnx  # noqa: F401
             import onnxruntime

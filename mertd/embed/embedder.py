@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.architecture import MERT_95M
+from mertd.embed.architecture import MERT_95M, Architecture
 from mertd.embed.audio import Levels, measure, normalise
 from mertd.embed.backends import Chosen, choose
 from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
@@ -26,7 +26,7 @@ class Embedder:
         architecture = self.weights.architecture
         if bad := [layer for layer in settings.layers if not 0 <= layer < architecture.states]:
             raise UsageError(f"layers are 0 to {architecture.layers}, not {', '.join(map(str, bad))}")
-        self.model = "MERT-v1-95M" if architecture == MERT_95M else "MERT-tiny"
+        self.model = model_name(architecture)
         self.chosen: Chosen = choose(settings.backend, self.weights, settings.layers)
         self.backend = self.chosen.backend
         self.backend.prepare(settings.window)
@@ -40,6 +40,11 @@ class Embedder:
     def embed(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Windows as they were heard, (samples,) each -> (windows, layers, hidden)."""
         return self.backend.embed(np.stack([normalise(samples) for samples in windows]))
+
+
+def model_name(architecture: Architecture) -> str:
+    """What a message calls the model."""
+    return "MERT-v1-95M" if architecture == MERT_95M else "MERT-tiny"
 
 
 def space(model: str, weights: Weights, layers: Sequence[int], window: int) -> str:

@@ -147,15 +147,17 @@ def from_file(path: Path) -> Weights:
 
 def save(weights: Weights, path: Path) -> None:
     """Write `weights` as safetensors: to a temporary file beside `path` first, so that no half-written file is ever seen."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     partial = path.with_name(path.name + ".partial")
     try:
         metadata = {"trained": str(weights.trained).lower(), "digest": weights.digest, "origin": weights.origin}
         save_file({name: np.ascontiguousarray(t) for name, t in weights.tensors.items()}, partial, metadata)
+        partial.chmod(0o644)  # safetensors writes a private file; weights are no secret
         partial.replace(path)
-    except OSError as error:
-        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
+    except (SafetensorError, OSError) as error:  # safetensors has its own name for a full disk
+        raise WeightsError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

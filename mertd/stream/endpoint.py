@@ -63,7 +63,8 @@ class Bound:
             raise EndpointError(f"{endpoint} {reason}") from error
         finally:
             os.umask(umask)
-        self.endpoint = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        port = socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+        self.endpoint = endpoint.removesuffix("*") + port if endpoint.endswith(":*") else endpoint
 
     def close(self, linger_s: float = 0.0) -> None:
         """Unbind; leaves no socket file and no lock file. Messages not yet sent have `linger_s` more."""

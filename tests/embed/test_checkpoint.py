@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from embed.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
-from signals import chord_progression
 
+from embed.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
 from mertd.embed import weights
 from mertd.embed.architecture import POSITIONAL, TINY
 from mertd.embed.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
 from mertd.embed.network import hidden_states
 from mertd.embed.ops_numpy import NumpyOps
 from mertd.errors import WeightsError
+from signals import chord_progression
 
 Array = NDArray[Any]
 BIAS = "encoder.layer_norm.bias"

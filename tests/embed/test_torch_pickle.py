@@ -11,6 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
 from embed.torch_file import (
     ORDERED_DICT,
     call,
@@ -23,10 +27,6 @@ from embed.torch_file import (
     write_archive,
     write_state_dict,
 )
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from numpy.typing import NDArray
-
 from mertd.embed.torch_pickle import LONGEST_PICKLE, open_checkpoint
 from mertd.errors import WeightsError
 

@@ -1,0 +1,106 @@
+"""PortAudio as a script has it: a sound card for tests of what a driver does wrong, in a time of its own.
+
+Stands in for the module `sounddevice` where no card can be made to misbehave on demand; tests/device captures from a real one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+RATE = 48_000
+
+
+class PortAudioError(Exception):
+    """What PortAudio raises."""
+
+
+@dataclass
+class Card:
+    """Devices and one stream. `script`: what happens while the reader sleeps, one step at a time; nothing after the last."""
+
+    script: list[Callable[[], object]] = field(default_factory=list)
+    refuses: str = ""
+    listed: list[dict[str, Any]] = field(default_factory=list)
+    unix_s: float = 1_790_000_000.0
+    running_s: float = 1_000.0
+    active: bool = False
+    closed: bool = False
+    opened: dict[str, Any] = field(default_factory=dict)
+
+    # The module `sounddevice`
+
+    PortAudioError = PortAudioError
+    default = SimpleNamespace(device=(1, 0))
+
+    def query_hostapis(self) -> list[dict[str, Any]]:
+        return [{"name": "ALSA"}]
+
+    def query_devices(self) -> list[dict[str, Any]]:
+        return self.listed or [
+            {"name": "speaker", "hostapi": 0, "max_input_channels": 0, "default_samplerate": 44_100.0},
+            {"name": "microphone", "hostapi": 0, "max_input_channels": 2, "default_samplerate": float(RATE)},
+            {"name": "interface", "hostapi": 0, "max_input_channels": 8, "default_samplerate": 96_000.0},
+        ]
+
+    def get_portaudio_version(self) -> tuple[int, str]:
+        return 1, "PortAudio V19, revision 0"
+
+    def RawInputStream(self, **options: Any) -> Card:  # noqa: N802 - its name
+        if self.refuses:
+            raise PortAudioError(self.refuses, -9_996)
+        self.opened = options
+        return self
+
+    def start(self) -> None:
+        self.active = True
+
+    def abort(self, ignore_errors: bool) -> None:
+        self.active = self.active and not ignore_errors
+
+    def close(self, ignore_errors: bool) -> None:
+        self.closed = ignore_errors
+
+    # The module `time`
+
+    def time_ns(self) -> int:
+        return round(self.unix_s * 1e9)
+
+    def monotonic_ns(self) -> int:
+        return round(self.running_s * 1e9)
+
+    def monotonic(self) -> float:
+        return self.running_s
+
+    def sleep(self, seconds: float) -> None:
+        self.passes(seconds)
+        if self.script:
+            self.script.pop(0)()
+
+    # What happens
+
+    def passes(self, seconds: float) -> None:
+        """Time goes by, on both clocks."""
+        self.unix_s += seconds
+        self.running_s += seconds
+
+    def sleeps(self, seconds: float) -> None:
+        """The machine sleeps: only the wall clock goes on."""
+        self.unix_s += seconds
+
+    def hears(self, samples: Iterable[float], overflow: bool = False, since_heard: float | None = None) -> None:
+        """The driver calls back with these samples on both channels, the first of them heard `since_heard` seconds ago."""
+        frames: NDArray[np.float32] = np.repeat(np.array(list(samples), np.float32)[:, None], self.opened["channels"], axis=1)
+        delay = len(frames) / self.opened["samplerate"] if since_heard is None else since_heard
+        times = SimpleNamespace(currentTime=self.running_s, inputBufferAdcTime=self.running_s - delay)
+        self.opened["callback"](frames.tobytes(), len(frames), times, SimpleNamespace(input_overflow=overflow))
+
+    def dies(self) -> None:
+        """And says so."""
+        self.active = False
+        self.opened["finished_callback"]()

@@ -1,0 +1,104 @@
+"""A source that does what a test tells it to, at a clock that a test sets: every fault that real audio has, on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.capture.messages import WRITE, Committed, Discontinuity, Gap
+from mertd.capture.source import Block
+from mertd.ring import Ring
+
+Step = Block | None | Callable[[], object]
+
+
+class ScriptedSource:
+    """Hands out the steps of a script; a step that can be called is called, and gives nothing."""
+
+    reopens = False
+
+    def __init__(self, rate: int, channels: int, script: Iterable[Step]) -> None:
+        self.rate, self.channels, self.description = rate, channels, "scripted"
+        self._script = list(script)
+
+    def blocks(self) -> Iterator[Block | None]:
+        for step in self._script:
+            if callable(step):
+                step()
+                yield None
+            else:
+                yield step
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class ScriptedTime:
+    """Stands in for the module `time`; both clocks go on by a millisecond at every look."""
+
+    unix: int = 1_790_000_000_000_000_000
+    monotonic: int = 1_000
+
+    def time_ns(self) -> int:
+        self.unix += 1_000_000
+        return self.unix
+
+    def monotonic_ns(self) -> int:
+        self.monotonic += 1_000_000
+        return self.monotonic
+
+    def jump(self, seconds: float) -> None:
+        """Wall time jumps, as after a sleep."""
+        self.unix += round(seconds * 1e9)
+
+
+class WatchedRing(Ring):
+    """A ring that keeps what was ever written, and checks that it is written in one piece."""
+
+    def __init__(self, start: int, capacity: int = 200_000) -> None:
+        super().__init__(capacity)
+        self.start = self.end = start
+        self.parts: list[NDArray[np.float32]] = []
+        self.reported = start
+
+    def write(self, start: int, samples: NDArray[np.float32]) -> None:
+        assert start == self.end, "a hole, or the same samples twice"
+        super().write(start, samples)
+        self.end += len(samples)
+        self.parts.append(samples.copy())
+        assert self.end - self.reported <= WRITE, "more in doubt than a reader reckons with, should the process die now"
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        return np.concatenate(self.parts) if self.parts else np.zeros(0, np.float32)
+
+
+class Reports:
+    """What the recorder sends: checked as it comes."""
+
+    def __init__(self, ring: WatchedRing) -> None:
+        self.all: list[object] = []
+        self.gaps: list[Gap] = []
+        self.epochs: list[Discontinuity] = []
+        self._ring = ring
+
+    def send(self, message: object) -> None:
+        self.all.append(message)
+        match message:
+            case Committed(end, _, _, gaps):
+                assert end == self._ring.end, "all that is written is reported, and nothing else"
+                late = [gap for gap in gaps if gap.start < self._ring.reported]
+                assert not late, "samples were reported before it was said that they are missing"
+                self.gaps += gaps
+                self._ring.reported = end
+            case Discontinuity(start, _):
+                assert start == self._ring.end == self._ring.reported, "everything before it is reported"
+                self.epochs.append(message)
+
+    @property
+    def commits(self) -> list[Committed]:
+        return [message for message in self.all if isinstance(message, Committed)]

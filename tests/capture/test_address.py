@@ -1,0 +1,118 @@
+"""Source addresses: what each form means, and what is said of a wrong one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mertd.capture.address import FORMATS, SYNTHS, Address, distinct, parse
+from mertd.errors import UsageError
+
+GOOD = {
+    "device:": Address("device", "", "default"),
+    "device:BlackHole 2ch": Address("device", "BlackHole 2ch", "blackhole-2ch"),
+    "device:USB: Mic?mix=2&rate=44100&channels=4": Address("device", "USB: Mic", "usb-mic", "2", 44_100, 4),
+    "device:alsa_output.pci.monitor?name=desk": Address("device", "alsa_output.pci.monitor", "desk"),
+    "file:/music/My Song.flac": Address("file", "/music/My Song.flac", "my-song"),
+    "file:a.wav?mix=active": Address("file", "a.wav", "a", "active"),
+    "pipe:-": Address("pipe", "-", "pipe", rate=48_000, channels=2),
+    "pipe:/run/x.fifo?rate=44100&channels=1&format=f32le": Address("pipe", "/run/x.fifo", "x", "mean", 44_100, 1, "f32le"),
+    "synth:tone": Address("synth", "tone", "tone"),
+    "synth:chords?seconds=2.5&rate=8000&channels=1": Address("synth", "chords", "chords", "mean", 8_000, 1, seconds=2.5),
+}
+
+
+@pytest.mark.parametrize("url", GOOD)
+def test_addresses(url: str) -> None:
+    assert parse(url) == GOOD[url]
+
+
+BAD = {
+    "": "wanted device:",
+    "microphone": "wanted device:",
+    "devise:x": "did you mean 'device'?",
+    "http://radio": "wanted device:",
+    "file:": "a path is missing after file:",
+    "pipe:?rate=48000": "a path is missing after pipe:",
+    "synth:tones": "synth is one of chords, tone, noise, silence; did you mean 'tone'?",
+    "synth:": "synth is one of",
+    "pipe:-?format=s16": "format is one of u8, s16le, s24le, s32le, f32le, f64le; did you mean 's16le'",
+    "pipe:-?rate=0": "rate is a whole number from 1000 to 768000, not '0'",
+    "pipe:-?rate=": "rate is a whole number",
+    "pipe:-?rate=48e3": "rate is a whole number",
+    "pipe:-?channels=65": "channels is a whole number from 1 to 64, not '65'",
+    "file:a.wav?rate=8000": "file: has no option 'rate', only mix, name",
+    "device:?seconds=2": "device: has no option 'seconds'",
+    "device:?mix=left": "mix is mean, active, or the number of a channel from 1, not 'left'",
+    "device:?mix=0": "mix is mean",
+    "device:?mix=65": "mix is mean",
+    "synth:tone?seconds=-1": "seconds is a number from 0 up, not '-1'",
+    "synth:tone?seconds=nan": "seconds is a number",
+    "synth:tone?seconds=inf": "seconds is a number",
+    "synth:tone?seconds=x": "seconds is a number",
+    "synth:tone?name=My Room": "a stream's name has small letters",
+    "synth:tone?name=a/b": "a stream's name has small letters",
+    "synth:tone?name=" + "a" * 64: "a stream's name has small letters",
+}
+
+
+@pytest.mark.parametrize("url", BAD)
+def test_wrong_addresses_are_explained(url: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        parse(url)
+    assert BAD[url] in str(refusal.value)
+    assert str(refusal.value).startswith(f"source {url!r}")
+    assert "\n" not in str(refusal.value)
+
+
+@given(
+    st.from_regex(r"(device|file|pipe|synth):[^?]{0,10}(\?(rate|mix|name|format|channels|seconds)=\w{0,4})?", fullmatch=True)
+    | st.text(max_size=20)
+)
+@settings(max_examples=300)
+def test_any_text_is_an_address_or_a_mistake_of_the_user(text: str) -> None:
+    try:
+        address = parse(text)
+    except UsageError:
+        return
+    assert re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", address.name), "fit for a topic"
+    assert address.kind == "device" or address.target
+
+
+def test_every_format_and_synth_is_accepted() -> None:
+    assert [parse(f"pipe:-?format={name}").format for name in FORMATS] == list(FORMATS)
+    assert [parse(f"synth:{name}").target for name in SYNTHS] == list(SYNTHS)
+
+
+def test_a_file_may_have_a_question_mark_in_its_name(tmp_path: Path) -> None:
+    odd = tmp_path / "what is this?mix=2.wav"
+    odd.touch()
+    assert parse(f"file:{odd}").target == str(odd)
+    assert parse(f"file:{odd}?mix=2").target == str(odd)
+
+
+def test_only_a_dash_is_standard_input() -> None:
+    assert parse("pipe:-").is_stdin
+    assert not parse("pipe:./-").is_stdin
+    assert not parse("file:-").is_stdin
+
+
+def test_names_are_made_distinct() -> None:
+    urls = ["synth:tone", "synth:tone", "synth:noise", "synth:tone", "synth:noise?name=tone-2"]
+    names = [address.name for address in distinct([parse(url) for url in urls])]
+    assert names == ["tone", "tone-2", "noise", "tone-3", "tone-2-2"]
+    assert len(set(names)) == len(names)
+
+
+def test_standard_input_feeds_one_source() -> None:
+    with pytest.raises(UsageError, match="only one source"):
+        distinct([parse("pipe:-"), parse("pipe:-?name=b")])
+    assert len(distinct([parse("pipe:-"), parse("pipe:/a")])) == 2
+
+
+def test_an_address_says_what_it_is_without_its_options() -> None:
+    assert str(parse("pipe:/run/x?rate=8000")) == "pipe:/run/x"

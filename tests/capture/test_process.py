@@ -1,0 +1,228 @@
+"""The recorder, with every fault of a source: what is in the ring, what is said of it, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from capture.scripted_source import Reports, ScriptedSource, ScriptedTime, Step, WatchedRing
+from mertd.capture import process
+from mertd.capture.address import parse
+from mertd.capture.file import FileSource
+from mertd.capture.messages import WRITE, CaptureSettings, Committed, Discontinuity, Ended, Gap, Grant, Stop
+from mertd.capture.pipe import PipeSource
+from mertd.capture.pipeline import RATE, Pipeline
+from mertd.capture.process import Control, Recorder, open_source
+from mertd.capture.source import Block
+from mertd.capture.synth import SynthSource
+from mertd.errors import SourceError
+
+Array = NDArray[np.float32]
+START = 1_234
+ADDRESS = parse("synth:tone")
+GENERATOR = np.random.Generator(np.random.PCG64(0))
+NOISE = GENERATOR.uniform(-0.5, 0.5, (400_000, 2)).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> ScriptedTime:
+    clock = ScriptedTime()
+    monkeypatch.setattr(process, "time", clock)
+    return clock
+
+
+def record(
+    script: Iterable[Step], rate: int = 48_000, realtime: bool = True, control: Control | None = None
+) -> tuple[WatchedRing, Reports]:
+    ring = WatchedRing(START)
+    reports = Reports(ring)
+    settings_ = CaptureSettings(ADDRESS, realtime, START)
+    Recorder(settings_, ScriptedSource(rate, 2, script), ring, reports.send, control or Control()).run()
+    return ring, reports
+
+
+def one_shot(frames: Array, rate: int) -> Array:
+    pipeline = Pipeline(rate, 2, "mean")
+    return np.concatenate([pipeline.feed(frames), pipeline.flush()])
+
+
+def blocks(*sizes: int, first: int = 0) -> list[Block]:
+    """Consecutive blocks of noise."""
+    ends = [first, *(first + np.cumsum(sizes)).tolist()]
+    return [Block(NOISE[a:b]) for a, b in pairwise(ends)]
+
+
+@pytest.mark.parametrize("rate", [24_000, 44_100, 48_000])
+@given(
+    sizes=st.lists(st.integers(0, 5_000) | st.none(), max_size=8),
+    lost=st.dictionaries(st.integers(1, 7), st.integers(1, 4_000)),
+)
+@settings(max_examples=25)
+def test_the_ring_holds_what_was_heard_with_zeros_for_what_was_lost(
+    rate: int, sizes: list[int | None], lost: dict[int, int]
+) -> None:
+    script: list[Step] = []
+    heard: list[Array] = []
+    gaps: list[tuple[int, int]] = []
+    at = 0
+    for number, size in enumerate(sizes):
+        if size is None:
+            script.append(None)
+            continue
+        missing = lost.get(number, 0) if sum(map(len, heard)) else 0
+        if missing:
+            gaps.append((sum(map(len, heard)), sum(map(len, heard)) + missing))
+        heard += [np.zeros((missing, 2), np.float32), NOISE[at : at + size]]
+        script.append(Block(NOISE[at : at + size], lost=missing))
+        at += size
+    ring, reports = record(script, rate)
+    expected = one_shot(np.concatenate(heard), rate) if heard else np.zeros(0, np.float32)
+    assert np.array_equal(ring.samples, expected)
+    assert reports.all[-1] == Ended(reopens=False)
+    assert reports.commits[-1].end == START + len(expected)
+    assert reports.gaps == [Gap(*(START + round(f * RATE / rate) for f in gap)) for gap in gaps]
+    ring.close()
+
+
+def test_what_is_lost_leaves_the_rest_where_it_was_heard() -> None:
+    """An impulse 1.5 s after the start is at 1.5 s, although half a second before it went missing."""
+    impulse = np.zeros((4_800, 2), np.float32)
+    impulse[0] = 1
+    ring, reports = record([Block(np.zeros((48_000, 2), np.float32)), Block(impulse, lost=24_000)])
+    assert int(np.argmax(np.abs(ring.samples))) == 36_000
+    assert reports.gaps == [Gap(START + 24_000, START + 36_000)]
+
+
+@pytest.mark.parametrize("lost", [1, WRITE * 2 + 1, 300_000])
+def test_a_loss_of_any_length_is_announced_before_its_samples_and_reported_in_portions(lost: int) -> None:
+    """`Reports` and `WatchedRing` look at every write and report."""
+    ring, reports = record([*blocks(9_600), Block(NOISE[9_600:19_200], lost=lost)])
+    assert reports.gaps == [Gap(START + 4_800, START + 4_800 + round(lost / 2))]
+    assert len(ring.samples) == pytest.approx(9_600 + lost / 2, abs=1)
+
+
+def test_a_stall_is_a_heartbeat() -> None:
+    ring, reports = record([*blocks(4_800), None, None, None, *blocks(4_800, first=4_800)])
+    ends = [commit.end for commit in reports.commits]
+    assert ends[1:4] == [ends[0]] * 3, "a report each, though nothing is new"
+    times = [commit.at_ns for commit in reports.commits]
+    assert times == sorted(set(times))
+    assert np.array_equal(ring.samples, one_shot(NOISE[:9_600], 48_000))
+
+
+def test_a_burst_is_reported_in_portions() -> None:
+    ring, reports = record(blocks(300_000))
+    assert np.array_equal(ring.samples, one_shot(NOISE[:300_000], 48_000))
+    assert len(reports.commits) >= 300_000 / 2 / WRITE
+
+
+def test_readings_tell_where_each_block_began() -> None:
+    times = [1_000_000_000, 2_000_000_000, 3_500_000_000]
+    script = [
+        Block(NOISE[:48_000], unix_ns=times[0]),
+        Block(NOISE[:44_100], unix_ns=times[1]),
+        Block(NOISE[:100], unix_ns=times[2], lost=24_000),
+    ]
+    _, reports = record(script)
+    readings = [reading for commit in reports.commits for reading in commit.readings]
+    assert [(reading.index, reading.unix_ns) for reading in readings] == [
+        (START, times[0]),
+        (START + 24_000, times[1]),
+        (START + 24_000 + (44_100 + 24_000) / 2, times[2]),
+    ]
+
+
+def test_a_source_without_a_clock_is_dated_once(clock: ScriptedTime) -> None:
+    before = clock.unix
+    _, reports = record(blocks(4_800, 4_800))
+    (reading,) = [reading for commit in reports.commits for reading in commit.readings]
+    assert reading.index == START
+    assert before < reading.unix_ns <= clock.unix
+    assert reports.commits[0].readings == (reading,), "before any sample can be asked for"
+
+
+@pytest.mark.parametrize("seconds", [-7_200.0, -1.0, 1.0, 28_800.0])
+def test_a_jump_of_wall_time_begins_an_epoch(clock: ScriptedTime, seconds: float) -> None:
+    ring, reports = record([*blocks(9_601), lambda: clock.jump(seconds), *blocks(4_801, first=9_601)])
+    before, after = one_shot(NOISE[:9_601], 48_000), one_shot(NOISE[9_601:14_402], 48_000)
+    assert np.array_equal(ring.samples, np.concatenate([before, after])), "no filter rings across the seam"
+    (epoch,) = reports.epochs
+    assert epoch.start == START + len(before)
+    assert epoch.jump_ns / 1e9 == pytest.approx(seconds, abs=0.01)
+    position = reports.all.index(epoch)
+    later = [m for m in reports.all[position:] if isinstance(m, Committed)]
+    assert later[0].readings[0].index == epoch.start, "the new epoch has a clock of its own"
+
+
+def test_slewing_begins_none(clock: ScriptedTime) -> None:
+    script: list[Step] = []
+    for block in blocks(*[960] * 50):
+        script += [block, lambda: clock.jump(0.2)]
+    _, reports = record(script)
+    assert not reports.epochs
+
+
+def test_hours_of_sleep_are_not_filled_with_zeros(clock: ScriptedTime) -> None:
+    """A device's driver sees the gap, too; but before the first block of an epoch there is nothing to be aligned with."""
+    ring, reports = record([*blocks(9_600), lambda: clock.jump(20), Block(NOISE[9_600:14_400], lost=20 * 48_000)])
+    assert len(reports.epochs) == 1
+    assert not reports.gaps
+    assert len(ring.samples) == 4_800 + 2_400
+
+
+def test_a_stop_is_obeyed_in_mid_block_and_is_no_end() -> None:
+    control = Control()
+    _, reports = record([*blocks(4_800), lambda: control.on_message(Stop()), *blocks(4_800)], control=control)
+    assert not [message for message in reports.all if isinstance(message, Ended | Discontinuity)]
+
+
+def test_at_fast_pace_nothing_is_written_past_the_grant() -> None:
+    """The supervisor here grants a little more whenever it hears that all of the last grant is used."""
+    control, ring = Control(), WatchedRing(START)
+    reports, granted = Reports(ring), [START + 7_000]
+
+    def hear(message: object) -> None:
+        reports.send(message)
+        assert ring.end <= granted[-1]
+        if isinstance(message, Committed) and granted[-1] - message.end < WRITE:
+            granted.append(message.end + WRITE + 100)
+            control.on_message(Grant(granted[-1]))
+
+    control.on_message(Grant(granted[0]))
+    source = ScriptedSource(48_000, 2, blocks(100_000, 50_000))
+    Recorder(CaptureSettings(ADDRESS, False, START), source, ring, hear, control).run()
+    assert np.array_equal(ring.samples, one_shot(NOISE[:150_000], 48_000))
+    assert len(granted) > 3
+    assert isinstance(reports.all[-1], Ended)
+
+
+def test_what_came_before_a_break_is_reported() -> None:
+    def break_() -> None:
+        raise SourceError("unplugged", retry=True)
+
+    ring = WatchedRing(START)
+    reports = Reports(ring)
+    source = ScriptedSource(48_000, 2, [*blocks(9_600), break_])
+    with pytest.raises(SourceError, match="unplugged"):
+        Recorder(CaptureSettings(ADDRESS, True, START), source, ring, reports.send, Control()).run()
+    assert reports.commits[-1].end == ring.end > START
+    assert not isinstance(reports.all[-1], Ended)
+
+
+def test_each_address_opens_its_source(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    raw.write_bytes(bytes(400))
+    for url, kind in ((f"pipe:{raw}", PipeSource), ("synth:noise", SynthSource)):
+        source = open_source(CaptureSettings(parse(url), False, 0))
+        assert type(source) is kind
+        source.close()
+    with pytest.raises(SourceError, match="no file at"):
+        open_source(CaptureSettings(parse(f"file:{tmp_path / 'none.wav'}"), False, 0))
+    assert FileSource.reopens is False

@@ -1,0 +1,138 @@
+"""Real mertd commands for tests: run as a user runs them, and held to leaving nothing on the machine."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+
+STOP_S = 5.0
+"""Within so long, mertd promises, a signal stops it."""
+
+PATIENCE_S = 60.0
+"""After so long a test gives up: far more than a loaded machine needs."""
+
+_SHARED_MEMORY = Path("/dev/shm")
+_LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
+
+
+class Traces:
+    """What a command has on the machine: an environment of its own, and so a way to find all that it has left there."""
+
+    def __init__(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="mertd-test-"))  # mode 0700, and short enough for a socket's path
+        self._mark = uuid4().hex
+        self._temporary, self._home = self.folder / "tmp", self.folder / "home"
+        for folder in (self._temporary, self._home):
+            folder.mkdir()
+        self._shared_before = _shared_memory()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """No weights at home, temporary files where they are seen, and a mark that every descendant inherits.
+
+        Without `CI`, and what it tells ONNX Runtime: there it refrains from telemetry by itself, elsewhere we must see to it.
+        """
+        home = str(self._home)
+        outer = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+        return {
+            **outer,
+            "HOME": home,
+            "XDG_DATA_HOME": home,
+            "TMPDIR": str(self._temporary),
+            "MERTD_TEST": self._mark,
+            "COLUMNS": "120",
+        }
+
+    def processes(self) -> list[psutil.Process]:
+        """Every running process of the command, however it was started and whoever its parent is now."""
+        found = []
+        for process in psutil.process_iter():
+            try:
+                marked = process.environ().get("MERTD_TEST") == self._mark
+                if marked and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+            except (psutil.AccessDenied, psutil.NoSuchProcess):
+                continue
+        return found
+
+    def left(self) -> list[str]:
+        """What is there that should not be, once the command has ended."""
+        files = [path for path in self.folder.rglob("*") if path not in (self._temporary, self._home)]
+        ours = [str(path.relative_to(self.folder)) for path in files if not _of_pulseaudio(path)]
+        shared = sorted(_shared_memory() - self._shared_before)
+        return [f"process {process.pid}" for process in self.processes()] + ours + shared
+
+    def assert_gone(self) -> None:
+        """Fail if anything is there; the last processes may take a moment to go."""
+        wait_until(lambda: not self.left(), STOP_S, lambda: f"left behind: {self.left()}")
+
+    def remove(self) -> None:
+        """End whatever a failed test has left."""
+        for process in self.processes():
+            process.kill()
+        shutil.rmtree(self.folder)
+
+
+def _of_pulseaudio(path: Path) -> bool:
+    """Its client library keeps a cookie and a runtime folder for each user."""
+    return path.name == ".config" or "pulse" in str(path)
+
+
+def _shared_memory() -> set[str]:
+    """Names that Python's or our own shared memory could have (PortAudio's JACK leaves some of its own)."""
+    if not _SHARED_MEMORY.is_dir():
+        return set()
+    return {str(path) for path in _SHARED_MEMORY.iterdir() if path.name.startswith(("psm_", "sem.mp-", "mertd"))}
+
+
+def mertd(
+    *words: object, stdin: bytes = b"", folder: Path | None = None, first: Callable[[], object] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end; fails if it shows a traceback or leaves anything behind.
+
+    `folder`: where to run it. `first`: is called in the new process before that becomes mertd.
+    """
+    traces = Traces()
+    command = [sys.executable, "-m", "mertd", *map(str, words)]
+    try:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            capture_output=True,
+            timeout=PATIENCE_S,
+            env=traces.environment,
+            cwd=folder,
+            preexec_fn=first,
+            check=False,
+        )
+        assert b"Traceback" not in done.stderr, done.stderr.decode()
+        traces.assert_gone()
+        return subprocess.CompletedProcess(command, done.returncode, done.stdout.decode(), done.stderr.decode())
+    finally:
+        traces.remove()
+
+
+def complaints(text: str) -> list[str]:
+    """The lines of standard error that say what is wrong. Fails if there is a line that is neither that nor of the log."""
+    lines = text.splitlines()
+    strange = [line for line in lines if not line.startswith("mertd: ") and not _LOG_LINE.match(line)]
+    assert not strange, text
+    return [line for line in lines if line.startswith("mertd: ")]
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, complaint: Callable[[], str]) -> None:
+    """Poll `condition`; fails with `complaint` if it is not met in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, complaint()
+        time.sleep(0.05)

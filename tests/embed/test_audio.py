@@ -1,0 +1,78 @@
+"""Levels and normalisation of a window."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, measure, normalise
+from signals import chord_progression
+
+windows = npst.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e3, 1e3, width=32))
+
+
+def test_a_full_scale_sine_is_at_minus_three() -> None:
+    levels = measure(np.sin(2 * np.pi * np.arange(24_000) / 24).astype(np.float32))
+    assert levels.rms_dbfs == pytest.approx(-3.01, abs=0.01)
+    assert levels.peak_dbfs == pytest.approx(0, abs=0.01)
+
+
+def test_a_square_wave_of_a_tenth_is_at_minus_twenty() -> None:
+    levels = measure(np.tile(np.array([0.1, -0.1], np.float32), 100))
+    assert (levels.rms_dbfs, levels.peak_dbfs) == (pytest.approx(-20, abs=1e-4), pytest.approx(-20, abs=1e-4))
+    assert (levels.clipped, levels.zeros) == (0, 0)
+
+
+def test_silence_has_a_floor() -> None:
+    levels = measure(np.zeros(100, np.float32))
+    assert (levels.rms_dbfs, levels.peak_dbfs, levels.zeros) == (FLOOR_DBFS, FLOOR_DBFS, 100)
+    faint = measure(np.full(100, 1e-30, np.float32))
+    assert (faint.rms_dbfs, faint.peak_dbfs, faint.zeros) == (FLOOR_DBFS, FLOOR_DBFS, 0)
+
+
+def test_clipped_samples_are_those_at_a_16_bit_converters_end() -> None:
+    samples = np.array([1.0, -1.0, 1.5, CLIP_LEVEL, -CLIP_LEVEL, 32766 / 32768, 0.5, 0, -0.0], np.float32)
+    assert measure(samples).clipped == 5
+    assert measure(samples).zeros == 2
+
+
+@given(windows)
+def test_levels_are_those_of_the_definition(samples: np.ndarray) -> None:
+    levels = measure(samples)
+    assert np.isfinite([levels.rms_dbfs, levels.peak_dbfs]).all()
+    assert FLOOR_DBFS <= levels.rms_dbfs <= levels.peak_dbfs + 1e-4
+    exact = samples.astype(np.float64)
+    if levels.rms_dbfs > FLOOR_DBFS:
+        assert 10 ** (levels.rms_dbfs / 10) == pytest.approx(float((exact**2).mean()), rel=1e-6)
+    assert levels.clipped == sum(abs(x) >= CLIP_LEVEL for x in exact)
+
+
+@given(windows)
+def test_normalised_windows_have_mean_zero_and_variance_one(samples: np.ndarray) -> None:
+    out = normalise(samples)
+    variance = float(samples.var(dtype=np.float64))
+    assert out.dtype == np.float32
+    assert np.isfinite(out).all()
+    assert abs(float(out.mean(dtype=np.float64))) < 1e-3
+    assert float(out.var(dtype=np.float64)) == pytest.approx(variance / (variance + 1e-7), rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.parametrize("gain", [0.25, 4.0])
+def test_gain_and_offset_go(gain: float) -> None:
+    music = chord_progression(0.5)
+    plain = normalise(music)
+    assert np.abs(normalise(music * np.float32(gain)) - plain).max() < 1e-4
+    assert np.abs(normalise(music + np.float32(0.25)) - plain).max() < 1e-4
+
+
+def test_silence_stays_silent() -> None:
+    assert not normalise(np.zeros(100, np.float32)).any()
+    assert np.abs(normalise(np.full(100, 0.7, np.float32))).max() < 1e-3, "direct current, too"
+
+
+def test_the_epsilon_is_that_of_the_feature_extractor() -> None:
+    samples = np.array([1e-4, -1e-4], np.float32)
+    assert normalise(samples)[0] == pytest.approx(1e-4 / (1e-8 + 1e-7) ** 0.5, rel=1e-5)

@@ -1,0 +1,35 @@
+"""Every backend, at full size and on every layer, against what PyTorch computed (tests/reference/make_golden.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from golden import WEIGHTS, clip, golden
+from mertd.embed.architecture import MERT_95M
+from mertd.embed.backends import Backend, MlxBackend, NumpyBackend, OnnxBackend, cosines
+from mertd.embed.weights import Weights, load
+
+ALL = range(MERT_95M.states)
+
+
+@pytest.fixture(scope="module")
+def weights() -> Weights:
+    return load(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("backend", "seconds", "least"), [(NumpyBackend, 5, 0.999999), (OnnxBackend, 5, 0.99999), (MlxBackend, 1, 0.99999)]
+)
+def test_backend_agrees_with_pytorch(weights: Weights, backend: type[Backend], seconds: int, least: float) -> None:
+    got = backend(weights, ALL).embed(clip(seconds)[None])[0]  # type: ignore[call-arg]
+    assert got.shape == golden(seconds).shape == (13, 768)
+    assert cosines(got, golden(seconds)).min() >= least
+    np.testing.assert_allclose(got, golden(seconds), atol=2e-4)
+
+
+def test_golden_layers_differ() -> None:
+    """So that a mix-up of layers, or of clips, could not pass for agreement."""
+    states = np.concatenate([golden(1), golden(5)])
+    likeness = cosines(states[:, None], states[None])
+    assert likeness[~np.eye(len(states), dtype=bool)].max() < 0.9999

@@ -1,0 +1,142 @@
+"""The publisher with real subscribers: one that sleeps costs the others nothing, and what it missed is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import zmq
+
+from mertd.errors import EndpointError, WireError
+from mertd.stream import publisher as module
+from mertd.stream.client import Subscriber
+from mertd.stream.publisher import HISTORY, Publisher
+from mertd.wire import Embedding, Message, decode
+from messages import embedding, event, status
+from stream.servers import publisher, subscribed
+
+PATIENCE_S = 30.0
+
+
+@pytest.fixture
+def publishing() -> Iterator[Publisher]:
+    with publisher() as found:
+        yield found
+
+
+def receive(subscriber: Subscriber) -> Message:
+    received = subscriber.receive(PATIENCE_S)
+    assert received is not None, "nothing came"
+    return received.message
+
+
+def test_what_is_sent_arrives(publishing: Publisher) -> None:
+    subscriber = Subscriber(publishing.endpoint, kinds=("embedding", "event", "status"))
+    subscribed(publishing, 3)
+    for message in (embedding(0), event(0), status(), embedding(1)):
+        publishing.send(message)
+    assert [receive(subscriber).kind for _ in range(4)] == ["embedding", "event", "status", "embedding"]
+    assert (publishing.published, publishing.dropped) == (4, 0)
+    subscriber.close()
+
+
+def test_without_subscribers_nothing_is_dropped(publishing: Publisher) -> None:
+    for seq in range(2_000):
+        publishing.send(event(seq))
+    assert (publishing.published, publishing.dropped) == (2_000, 0)
+
+
+def test_a_subscriber_that_sleeps_misses_messages_which_are_counted_and_the_others_get_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "HIGH_WATER_MARK", 50)
+    large = np.zeros((13, 768), np.float32)
+    with publisher() as publishing, zmq.Context() as context, context.socket(zmq.SUB) as sleeper:
+        sleeper.linger, sleeper.rcvhwm, sleeper.rcvbuf = 0, 1, 8_192
+        sleeper.subscribe("embedding/")
+        sleeper.connect(publishing.endpoint)
+        subscribed(publishing)
+        awake = Subscriber(publishing.endpoint, streams=("room",))
+        subscribed(publishing)
+        sent = 0
+        while publishing.dropped < 20:
+            publishing.send(embedding(sent, vector=large))
+            received = awake.receive(PATIENCE_S)
+            assert received is not None
+            assert (received.message.seq, received.lost) == (sent, 0)  # type: ignore[union-attr]
+            sent += 1
+            assert sent < 5_000, "nothing was ever dropped"
+        got = []
+        while sleeper.poll(500):
+            message = decode(sleeper.recv_multipart())
+            assert isinstance(message, Embedding)
+            got.append(message.seq)
+        assert publishing.published == sent
+        assert len(got) == len(set(got)) == sent - publishing.dropped, "what it did not get was counted, one for one"
+        assert got == sorted(got)
+        awake.close()
+
+
+def test_a_message_that_cannot_be_sent_leaves_no_trace(publishing: Publisher) -> None:
+    with pytest.raises(WireError):
+        publishing.send(event(0, detail={"x": object()}))
+    assert publishing.published == 0
+    assert publishing.replay("event", "", 10) == []
+
+
+def replayed(publishing: Publisher, kind: str, stream: str, last: int) -> list[tuple[str, int]]:
+    found = [decode(frames) for frames in publishing.replay(kind, stream, last)]
+    assert all(message.replay for message in found if not isinstance(message, type(status())))
+    return [(message.stream, message.seq) for message in found]  # type: ignore[union-attr]
+
+
+def test_the_last_messages_are_kept_for_those_who_come_late(publishing: Publisher) -> None:
+    for seq in range(4):
+        publishing.send(embedding(seq, "a"))
+        publishing.send(embedding(seq, "b"))
+        publishing.send(event(seq, "a"))
+        publishing.send(status())
+    assert replayed(publishing, "embedding", "a", 2) == [("a", 2), ("a", 3)]
+    assert replayed(publishing, "embedding", "", 3) == [("b", 2), ("a", 3), ("b", 3)]
+    assert replayed(publishing, "embedding", "b", 99) == [("b", seq) for seq in range(4)]
+    assert replayed(publishing, "event", "", 1) == [("a", 3)]
+    assert replayed(publishing, "event", "b", 5) == []
+    assert replayed(publishing, "embedding", "a", 0) == []
+    assert replayed(publishing, "embedding", "a", -1) == []
+    assert replayed(publishing, "status", "", 5) == []
+
+
+def test_replay_is_the_same_message_but_for_its_mark(publishing: Publisher) -> None:
+    original = embedding(5)
+    publishing.send(original)
+    again = decode(publishing.replay("embedding", "room", 1)[0])
+    assert isinstance(again, Embedding)
+    assert again.replay
+    assert not original.replay
+    assert (again.seq, again.window, again.time, again.model) == (original.seq, original.window, original.time, original.model)
+    assert np.array_equal(again.vector, original.vector)
+
+
+def test_history_has_an_end(publishing: Publisher) -> None:
+    for seq in range(HISTORY + 50):
+        publishing.send(event(seq))
+    assert replayed(publishing, "event", "", 10_000) == [("room", seq) for seq in range(50, HISTORY + 50)]
+
+
+def test_subscriptions_are_read_so_that_they_do_not_pile_up(publishing: Publisher) -> None:
+    subscriber = Subscriber(publishing.endpoint, streams=[f"s{number}" for number in range(50)])
+    subscribed(publishing, 50)
+    again = Subscriber(publishing.endpoint, streams=["another"])
+    assert publishing._bound.socket.poll(PATIENCE_S * 1000)
+    publishing.forget_subscriptions()
+    assert not publishing._bound.socket.poll(0)
+    publishing.send(embedding(0, "another"))
+    assert receive(again).kind == "embedding"
+    subscriber.close()
+    again.close()
+
+
+def test_an_endpoint_that_is_taken_is_refused(publishing: Publisher) -> None:
+    with zmq.Context() as context, pytest.raises(EndpointError, match="is in use: another mertd, perhaps"):
+        Publisher(context, publishing.endpoint)

@@ -1,0 +1,169 @@
+"""Every window that becomes due leaves exactly once, in order, and at the right samples."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from mertd.windows import Late, Schedule, Skip, Window
+
+
+class ScheduleMachine(RuleBasedStateMachine):
+    """A writer, a reader and a restless operator, against the definition of a window written down naively."""
+
+    @initialize(
+        window=st.integers(1, 30),
+        hop=st.integers(1, 40),
+        spare=st.integers(0, 60),
+        late=st.sampled_from(Late),
+        careful=st.booleans(),
+    )
+    def start(self, window: int, hop: int, spare: int, late: Late, careful: bool) -> None:
+        self.window, self.hop, self.late, self.careful = window, hop, late, careful
+        self.capacity = window + hop + spare
+        self.schedule = Schedule(window, hop, late, self.capacity)
+        self.epoch, self.base, self.end = 0, 0, 0
+        self.due: list[Window] = []
+        self.left: list[Window] = []
+        self.reading: list[Window] = []
+
+    def expected(self) -> list[Window]:
+        """All whole windows of this epoch so far, by the definition: start = base + k * hop."""
+        starts = range(self.base, self.end - self.window + 1, self.hop)
+        return [Window(self.epoch, start, start + self.window) for start in starts]
+
+    @rule(samples=st.integers(0, 200))
+    def write(self, samples: int) -> None:
+        if self.careful:
+            samples = min(samples, self.schedule.limit - self.end)
+        self.end += samples
+        fresh, skips = self.schedule.committed(self.end)
+        known = [w for w in self.due if w.epoch == self.epoch]
+        assert known + fresh == self.expected()
+        self.due += fresh
+        lost = self.leave(skips, "overwritten")
+        assert all(self.end - w.start > self.capacity for w in lost)
+        assert all(self.end - w.start <= self.capacity for w in self.waiting)
+        if self.careful:
+            assert not lost, "the writer kept to the limit"
+
+    @rule(most=st.integers(1, 5))
+    def take(self, most: int) -> None:
+        waiting = self.waiting
+        taken, skips = self.schedule.take(most)
+        lost = self.leave(skips, "late")
+        if self.late is Late.LATEST:
+            assert taken == waiting[-1:]
+            assert lost == waiting[:-1]
+        else:
+            assert taken == waiting[:most]
+            assert not lost
+        self.left += taken
+        self.reading += taken
+
+    @precondition(lambda self: self.reading)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        window = data.draw(st.sampled_from(self.reading))
+        self.reading.remove(window)
+        self.schedule.finished(window)
+
+    @rule()
+    def new_epoch(self) -> None:
+        self.epoch, self.base = self.epoch + 1, self.end
+        self.schedule.begin(self.epoch, self.end)
+
+    @rule()
+    def the_writer_is_never_stuck(self) -> None:
+        """Once all that is due has been read, the next window can be completed."""
+        while self.waiting:
+            self.take(1)
+        while self.reading:
+            self.schedule.finished(self.reading.pop())
+        starts_next = next(s for s in range(self.base, self.end + self.hop + 1, self.hop) if s + self.window > self.end)
+        assert self.schedule.limit >= starts_next + self.window
+
+    def leave(self, skips: list[Skip], reason: str) -> list[Window]:
+        """The windows that skips stand for, which leave now."""
+        lost = []
+        for skip in skips:
+            starts = [skip.start + k * self.hop for k in range(skip.windows)]
+            assert skip.windows > 0
+            assert skip.reason == reason
+            assert skip.end == starts[-1] + self.window
+            lost += [Window(skip.epoch, start, start + self.window) for start in starts]
+        assert lost == self.waiting[: len(lost)], "the oldest ones, in order"
+        self.left += lost
+        return lost
+
+    @property
+    def waiting(self) -> list[Window]:
+        return self.due[len(self.left) :]
+
+    @invariant()
+    def each_leaves_once_and_in_order(self) -> None:
+        assert self.left == self.due[: len(self.left)]
+        assert len(set(self.due)) == len(self.due)
+        assert self.schedule.due_total == len(self.due)
+        assert self.schedule.waiting == len(self.waiting)
+
+    @invariant()
+    def nothing_that_is_needed_may_be_written_over(self) -> None:
+        for window in self.reading + self.waiting:
+            assert self.schedule.limit <= window.start + self.capacity
+
+
+TestSchedule = ScheduleMachine.TestCase
+TestSchedule.settings = settings(max_examples=150, stateful_step_count=40)
+
+
+@given(parts=st.lists(st.integers(0, 50), max_size=30), window=st.integers(1, 20), hop=st.integers(1, 20))
+def test_how_samples_arrive_does_not_matter(parts: list[int], window: int, hop: int) -> None:
+    piecewise, at_once = (Schedule(window, hop, Late.QUEUE, 10_000) for _ in range(2))
+    end, found = 0, []
+    for part in parts:
+        end += part
+        found += piecewise.committed(end)[0]
+    assert found == at_once.committed(end)[0]
+
+
+def test_default_windows_at_24_khz() -> None:
+    schedule = Schedule(720_000, 120_000, Late.LATEST, 1_560_000)
+    assert schedule.committed(719_999) == ([], [])
+    assert schedule.committed(720_000) == ([Window(0, 0, 720_000)], [])
+    assert schedule.committed(1_080_000)[0] == [Window(0, s, s + 720_000) for s in (120_000, 240_000, 360_000)]
+    assert schedule.take() == ([Window(0, 360_000, 1_080_000)], [Skip(0, 3, 0, 960_000, "late")])
+
+
+def test_an_epoch_goes_on_counting_and_leaves_no_window_across_the_seam() -> None:
+    schedule = Schedule(10, 5, Late.QUEUE, 100)
+    schedule.committed(18)
+    schedule.begin(1, 18)
+    assert schedule.committed(27) == ([], [])
+    assert schedule.committed(28) == ([Window(1, 18, 28)], [])
+    assert schedule.take(3)[0] == [Window(0, 0, 10), Window(0, 5, 15), Window(1, 18, 28)]
+
+
+def test_skips_of_two_epochs_are_told_apart() -> None:
+    schedule = Schedule(10, 5, Late.LATEST, 100)
+    schedule.committed(20)
+    schedule.begin(1, 20)
+    schedule.committed(40)
+    taken, skips = schedule.take()
+    assert taken == [Window(1, 30, 40)]
+    assert skips == [Skip(0, 3, 0, 20, "late"), Skip(1, 2, 20, 35, "late")]
+
+
+def test_a_report_that_repeats_itself_changes_nothing() -> None:
+    schedule = Schedule(10, 5, Late.QUEUE, 100)
+    schedule.committed(20)
+    assert schedule.committed(20) == ([], [])
+    assert schedule.due_total == 3
+
+
+@pytest.mark.parametrize(("window", "hop", "capacity"), [(0, 5, 100), (10, 0, 100), (-1, 5, 100), (10, 5, 14)])
+def test_what_cannot_work_is_refused(window: int, hop: int, capacity: int) -> None:
+    with pytest.raises(ValueError, match="window"):
+        Schedule(window, hop, Late.QUEUE, capacity)

@@ -1,0 +1,280 @@
+"""Bytes of wire version 1: round trips, exact payloads, and refusal of everything else."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+import msgpack_reader
+from mertd import wire
+from mertd.errors import WireError
+from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time, as_json, decode, encode
+from messages import embedding, event, status
+
+counts = st.integers(0, 2**63 - 1)
+numbers = st.floats(allow_nan=False, allow_infinity=False)
+words = st.text(max_size=12)
+boots = st.binary(min_size=16, max_size=16)
+plain = st.recursive(
+    st.none() | st.booleans() | counts | numbers | words | st.binary(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
+    max_leaves=8,
+)
+maps = st.dictionaries(words, plain, max_size=4)
+vectors = npst.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 8)), elements=st.floats(-1e6, 1e6, width=32))
+embeddings = st.builds(
+    Embedding,
+    boot=boots,
+    stream=words,
+    epoch=counts,
+    seq=counts,
+    window=st.builds(Span, counts, counts, counts),
+    time=st.builds(Time, counts, counts, counts, numbers),
+    audio=st.builds(Audio, numbers, numbers, counts, counts, counts),
+    model=st.builds(Model, words, words, words, st.booleans(), st.lists(counts, max_size=4).map(tuple), words, words, words),
+    vector=vectors,
+    latency_ns=st.builds(Latency, counts, counts, counts),
+    skipped=counts,
+    replay=st.booleans(),
+)
+events = st.builds(
+    Event,
+    boot=boots,
+    stream=words,
+    epoch=counts,
+    seq=counts,
+    event=words,
+    index=counts,
+    time_ns=counts,
+    detail=maps,
+    replay=st.booleans(),
+)
+statuses = st.builds(
+    Status,
+    boot=boots,
+    time_ns=counts,
+    uptime_ns=counts,
+    version=words,
+    phase=words,
+    model=maps,
+    streams=maps,
+    processes=maps,
+    published=counts,
+    dropped=counts,
+)
+messages = embeddings | events | statuses
+EXAMPLES = [embedding(3), event(3), status()]
+
+
+def facts(message: Message) -> dict[str, Any]:
+    """All fields, comparable."""
+    values = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
+    if isinstance(message, Embedding):
+        values["vector"] = (message.vector.dtype, message.vector.shape, message.vector.tobytes())
+    return values
+
+
+@given(messages)
+def test_what_is_encoded_is_decoded(message: Message) -> None:
+    again = decode(encode(message))
+    assert type(again) is type(message)
+    assert facts(again) == facts(message)
+
+
+@given(messages)
+def test_another_reader_reads_the_same(message: Message) -> None:
+    topic, payload = encode(message)
+    body = msgpack_reader.read(payload)
+    assert body.pop("schema") == 1
+    assert body.pop("kind") == message.kind
+    assert set(body) == {f.name for f in dataclasses.fields(message)} - {"kind"}
+    for name, value in body.items():
+        own = getattr(message, name)
+        if name == "vector":
+            assert value == {"dtype": "<f4", "shape": list(own.shape), "data": own.tobytes()}
+        elif dataclasses.is_dataclass(own):
+            assert {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()} == vars(own)
+        else:
+            assert value == own
+    stream = "" if isinstance(message, Status) else f"{message.stream}/"
+    assert topic == f"{message.kind}/{stream}".encode()
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: m.kind)
+def test_keys_of_a_later_version_are_ignored(message: Message) -> None:
+    topic, payload = encode(message)
+    body = widened(msgpack_reader.read(payload))
+    assert facts(decode([topic, msgpack.packb(body)])) == facts(message)
+
+
+def widened(body: dict[str, Any]) -> dict[str, Any]:
+    """With a key more in every map that has fixed keys."""
+    free = ("detail", "streams", "processes", *(() if "vector" in body else ("model",)))
+    deeper = {k: widened(v) if isinstance(v, dict) and k not in free else v for k, v in body.items()}
+    return {**deeper, "of a later version": [1, {}]}
+
+
+@pytest.mark.parametrize("schema", [0, 2, "1", None, True, 1.0, [1]])
+def test_another_schema_is_refused_by_name(schema: object) -> None:
+    topic, payload = encode(event())
+    body = {**msgpack_reader.read(payload), "schema": schema}
+    with pytest.raises(WireError, match=r"schema .*this reader knows 1") as refusal:
+        decode([topic, msgpack.packb(body)])
+    assert repr(schema) in str(refusal.value)
+
+
+@pytest.mark.parametrize("kind", ["vector", "", None, 1, ["event"], {}])
+def test_another_kind_is_refused_by_name(kind: object) -> None:
+    topic, payload = encode(event())
+    body = {**msgpack_reader.read(payload), "kind": kind}
+    with pytest.raises(WireError, match="this reader knows embedding, event, status") as refusal:
+        decode([topic, msgpack.packb(body)])
+    assert repr(kind) in str(refusal.value)
+
+
+@given(st.lists(st.binary(max_size=64), max_size=4) | st.binary().map(lambda data: [b"event/room/", data]))
+@settings(max_examples=200)
+def test_arbitrary_bytes_are_refused(frames: list[bytes]) -> None:
+    with pytest.raises(WireError):
+        decode(frames)
+
+
+@given(message=st.sampled_from(EXAMPLES), edits=st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(max_size=3)), min_size=1))
+@settings(max_examples=200)
+def test_damaged_bytes_are_refused_or_make_a_message(message: Message, edits: list[tuple[int, bytes]]) -> None:
+    topic, payload = encode(message)
+    damaged = bytearray(payload)
+    for at, replacement in edits:
+        at %= len(damaged) + 1
+        damaged[at : at + len(replacement) or at + 1] = replacement
+    try:
+        found = decode([topic, bytes(damaged)])
+    except WireError:
+        return
+    assert facts(decode(encode(found))) == facts(found)
+
+
+@given(message=st.sampled_from(EXAMPLES), data=st.data())
+@settings(max_examples=200)
+def test_any_value_anywhere_is_refused_or_makes_a_message(message: Message, data: st.DataObject) -> None:
+    topic, payload = encode(message)
+    body = msgpack_reader.read(payload)
+    place: Any = body
+    while True:
+        key = data.draw(st.sampled_from(list(place) if isinstance(place, Mapping) else range(len(place))))
+        if not place[key] or not isinstance(place[key], dict | list) or data.draw(st.booleans()):
+            break
+        place = place[key]
+    if isinstance(place, dict) and data.draw(st.booleans()):
+        del place[key]
+    else:
+        place[key] = data.draw(plain | st.floats() | st.just(2**64 - 1))
+    try:
+        found = decode([topic, msgpack.packb(body)])
+    except WireError:
+        return
+    assert facts(decode(encode(found))) == facts(found)
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda m: m.kind)
+def test_every_field_must_be_there_and_of_its_type(message: Message) -> None:
+    topic, payload = encode(message)
+    for name in [f.name for f in dataclasses.fields(message) if f.name not in ("kind", "stream")]:
+        for damage in ("absent", "wrong"):
+            body = msgpack_reader.read(payload)
+            if damage == "absent":
+                del body[name]
+            else:
+                body[name] = None
+            with pytest.raises(WireError, match=f"{message.kind}.* {name!r}|{message.kind}.{name} is"):
+                decode([topic, msgpack.packb(body)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"shape": [2, 768]},
+        {"shape": [1, 767]},
+        {"shape": [768]},
+        {"shape": [1, 1, 768]},
+        {"shape": [0, 0], "data": b""},
+        {"shape": [-1, -768]},
+        {"shape": [1.0, 768]},
+        {"shape": [True, 768]},
+        {"shape": [1 << 62, 4]},
+        {"shape": None},
+        {"data": "0" * 3072},
+        {"data": b""},
+        {"data": bytes(3071)},
+        {"dtype": ">f4"},
+        {"dtype": "<f8"},
+        {"dtype": None},
+    ],
+    ids=str,
+)
+def test_a_vector_that_lies_about_its_shape_is_refused(change: dict[str, Any]) -> None:
+    topic, payload = encode(embedding())
+    body = msgpack_reader.read(payload)
+    body["vector"] |= change
+    with pytest.raises(WireError, match=r"embedding\.vector"):
+        decode([topic, msgpack.packb(body)])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(("part", "name"), [("audio", "rms_dbfs"), ("audio", "peak_dbfs"), ("time", "drift_ppm")])
+def test_numbers_that_are_none_are_refused(value: float, part: str, name: str) -> None:
+    topic, payload = encode(embedding())
+    body = msgpack_reader.read(payload)
+    body[part][name] = value
+    with pytest.raises(WireError, match=rf"{part}\.{name} is -?(nan|inf)"):
+        decode([topic, msgpack.packb(body)])
+
+
+@pytest.mark.parametrize("topic", [b"", b"embedding/room", b"embedding/other/", b"event/room/", b"status/"])
+def test_a_topic_that_lies_is_refused(topic: bytes) -> None:
+    with pytest.raises(WireError, match="topic"):
+        decode([topic, encode(embedding())[1]])
+
+
+def test_oversize_is_refused_unread() -> None:
+    with pytest.raises(WireError, match=f"{MAX_BYTES + 1} bytes"):
+        decode([b"event/room/", b"\x80" + bytes(MAX_BYTES)])
+    deep = b"\x91" * 100_000 + b"\x90"
+    with pytest.raises(WireError, match="not msgpack"):
+        decode([b"event/room/", deep])
+
+
+@pytest.mark.parametrize("detail", [{"x": np.float32(1)}, {"x": np.int64(1)}, {"x": object()}, {"x": 1 << 64}])
+def test_what_the_wire_cannot_carry_is_not_sent(detail: dict[str, Any]) -> None:
+    with pytest.raises(WireError, match="event cannot be put on the wire"):
+        encode(event(detail=detail))
+
+
+def test_a_vector_of_any_layout_is_sent_as_little_endian_float32() -> None:
+    values = np.arange(12, dtype=">f8").reshape(3, 4).T
+    found = decode(encode(embedding(vector=values)))
+    assert isinstance(found, Embedding)
+    assert found.vector.dtype == np.dtype("<f4")
+    assert np.array_equal(found.vector, values)
+
+
+@given(embeddings)
+def test_json_has_the_same_keys_and_numbers(message: Embedding) -> None:
+    body = json.loads(json.dumps(as_json(message)))
+    assert list(body) == list(msgpack_reader.read(encode(message)[1]))
+    assert body["boot"] == message.boot.hex()
+    assert np.array_equal(np.array(body["vector"]["data"], np.float32), message.vector)
+    assert body["vector"]["shape"] == list(message.vector.shape)
+
+
+def test_thirteen_layers_fit_many_times() -> None:
+    assert len(encode(embedding(vector=np.zeros((13, 768), np.float32)))[1]) * 10 < wire.MAX_BYTES
