@@ -173,8 +173,9 @@ def decode(frames: list[bytes]) -> Message:
         raise WireError(f"payload is not msgpack: {error}") from error
     if not isinstance(body, dict):
         raise WireError(f"payload is {type(body).__name__}, wanted a map")
-    if body.get("schema") != SCHEMA:
-        raise WireError(f"schema {body.get('schema')!r}, this reader knows {SCHEMA}")
+    schema = body.get("schema")
+    if type(schema) is not int or schema != SCHEMA:
+        raise WireError(f"schema {schema!r}, this reader knows {SCHEMA}")
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise WireError(f"kind {kind!r}, this reader knows {', '.join(_KINDS)}")
@@ -230,7 +231,8 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
         if not isinstance(value, list):
             raise WireError(f"{where} is {type(value).__name__}, wanted a list")
         return tuple(_value(typing.get_args(wanted)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
-    wanted = {Mapping: dict}.get(origin, wanted)
+    if origin is Mapping:
+        return _facts(value, where)
     if wanted is float and type(value) is int:
         value = float(value)
     if type(value) is not wanted:
@@ -240,10 +242,28 @@ def _value(wanted: Any, value: Any, where: str) -> Any:
     return value
 
 
+def _facts(value: object, where: str) -> object:
+    """A map without a schema of its own, as it is: text keys, and in it what JSON has, too."""
+    if not isinstance(value, dict):
+        raise WireError(f"{where} is {type(value).__name__}, wanted a map")
+    inner = list(value.items())
+    while inner:
+        name, item = inner.pop()
+        if not isinstance(name, str):
+            raise WireError(f"{where} has the key {name!r}, wanted text")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise WireError(f"{where}.{name} is {item}")
+        if isinstance(item, dict):
+            inner += item.items()
+        elif isinstance(item, list):
+            inner += [(name, entry) for entry in item]
+    return value
+
+
 def _vector(value: object, where: str) -> NDArray[np.float32]:
     match value:
         case {"dtype": "<f4", "shape": [int() as layers, int() as size], "data": bytes() as data}:
-            if layers < 1 or size < 1 or layers * size * 4 != len(data):
+            if bool in (type(layers), type(size)) or layers < 1 or size < 1 or layers * size * 4 != len(data):
                 raise WireError(f"{where}: shape ({layers}, {size}) does not fit {len(data)} bytes")
             return np.frombuffer(data, "<f4").reshape(layers, size)
     raise WireError(f"{where} is not a little-endian float32 matrix")

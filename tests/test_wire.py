@@ -239,6 +239,19 @@ def test_numbers_that_are_none_are_refused(value: float, part: str, name: str) -
         decode([topic, msgpack.packb(body)])
 
 
+def test_whole_numbers_may_stand_for_floats_but_not_floats_for_whole_numbers() -> None:
+    """Some languages have one kind of number, and write 0 for 0.0."""
+    topic, payload = encode(embedding())
+    body = msgpack_reader.read(payload)
+    body["time"]["drift_ppm"] = -3
+    found = decode([topic, msgpack.packb(body)])
+    assert isinstance(found, Embedding)
+    assert (found.time.drift_ppm, type(found.time.drift_ppm)) == (-3.0, float)
+    body["epoch"] = 1.0
+    with pytest.raises(WireError, match=r"embedding\.epoch is float, wanted int"):
+        decode([topic, msgpack.packb(body)])
+
+
 @pytest.mark.parametrize("topic", [b"", b"embedding/room", b"embedding/other/", b"event/room/", b"status/"])
 def test_a_topic_that_lies_is_refused(topic: bytes) -> None:
     with pytest.raises(WireError, match="topic"):

@@ -131,7 +131,8 @@ class DeviceSource:
     def _callback(self, data: Any, frames: int, times: Any, status: Any) -> None:
         """Runs in PortAudio's thread: copy and return."""
         since_heard = times.currentTime - times.inputBufferAdcTime
-        self._queue.append(_Portion(bytes(data), frames, time.time_ns(), since_heard, bool(status.input_overflow)))
+        now = (time.time_ns(), time.monotonic_ns())
+        self._queue.append(_Portion(bytes(data), frames, *now, since_heard, bool(status.input_overflow)))
 
     def _on_finished(self) -> None:
         self._finished = True
@@ -167,8 +168,8 @@ class DeviceSource:
             yield self._block(joined, lost)
 
     def _gap(self, portion: _Portion) -> int:
-        """Frames that are missing before this portion, judged by when it was heard."""
-        heard, expected = portion.heard_ns(self.rate), self._expected_ns
+        """Frames that are missing before this portion, judged by when it was heard: not by wall time, which may be set."""
+        heard, expected = portion.monotonic_ns - portion.age_ns(self.rate), self._expected_ns
         self._expected_ns = heard + portion.frames * 1_000_000_000 // self.rate
         if expected is None:
             return 0
@@ -196,14 +197,19 @@ class DeviceSource:
 class _Portion:
     data: bytes
     frames: int
-    now_ns: int
+    now_ns: int  # Unix time of the callback
+    monotonic_ns: int
     since_heard: float  # seconds from the first frame at the converter to the callback
     overflow: bool
 
     def heard_ns(self, rate: int) -> int:
         """Unix time of the first frame. The last one cannot have been heard after it was handed over, whatever drivers say."""
+        return self.now_ns - self.age_ns(rate)
+
+    def age_ns(self, rate: int) -> int:
+        """How long before the callback the first frame was heard."""
         length = self.frames / rate
-        return self.now_ns - round(max(length, self.since_heard if self.since_heard < ABSURD_S else 0.0) * 1e9)
+        return round(max(length, self.since_heard if self.since_heard < ABSURD_S else 0.0) * 1e9)
 
 
 def _text(error: Exception) -> str:

@@ -90,7 +90,7 @@ class Recorder:
     ) -> None:
         self._settings, self._source, self._ring, self._send, self._control = settings, source, ring, send, control
         self._steps = StepDetector()
-        self._end = settings.start
+        self._end = self._reported = settings.start
         self._begin_epoch()
 
     def run(self) -> None:
@@ -118,7 +118,7 @@ class Recorder:
             self._commit()
             self._begin_epoch()
             self._send(Discontinuity(self._end, jump))
-        if block.lost:
+        if block.lost and self._frames:  # before the first block of an epoch there is nothing to stay aligned with
             self._fill(block.lost)
         if block.unix_ns is not None:
             self._readings.append(Reading(self._index(), block.unix_ns))
@@ -130,13 +130,12 @@ class Recorder:
 
     def _fill(self, lost: int) -> None:
         """Zeros for lost frames, so that indexes stay aligned with the wall clock."""
-        start = round(self._index())
+        start, self._frames = round(self._index()), self._frames + lost
+        self._gaps.append(Gap(start, round(self._index())))
         while lost:
             count = min(lost, self._source.rate)
             self._write(self._pipeline.feed(np.zeros((count, self._source.channels), np.float32)))
-            self._frames += count
             lost -= count
-        self._gaps.append(Gap(start, round(self._index())))
 
     def _index(self) -> float:
         """Index of the sample that the next input frame will become."""
@@ -149,11 +148,12 @@ class Recorder:
                 self._commit()
             if self._control.stopping:
                 return
+            if self._end + len(part) - self._reported > WRITE:
+                self._commit()
             self._ring.write(self._end, part)
             self._end += len(part)
-            if at + WRITE < len(samples):
-                self._commit()
 
     def _commit(self) -> None:
+        self._reported = self._end
         self._send(Committed(self._end, time.monotonic_ns(), tuple(self._readings), tuple(self._gaps)))
         self._readings, self._gaps = [], []

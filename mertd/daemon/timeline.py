@@ -64,7 +64,8 @@ class Timeline:
         self._clocks = {0: Clock(rate)}
         self._gaps: deque[Gap] = deque()
         self._due_at: deque[tuple[Window, int]] = deque()
-        self._written_at_most: int | None = None  # once capture is over
+        self._written = 0  # end of all that may have been written, reported or not
+        self._capturing = True
         self._pending: deque[Pending] = deque()
         self._seq = {"embedding": count(), "event": count()}
         self._lost_since_embedding = 0
@@ -89,25 +90,27 @@ class Timeline:
             self.missing += gap.end - gap.start
             self.event("overflow", gap.start, missing=gap.end - gap.start, end=gap.end)
         self.end = report.end
+        self._written = max(self._written, report.end)
         fresh, skips = self._schedule.committed(report.end)
         self._due_at += [(window, now_ns) for window in fresh]
         self._skip(skips)
         for pending in self._pending:
             # A report made after the copy covers all that was written before it: the pipe decides, not shared counters.
             if pending.copied_ns is not None and pending.overwritten is None and report.at_ns >= pending.copied_ns:
-                pending.overwritten = self._ring.overwritten(pending.window.start, report.end)
+                pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
         self._settle(now_ns)
 
     def capture_began(self) -> None:
         """A capture process may write from `end` on."""
-        self._written_at_most = None
+        self._capturing = True
 
     def capture_over(self, in_order: bool, now_ns: int) -> None:
         """No capture process writes any more; one that ended `in_order` has reported everything, another may not have."""
-        self._written_at_most = self.end if in_order else self.end + WRITE
+        self._capturing = False
+        self._written = max(self._written, self.end if in_order else self.end + WRITE)
         for pending in self._pending:
             if pending.copied_ns is not None and pending.overwritten is None:
-                pending.overwritten = self._ring.overwritten(pending.window.start, self._written_at_most)
+                pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
         self._settle(now_ns)
 
     # What the embed process is asked, and answers
@@ -128,8 +131,8 @@ class Timeline:
         for pending in self._pending:
             if pending.token == token:
                 pending.copied_ns = at_ns
-                if self._written_at_most is not None:
-                    pending.overwritten = self._ring.overwritten(pending.window.start, self._written_at_most)
+                if not self._capturing:
+                    pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
 
     def answered(self, answer: Answer, model: Ready, now_ns: int) -> None:
         """The window's levels and vector, from `model`."""
@@ -264,6 +267,7 @@ class Timeline:
         oldest = self.limit - self._ring.capacity
         while self._gaps and self._gaps[0].end <= oldest:
             self._gaps.popleft()
-        needed = {self.epoch, *(p.window.epoch for p in self._pending)}
-        if not self._schedule.waiting:
-            self._clocks = {epoch: clock for epoch, clock in self._clocks.items() if epoch in needed}
+        while self._due_at and self._due_at[0][0].start < oldest:
+            self._due_at.popleft()
+        needed = {self.epoch, *(p.window.epoch for p in self._pending), *(window.epoch for window, _ in self._due_at)}
+        self._clocks = {epoch: clock for epoch, clock in self._clocks.items() if epoch in needed}

@@ -200,9 +200,14 @@ def check(backend: Backend, reference: Array) -> float:
     """
     try:
         states = backend.embed(check_signal()[None])
-    except (RuntimeError, ValueError) as error:  # what ONNX Runtime, MLX and coremltools raise
-        raise BackendError(f"failed its self-check: {str(error).splitlines()[0]}") from error
-    worst = float(cosines(states, reference).min())
+    except BackendError:
+        raise
+    except Exception as error:  # ONNX Runtime, MLX and coremltools each have classes of their own, derived from this alone
+        raise BackendError(f"failed its self-check: {next(iter(str(error).splitlines()), type(error).__name__)}") from error
+    if states.shape != reference.shape:
+        raise BackendError(f"gives states of shape {states.shape}, the reference {reference.shape}")
+    with np.errstate(invalid="ignore"):  # a vector of zeros or infinities has no cosine, and fails
+        worst = float(cosines(states, reference).min())
     if not worst > AGREEMENT:
         raise BackendError(f"disagrees with the reference: cosine {worst:.6f} on one second of sound, wanted > {AGREEMENT}")
     return worst

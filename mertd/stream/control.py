@@ -88,8 +88,12 @@ def ask(endpoint: str, request: dict[str, Any], timeout_s: float = 3.0) -> list[
     except (ValueError, msgpack.UnpackException) as error:
         raise WireError(f"answer is not msgpack: {error}") from error
     match body:
-        case {"ok": True, "messages": list() as messages}:
+        case {"ok": True, "messages": list() as messages} if all(_are_frames(frames) for frames in messages):
             return [decode(frames) for frames in messages]
         case {"ok": False, "error": str() as text}:
             raise EndpointError(f"{endpoint} refuses: {text}")
     raise WireError(f"{endpoint} gave an answer that is none")
+
+
+def _are_frames(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(frame, bytes) for frame in value)

@@ -1,0 +1,209 @@
+"""Settings: one file, flags over it, and every mistake told at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mertd import config
+from mertd.config import Settings, load, weights_spec
+from mertd.errors import UsageError, WeightsError
+from mertd.windows import Late
+
+
+@pytest.fixture
+def toml(tmp_path: Path) -> Any:
+    def write(text: str) -> Path:
+        path = tmp_path / "mertd.toml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def mistakes(path: Path | None = None, **flags: Any) -> list[str]:
+    """What is said of wrong settings, one line each, without the name of the file."""
+    with pytest.raises(UsageError) as refusal:
+        load(path, flags)
+    lines = str(refusal.value).splitlines()
+    assert path is None or all(line.startswith(f"{path}: ") for line in lines)
+    return [line.removeprefix(f"{path}: ") for line in lines]
+
+
+def test_defaults() -> None:
+    found = load(None, {})
+    assert (found.source, found.layers, found.backend, found.weights) == (("device:",), (6,), "auto", None)
+    assert (found.bind, found.control) == ("tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591")
+    assert (found.window_samples, found.hop_samples, found.ring_samples) == (720_000, 120_000, 65 * 24_000)
+    assert found.gate == -70
+    assert not found.exit_at_end
+    assert not found.expose_without_encryption
+
+
+def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
+    text = """
+        expose_without_encryption = true
+        source = ["synth:tone", "synth:noise?name=b"]
+        bind = "tcp://0.0.0.0:1"
+        control = "ipc:///tmp/x/y"
+        window = 10
+        hop = 2.5
+        layers = [12, 0, 6, 6]
+        backend = "numpy"
+        weights = "random:1"
+        pace = "fast"
+        late = "latest"
+        gate = -50.5
+        ring = 20
+        exit_at_end = true
+    """
+    found = load(toml(text), {})
+    assert set(Settings.model_fields) == {line.split("=")[0].strip() for line in text.strip().splitlines()}
+    assert (found.window, found.hop, found.layers, found.ring) == (10, 2.5, (0, 6, 12), 20)
+    assert [address.name for address in found.addresses] == ["tone", "b"]
+    assert (found.ring_samples, found.late_policy, found.gate) == (480_000, Late.LATEST, -50.5)
+
+
+def test_flags_win_over_the_file(toml: Any) -> None:
+    path = toml('hop = 2\nbackend = "numpy"\nsource = ["synth:tone"]\nlayers = [3]\ngate = -40')
+    found = load(path, {"hop": 7.0, "source": ("synth:noise",), "backend": None, "layers": (), "window": None, "gate": 0.0})
+    assert (found.hop, found.source) == (7, ("synth:noise",))
+    assert (found.backend, found.layers, found.window) == ("numpy", (3,), 30), "a flag that was not given changes nothing"
+    assert found.gate == 0, "zero was given"
+
+
+def test_a_flag_mends_a_mistake_of_the_file(toml: Any) -> None:
+    assert load(toml("hop = -1"), {"hop": 5.0}).hop == 5
+
+
+def test_every_mistake_is_told_at_once(toml: Any) -> None:
+    path = toml("""
+        windw = 10
+        hop = 0
+        window = "long"
+        layers = [13]
+        backend = "onx"
+        pace = "slow"
+        late = "never"
+        gate = 3
+        source = ["synth:tones", "file:", "synth:noise"]
+        bind = "tcp://0.0.0.0:5590"
+        control = "5591"
+        exit_at_end = "perhaps"
+    """)
+    lines = mistakes(path)
+    for start in (
+        "windw: there is no such setting; did you mean 'window'",
+        "hop: should be greater than or equal to 0.25",
+        "window: should be a valid number",
+        "layers: layers are numbers from 0 (the encoder's input) to 12, not [13]",
+        "backend: should be 'auto', 'mlx', 'coreml', 'onnx' or 'numpy'",
+        "pace: should be 'realtime' or 'fast'",
+        "late: should be 'latest' or 'queue'",
+        "gate: should be less than or equal to 0",
+        "source: source 'synth:tones': synth is one of chords, tone, noise, silence; did you mean 'tone'?",
+        "source: source 'file:': a path is missing after file:",
+        "bind: tcp://0.0.0.0:5590 can be reached from other machines",
+        "control: '5591' is not an endpoint",
+        "exit_at_end: should be a valid boolean",
+    ):
+        assert len([line for line in lines if line.startswith(start)]) == 1, start
+    assert len(lines) == 13
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ({"window": 0.5}, "window: should be greater than or equal to 1"),
+        ({"window": 601.0}, "window: should be less than or equal to 600"),
+        ({"hop": 3_601.0}, "hop: should be less than or equal to 3600"),
+        ({"ring": 34.0}, "ring: 34 s of audio are too few for a window of 30 s and a hop of 5 s; make it at least 35"),
+        ({"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"}, "control: tcp://127.0.0.1:1 is also where to publish"),
+        ({"layers": (-1,)}, "layers: layers are numbers from 0"),
+        ({"source": ("pipe:-", "pipe:-")}, "source: standard input can feed only one source"),
+        ({"sauce": "x"}, "sauce: there is no such setting; did you mean 'source'"),
+    ],
+)
+def test_single_mistakes(flags: dict[str, Any], says: str) -> None:
+    (line,) = mistakes(**flags)
+    assert line.startswith(says)
+
+
+@pytest.mark.parametrize("name", ["window", "hop", "gate", "ring"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400"])
+def test_numbers_that_are_none_are_mistakes(toml: Any, name: str, value: str) -> None:
+    """TOML has them."""
+    (line,) = mistakes(toml(f"{name} = {value}"))
+    assert line.startswith(f"{name}: ")
+
+
+def test_a_list_may_be_empty_only_where_that_has_a_meaning(toml: Any) -> None:
+    assert mistakes(toml("source = []")) == ["source: at least one source is needed"]
+    assert mistakes(toml("layers = []"))[0].startswith("layers: layers are numbers")
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"none\.toml: No such file or directory"):
+        load(tmp_path / "none.toml", {})
+    with pytest.raises(UsageError, match="Is a directory"):
+        load(tmp_path, {})
+    for content in (b"window = ", b"\xff\xfe", b"a = 1\na = 2"):
+        (tmp_path / "x.toml").write_bytes(content)
+        with pytest.raises(UsageError, match=r"x\.toml is not TOML"):
+            load(tmp_path / "x.toml", {})
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*Settings.model_fields, "other"]),
+        st.none()
+        | st.booleans()
+        | st.integers()
+        | st.floats()
+        | st.text(max_size=8)
+        | st.lists(st.text(max_size=5), max_size=3),
+        max_size=5,
+    )
+)
+@settings(max_examples=300)
+def test_any_values_are_settings_or_mistakes(values: dict[str, Any]) -> None:
+    try:
+        found = load(None, values)
+    except UsageError:
+        return
+    assert found.ring_samples >= found.window_samples + found.hop_samples
+    assert found.addresses
+
+
+@given(window=st.floats(1, 600), hop=st.floats(0.25, 3_600))
+def test_seconds_are_whole_samples(window: float, hop: float) -> None:
+    found = load(None, {"window": window, "hop": hop})
+    assert found.window * 24_000 == pytest.approx(found.window_samples, abs=1e-6)
+    assert abs(found.window - window) <= 0.5 / 24_000 + 1e-9
+    assert found.ring_samples >= found.window_samples + found.hop_samples + 30 * 24_000
+
+
+def test_late_policy_follows_the_pace() -> None:
+    assert load(None, {}).late_policy is Late.LATEST
+    assert load(None, {"pace": "fast"}).late_policy is Late.QUEUE
+    assert load(None, {"pace": "fast", "late": "latest"}).late_policy is Late.LATEST
+    assert load(None, {"late": "queue"}).late_policy is Late.QUEUE
+
+
+def test_two_free_ports_are_not_the_same() -> None:
+    free = "tcp://127.0.0.1:*"
+    assert load(None, {"bind": free, "control": free}).control == free
+
+
+def test_weights_are_those_named_or_those_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = tmp_path / "MERT-v1-95M.safetensors"
+    monkeypatch.setattr(config, "default_weights", lambda: home)
+    assert weights_spec(load(None, {"weights": "random:0"})) == "random:0"
+    with pytest.raises(WeightsError, match=r"no weights: none at .*; name some with --weights PATH"):
+        weights_spec(load(None, {}))
+    home.touch()
+    assert weights_spec(load(None, {})) == str(home)
