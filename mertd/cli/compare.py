@@ -15,7 +15,7 @@ from rich.console import Console
 from mertd.capture.address import parse
 from mertd.cli.settings import settings
 from mertd.embed.audio import normalise
-from mertd.embed.backends import FACTORIES, Backend, choose, cosines
+from mertd.embed.backends import FACTORIES, choose, cosines
 from mertd.embed.weights import Weights, load
 from mertd.errors import SourceError, UsageError, did_you_mean
 from mertd.offline import windows
@@ -70,7 +70,7 @@ def _run(name: str, weights: str, window: Array) -> Array:
         return run_package(Path(name), window)
     if name in FACTORIES:
         loaded = load(weights)
-        backend: Backend = FACTORIES[name](loaded, _all(loaded))
+        backend = FACTORIES[name](loaded, _all(loaded))
     else:
         if not Path(name).exists():
             known = [*FACTORIES, "a .mlpackage", "a checkpoint"]
@@ -79,7 +79,7 @@ def _run(name: str, weights: str, window: Array) -> Array:
 
         loaded = import_checkpoint(Path(name))
         backend = choose("auto", loaded, _all(loaded)).backend
-    return backend.embed(window[None])[0]
+    return np.asarray(backend.embed(window[None])[0])
 
 
 def _all(weights: Weights) -> tuple[int, ...]:

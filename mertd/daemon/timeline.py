@@ -93,12 +93,12 @@ class Timeline:
         self._written = max(self._written, report.end)
         fresh, skips = self._schedule.committed(report.end)
         self._due_at += [(window, now_ns) for window in fresh]
-        self._skip(skips)
         for pending in self._pending:
             # A report made after the copy covers all that was written before it: the pipe decides, not shared counters.
             if pending.copied_ns is not None and pending.overwritten is None and report.at_ns >= pending.copied_ns:
                 pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
-        self._settle(now_ns)
+        self._settle(now_ns)  # before the windows lost now, which come later in the stream
+        self._skip(skips)
 
     def capture_began(self) -> None:
         """A capture process may write from `end` on."""

@@ -132,8 +132,8 @@ class MlxBackend:
 
     def embed(self, windows: Array) -> Array:
         # Batches are filled up to a power of two, so that few shapes are ever compiled.
-        size = 1 << (len(windows) - 1).bit_length()
-        batch = np.concatenate([windows, np.zeros((size - len(windows), windows.shape[1]), np.float32)])
+        missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
+        batch = np.pad(windows, ((0, missing), (0, 0))) if missing else windows
         return np.array(self._run(self._mx.array(batch)), np.float32)[: len(windows)]
 
 

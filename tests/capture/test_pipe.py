@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -28,7 +29,8 @@ def through(url: str, write: Callable[[int], None], realtime: bool = False) -> A
 
     def writing() -> None:
         try:
-            write(theirs)
+            with contextlib.suppress(BrokenPipeError):  # the reader has had enough
+                write(theirs)
         finally:
             os.close(theirs)
 

@@ -1,153 +1,13 @@
-"""The law of the timeline: windows due = embedded + silent + skipped + waiting, whatever happens to either process."""
+"""Single stories of a timeline: each is a race between the two processes that the law alone would find only by luck."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from daemon.simulation import RATE, Simulation
 from mertd.capture.messages import WRITE
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
-
-
-class TimelineMachine(RuleBasedStateMachine):
-    """Reports of both processes in any order, and both may die at any moment."""
-
-    @initialize(
-        window=st.integers(500, 3_000), hop=st.integers(200, 4_000), spare=st.integers(0, 3_000), late=st.sampled_from(Late)
-    )
-    def start(self, window: int, hop: int, spare: int, late: Late) -> None:
-        self.sim = Simulation(window, hop, late, window + hop + spare)
-        self.seen = 0
-        self.epochs = [0]
-        self.seq = {"embedding": 0, "event": 0}
-        self.missing: list[tuple[int, int]] = []
-        self.done: list[tuple[int, int]] = []  # (epoch, start) of every window that was accounted for
-        self.skipped_since = 0
-
-    @rule(samples=st.integers(0, 3_000), lost=st.just(0) | st.integers(1, 1_000))
-    def write(self, samples: int, lost: int) -> None:
-        self.sim.write(samples, lost)
-
-    @rule()
-    def report(self) -> None:
-        self.sim.report()
-
-    @rule()
-    def step_clock(self) -> None:
-        self.sim.step_clock()
-
-    @rule(reports=st.integers(1, 9))
-    def hear_capture(self, reports: int) -> None:
-        self.sim.hear_capture(reports)
-
-    @rule(in_order=st.booleans(), meanwhile=st.booleans())
-    def lose_capture(self, in_order: bool, meanwhile: bool) -> None:
-        self.sim.lose_capture(in_order)
-        if meanwhile:
-            self.sim.copy()
-            self.sim.hear_embed()
-        self.sim.restart_capture()
-
-    @rule(most=st.integers(1, 4))
-    def take(self, most: int) -> None:
-        self.sim.take(most)
-
-    @rule()
-    def copy(self) -> None:
-        self.sim.copy()
-
-    @rule(silent=st.booleans())
-    def answer(self, silent: bool) -> None:
-        self.sim.answer(silent)
-
-    @rule(reports=st.integers(1, 9))
-    def hear_embed(self, reports: int) -> None:
-        self.sim.hear_embed(reports)
-
-    @rule()
-    def lose_embed(self) -> None:
-        self.sim.lose_embed()
-
-    @invariant()
-    def nothing_is_lost_in_silence(self) -> None:
-        self.follow()
-        counters = self.sim.timeline.counters
-        assert counters["due"] == counters["embedded"] + counters["silent"] + counters["skipped"] + counters["waiting"]
-        assert counters["due"] - counters["waiting"] == len(self.done) == len(set(self.done))
-
-    def follow(self) -> None:
-        """Check every message since the last look."""
-        for message in self.sim.published[self.seen :]:
-            assert message.seq == self.seq[message.kind], "no holes"
-            self.seq[message.kind] += 1
-            if isinstance(message, Embedding):
-                self.embedding(message)
-            else:
-                self.event(message)
-        self.seen = len(self.sim.published)
-
-    def embedding(self, message: Embedding) -> None:
-        start, end = message.window.start, message.window.end
-        token = int(message.vector[0, 0])
-        assert (start, end) == self.sim.windows[token]
-        assert np.array_equal(self.sim.samples_of(message), self.sim.truth[start:end]), "made of samples overwritten meanwhile"
-        assert message.audio.missing == sum(max(0, min(b, end) - max(a, start)) for a, b in self.missing)
-        assert message.skipped == self.skipped_since
-        self.skipped_since = 0
-        self.in_order(message.epoch, start)
-
-    def event(self, message: Event) -> None:
-        detail, sim = message.detail, self.sim
-        match message.event:
-            case "epoch":
-                self.epochs.append(message.index)
-            case "overflow":
-                self.missing.append((message.index, detail["end"]))
-            case "silent":
-                self.in_order(message.epoch, message.index)
-            case "skipped":
-                self.skipped_since += detail["windows"]
-                starts = [message.index + k * sim.hop for k in range(detail["windows"])]
-                assert detail["end"] == starts[-1] + sim.window
-                self.done += [(message.epoch, start) for start in starts]
-                if detail["reason"] == "overwritten":
-                    assert sim.most_written + WRITE - starts[0] > sim.capacity, "given up too early"
-
-    def in_order(self, epoch: int, start: int) -> None:
-        assert (start - self.epochs[epoch]) % self.sim.hop == 0
-        assert not self.done or all((epoch, start) > other for other in self.done[-1:] if other in self.answered)
-        self.answered.append((epoch, start))
-        self.done.append((epoch, start))
-
-    @property
-    def answered(self) -> list[tuple[int, int]]:
-        return self.__dict__.setdefault("_answered", [])
-
-    def teardown(self) -> None:
-        if hasattr(self, "sim"):
-            self.sim.finish()
-            self.follow()
-            assert not self.sim.timeline.waiting
-            assert self.sim.timeline.missing == sum(b - a for a, b in self.missing)
-            assert sorted(self.done) == sorted(self.expected()), "every window of every epoch, once"
-            self.sim.ring.close()
-
-    def expected(self) -> list[tuple[int, int]]:
-        ends = [*self.epochs[1:], self.sim.timeline.end]
-        return [
-            (epoch, start)
-            for epoch, (first, end) in enumerate(zip(self.epochs, ends, strict=True))
-            for start in range(first, end - self.sim.window + 1, self.sim.hop)
-        ]
-
-
-TestTimeline = TimelineMachine.TestCase
-TestTimeline.settings = settings(max_examples=70, stateful_step_count=40)
 
 
 @pytest.fixture
@@ -279,7 +139,7 @@ def test_a_second_copy_is_judged_anew(sim: Simulation) -> None:
     sim.hear_embed(10)
     assert not embeddings(sim)
     capture(sim, 1)
-    assert skips(sim)[0] == (0, "overwritten")
+    assert (0, "overwritten") in skips(sim)
 
 
 def test_a_window_that_kills_the_model_twice_is_given_up(sim: Simulation) -> None:

@@ -11,13 +11,13 @@ from footprint import footprint
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
 
-HOPS_A_DAY = 17_280
-"""Of 5 s; a window is 30 s. There is one sample a second, which the bookkeeping does not notice."""
+HOPS_A_DAY = 4_320
+"""Of 20 s; a window is 120 s. There is one sample a second, which the bookkeeping does not notice."""
 
 
 def day(late: Late, step: Callable[[Simulation, int], None], hops: int = HOPS_A_DAY) -> tuple[Simulation, list[int]]:
     """The timeline after a day of steps, a hop each, and what it held after each tenth of the day."""
-    sim = Simulation(window=30, hop=5, late=late, capacity=65, rate=1)
+    sim = Simulation(window=120, hop=20, late=late, capacity=260, rate=1)
     sizes, counted = [], {"embedding": 0, "event": 0, "skipped": 0}
     for hop in range(hops):
         step(sim, hop)
@@ -40,8 +40,8 @@ def day(late: Late, step: Callable[[Simulation, int], None], hops: int = HOPS_A_
 
 
 def listen(sim: Simulation, lost: int = 0) -> None:
-    """Five samples come in. Nothing may be reported late, so the next thing sees all."""
-    sim.write(5 - lost, lost)
+    """A hop of samples comes in."""
+    sim.write(20 - lost, lost)
     sim.first_of_epoch = True  # a clock reading with every report
     sim.report()
     sim.hear_capture(10)
