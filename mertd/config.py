@@ -33,7 +33,7 @@ def _whole_samples(seconds: float) -> float:
     return round(seconds * SAMPLE_RATE) / SAMPLE_RATE
 
 
-Seconds = Annotated[float, AfterValidator(_whole_samples)]
+Seconds = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_whole_samples)]
 
 
 class Settings(BaseModel):

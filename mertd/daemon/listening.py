@@ -67,6 +67,11 @@ class Listening:
         return self.state in ("ended", "failed")
 
     @property
+    def _resumable(self) -> bool:
+        """Whether a new process could go on: a file would begin again, and raw PCM from standard input in mid-frame."""
+        return self.address.kind != "file" and not self.address.is_stdin
+
+    @property
     def pid(self) -> int | None:
         return self._child.pid if self._child else None
 
@@ -107,7 +112,8 @@ class Listening:
     def gone(self, status: int | None) -> None:
         """The capture process has ended: so has the audio, or it must be started again, or it cannot be."""
         self._child, self._granted = None, 0
-        outcome = self._outcome or Failed(f"capture process ended unasked (status {status})", 3, retry=True)
+        died = Failed(f"capture process ended unasked (status {status})", SourceError.exit_code, self._resumable)
+        outcome = self._outcome or died
         self.timeline.capture_over(isinstance(outcome, Ended), time.monotonic_ns())
         if self._stopping:
             return
@@ -150,7 +156,8 @@ class Listening:
         if child is None or self._stopping:
             return
         if child.silent_s > (HUNG_S if self._opened else OPENING_S):
-            self._outcome = Failed(f"capture process has hung for {child.silent_s:.0f} s", SourceError.exit_code, retry=True)
+            message = f"capture process has hung for {child.silent_s:.0f} s"
+            self._outcome = Failed(message, SourceError.exit_code, self._resumable)
             child.kill()
 
     async def stop(self) -> None:

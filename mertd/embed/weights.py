@@ -152,7 +152,8 @@ def save(weights: Weights, path: Path) -> None:
 
     partial = path.with_name(path.name + ".partial")
     try:
-        metadata = {"trained": str(weights.trained).lower(), "digest": weights.digest, "origin": weights.origin}
+        # One entry alone: safetensors writes several in an order of its own, and equal weights are to be equal bytes.
+        metadata = {"trained": str(weights.trained).lower()}
         save_file({name: np.ascontiguousarray(t) for name, t in weights.tensors.items()}, partial, metadata)
         partial.chmod(0o644)  # safetensors writes a private file; weights are no secret
         partial.replace(path)

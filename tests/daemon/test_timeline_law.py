@@ -146,4 +146,4 @@ class TimelineMachine(RuleBasedStateMachine):
 
 
 TestTimeline = TimelineMachine.TestCase
-TestTimeline.settings = settings(max_examples=70, stateful_step_count=40)
+TestTimeline.settings = settings(max_examples=120, stateful_step_count=50)
