@@ -138,7 +138,7 @@ class Status:
     streams: Mapping[str, Any]
     processes: Mapping[str, Any]
     published: int
-    dropped: int  # messages that some subscriber did not get, its queue being full
+    dropped: int  # messages at which some subscriber's queue ran full; it sees in `seq` how many it missed
     kind: Literal["status"] = "status"
 
     @property

@@ -47,4 +47,4 @@ def status(control: str, json: bool) -> None:
             f"        epoch {s['epoch']}, {s['samples'] / 24_000:.1f} s heard, {s['missing'] / 24_000:.2f} s missing; windows: "
             f"{s['due']} due, {s['embedded']} embedded, {s['silent']} silent, {s['skipped']} skipped, {s['waiting']} waiting"
         )
-    print(f"sent    {message.published} messages, {message.dropped} of them missed by a slow subscriber")
+    print(f"sent    {message.published} messages, a slow subscriber's queue ran full {message.dropped} times")

@@ -151,7 +151,7 @@ def _half(tensor: StoredTensor, name: str, architecture: Architecture, source: P
         return np.broadcast_to(np.float16(0), shape if len(shape) < 4 and 0 not in shape else 0)
     values = tensor.read()
     if values.dtype.kind != "f":
-        raise WeightsError(f"{source}: {name} is {values.dtype}, not floating point")
+        raise WeightsError(f"{source}: cannot read {name}: {values.dtype} is not float16, float32 or float64")
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if lost := int(np.count_nonzero(np.isinf(half) & np.isfinite(values))):

@@ -55,7 +55,7 @@ USAGE = {
     "a window longer than the ring": ([*SYNTH, "--window", "10", "--ring", "5"], ["ring: 5 s of audio are too few"]),
     "numbers out of range": (
         [*SYNTH, "--window", "inf", "--hop", "0", "--gate", "nan"],
-        ["window: should be less than", "hop: should be greater than", "gate: should be less than"],
+        ["window: should be a finite number", "hop: should be greater than", "gate: should be less than"],
     ),
     "unknown backend": ([*SYNTH, "--backend", "onxx"], ["backend: should be 'auto', 'mlx', 'coreml', 'onnx' or 'numpy'"]),
     "layers that the network does not have": ([*SYNTH, "--layers", "1,3"], ["layers are 0 to 2, not 3"]),

@@ -25,6 +25,8 @@ RATE = 1_000
 MODEL = Ready("MERT-tiny", "ab" * 32, False, "f" * 16, 2, "numpy", "float32", "cpu", 4, 1.0, {})
 LEVELS = Levels(-20.0, -3.0, 1, 2)
 BOOT = bytes(16)
+JUMP_NS = 3_600_000_000_000
+"""By how much wall time jumps at a step of the clock: an hour."""
 
 
 class Simulation:
@@ -48,6 +50,7 @@ class Simulation:
         self.from_capture: deque[Any] = deque()
         self.gaps: list[Gap] = []
         self.first_of_epoch = True
+        self.jumps = 0
         # What was in the ring at the time of each report, by absolute index.
         self.truth: NDArray[np.float32] = np.zeros(0, np.float32)
         self.tentative: NDArray[np.float32] = np.zeros(0, np.float32)
@@ -81,7 +84,8 @@ class Simulation:
             self.most_written = max(self.most_written, self.written)
 
     def report(self) -> None:
-        readings = (Reading(self.written, self.written * 1_000_000_000 // self.rate),) if self.first_of_epoch else ()
+        heard_ns = self.written * 1_000_000_000 // self.rate + self.jumps * JUMP_NS
+        readings = (Reading(self.written, heard_ns),) if self.first_of_epoch else ()
         self.first_of_epoch = False
         self.from_capture.append(Committed(self.written, self.tick(), readings, tuple(self.gaps)))
         self.truth, self.tentative = np.concatenate([self.truth, self.tentative]), np.zeros(0, np.float32)
@@ -91,7 +95,7 @@ class Simulation:
         """Wall time jumps: everything is reported, then a new epoch begins."""
         self.report()
         self.from_capture.append("epoch")
-        self.first_of_epoch = True
+        self.first_of_epoch, self.jumps = True, self.jumps + 1
 
     def hear_capture(self, reports: int = 1) -> None:
         """The supervisor hears the next reports of the capture process."""
@@ -100,7 +104,7 @@ class Simulation:
                 case Committed() as report:
                     self.timeline.committed(report, self.tick())
                 case _:
-                    self.timeline.begin_epoch("clock", jump_ns=1)
+                    self.timeline.begin_epoch("clock", jump_ns=JUMP_NS)
 
     def lose_capture(self, in_order: bool) -> None:
         """The process ends, and another one begins where the timeline has come to."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.simulation import RATE, Simulation
+from daemon.simulation import JUMP_NS, RATE, Simulation
 from mertd.capture.messages import WRITE
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
@@ -139,7 +139,7 @@ def test_a_second_copy_is_judged_anew(sim: Simulation) -> None:
     sim.hear_embed(10)
     assert not embeddings(sim)
     capture(sim, 1)
-    assert (0, "overwritten") in skips(sim)
+    assert skips(sim) == [(0, "overwritten"), (500, "overwritten")], "in the order of the stream"
 
 
 def test_a_window_that_kills_the_model_twice_is_given_up(sim: Simulation) -> None:
@@ -164,6 +164,15 @@ def test_missing_samples_are_counted_in_each_window_that_has_them(sim: Simulatio
     assert sim.timeline.counters["missing"] == 200
 
 
+def test_a_gap_is_remembered_as_long_as_a_window_may_need_it(sim: Simulation) -> None:
+    capture(sim, 100, lost=200)
+    for _ in range(3):
+        capture(sim, 400)
+    embed(sim)
+    capture(sim, 1)
+    assert [m.audio.missing for m in embeddings(sim)] == [200, 0]
+
+
 def test_times_come_from_the_clock_of_the_windows_own_epoch(sim: Simulation) -> None:
     capture(sim, 1_000)
     sim.step_clock()
@@ -173,5 +182,6 @@ def test_times_come_from_the_clock_of_the_windows_own_epoch(sim: Simulation) -> 
     capture(sim, 1)
     assert [m.epoch for m in embeddings(sim)] == [0, 1]
     for message in embeddings(sim):
-        assert message.time.start_ns == pytest.approx(message.window.start * 10**9 // RATE, abs=1_000)
+        heard_ns = message.window.start * 10**9 // RATE + message.epoch * JUMP_NS
+        assert message.time.start_ns == pytest.approx(heard_ns, abs=1_000)
         assert message.time.end_ns - message.time.start_ns == 10**9

@@ -127,7 +127,7 @@ def test_names_what_is_missing_unexpected_and_misshapen(tmp_path: Path, state: d
             f"{BIAS} has values that are not finite",
         ),
         ({BIAS: np.full(64, np.nan, np.float32)}, "not finite"),
-        ({BIAS: np.zeros(64, np.int64)}, "int64, not floating point"),
+        ({BIAS: np.zeros(64, np.int64)}, "int64 is not float16"),
         ({"model.encoder.layer_norm.bias": np.zeros(64, np.float32)}, "1 unexpected"),
         ({f"{POSITIONAL}.weight": np.zeros((64, 16, 32), np.float32)}, rf"2 unexpected \({GAIN}, {DIRECTION}"),
     ],
@@ -179,7 +179,7 @@ def test_a_folder_is_not_a_checkpoint(tmp_path: Path) -> None:
 
 
 def test_bfloat16_in_safetensors_is_named(tmp_path: Path, state: dict[str, Array]) -> None:
-    """numpy has no such type, and safetensors then cannot read it."""
+    """numpy has no such type, unless another library has brought it: the answer is the same."""
     name, source = BIAS, tmp_path / "x.safetensors"
     entries, data = {}, b""
     for key, values in {**state, name: np.zeros(64, np.float16)}.items():
