@@ -25,7 +25,7 @@ from mertd.embed.audio import normalise  # noqa: E402
 from mertd.embed.backends import MlxBackend, cosines  # noqa: E402
 from mertd.embed.weights import load  # noqa: E402
 from reference.hubert import hubert  # noqa: E402
-from signals import chord_progression  # noqa: E402
+from signals import chord_progression, sounds  # noqa: E402
 
 ALL = tuple(range(13))
 FORMS = ("conv1d", "product")
@@ -40,20 +40,6 @@ def median_ms(function: Callable[[], object], runs: int) -> float:
         function()
         times.append(time.perf_counter() - start)
     return 1e3 * statistics.median(times)
-
-
-def sounds(seconds: float) -> dict[str, Any]:
-    music = chord_progression(seconds)
-    impulse = np.zeros_like(music)
-    impulse[len(impulse) // 2] = 1
-    return {
-        "music": music,
-        "-60 dB": music * np.float32(0.001),
-        "clipped": np.clip(music * 20, -1, 1),
-        "offset": music + np.float32(0.5),
-        "silent": np.zeros_like(music),
-        "impulse": impulse,
-    }
 
 
 def pytorch_states(model: Any, windows: Any) -> Any:

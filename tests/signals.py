@@ -33,3 +33,18 @@ def wandering(seconds: float, rate: int, seed: int = 0) -> NDArray[np.float32]:
         parts.append(loudness * np.exp(-generator.uniform(0, 6) * t) * (tone + breath))
         total += t.size
     return np.clip(np.concatenate(parts)[: round(seconds * rate)], -0.99, 0.99).astype(np.float32)
+
+
+def sounds(seconds: float) -> dict[str, NDArray[np.float32]]:
+    """Music as it may come, and as it should not."""
+    music = chord_progression(seconds)
+    impulse = np.zeros_like(music)
+    impulse[len(impulse) // 2] = 1
+    return {
+        "music": music,
+        "quiet": music * np.float32(0.001),
+        "clipped": np.clip(music * 20, -1, 1),
+        "offset": music + np.float32(0.5),
+        "silent": np.zeros_like(music),
+        "impulse": impulse,
+    }

@@ -93,10 +93,7 @@ class Timeline:
         self._written = max(self._written, report.end)
         fresh, skips = self._schedule.committed(report.end)
         self._due_at += [(window, now_ns) for window in fresh]
-        for pending in self._pending:
-            # A report made after the copy covers all that was written before it: the pipe decides, not shared counters.
-            if pending.copied_ns is not None and pending.overwritten is None and report.at_ns >= pending.copied_ns:
-                pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
+        self._judge(report.at_ns)
         self._settle(now_ns)  # before the windows lost now, which come later in the stream
         self._skip(skips)
 
@@ -108,9 +105,7 @@ class Timeline:
         """No capture process writes any more; one that ended `in_order` has reported everything, another may not have."""
         self._capturing = False
         self._written = max(self._written, self.end if in_order else self.end + WRITE)
-        for pending in self._pending:
-            if pending.copied_ns is not None and pending.overwritten is None:
-                pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
+        self._judge()
         self._settle(now_ns)
 
     # What the embed process is asked, and answers
@@ -131,8 +126,8 @@ class Timeline:
         for pending in self._pending:
             if pending.token == token:
                 pending.copied_ns = at_ns
-                if not self._capturing:
-                    pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
+        if not self._capturing:
+            self._judge()
 
     def answered(self, answer: Answer, model: Ready, now_ns: int) -> None:
         """The window's levels and vector, from `model`."""
@@ -188,6 +183,18 @@ class Timeline:
         self._publish(Event(self._boot, self.name, epoch, next(self._seq["event"]), event, index, unix_ns, detail))
 
     # Within
+
+    def _judge(self, reported_ns: int | None = None) -> None:
+        """Find out which copied windows had been overwritten.
+
+        A report made at `reported_ns`, after the copy, covers all that was written before it: the pipe decides, not shared
+        counters. Without a capture process every copy can be judged.
+        """
+        for pending in self._pending:
+            if pending.copied_ns is None or pending.overwritten is not None:
+                continue
+            if reported_ns is None or reported_ns >= pending.copied_ns:
+                pending.overwritten = self._ring.overwritten(pending.window.start, self._written)
 
     def _settle(self, now_ns: int) -> None:
         """Publish, in order, what is answered and known to be whole."""

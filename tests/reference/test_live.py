@@ -17,7 +17,7 @@ from mertd.embed.backends import Backend, MlxBackend, NumpyBackend, OnnxBackend,
 from mertd.embed.coreml import export
 from mertd.embed.weights import Weights, load
 from reference.hubert import hubert, states
-from signals import chord_progression
+from signals import sounds
 
 pytestmark = [pytest.mark.reference, pytest.mark.xdist_group("reference")]
 ALL = range(MERT_95M.states)
@@ -42,21 +42,6 @@ def backend(name: str, weights: Weights) -> Backend:
         return MlxBackend(weights, ALL, precision="float16")
     made: Backend = {"numpy": NumpyBackend, "onnx": OnnxBackend, "mlx": MlxBackend}[name](weights, ALL)
     return made
-
-
-def sounds(seconds: float) -> dict[str, NDArray[np.float32]]:
-    """Music as it may come, and as it should not."""
-    music = chord_progression(seconds)
-    impulse = np.zeros_like(music)
-    impulse[len(impulse) // 2] = 1
-    return {
-        "music": music,
-        "quiet": music * np.float32(0.001),
-        "clipped": np.clip(music * 20, -1, 1),
-        "offset": music + np.float32(0.5),
-        "silent": np.zeros_like(music),
-        "impulse": impulse,
-    }
 
 
 def test_core_ml_package_agrees(judge: Judge, tmp_path: Path) -> None:
