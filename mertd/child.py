@@ -6,9 +6,12 @@ supervisor says so or has gone, whatever it is doing at that moment.
 
 from __future__ import annotations
 
+import ctypes
 import importlib
+import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from multiprocessing import reduction
@@ -17,6 +20,9 @@ from typing import Any
 
 GONE = 70
 """Exit status of a child whose supervisor has vanished."""
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux's <sys/prctl.h>: the signal that a process gets when its parent dies."""
 
 
 class Inherited:
@@ -33,9 +39,30 @@ class Inherited:
         return {"_dup": reduction.DupFd(self._dup)}
 
 
-def run(module: str, *args: Any) -> None:
-    """Target of every child process: `module`'s `main`. By name, so that the supervisor never loads a child's libraries."""
+def run(module: str, stderr: Inherited, *args: Any) -> None:
+    """Target of every child process: `module`'s `main`. By name, so that the supervisor never loads a child's libraries.
+
+    `stderr`: what becomes its standard error, so that the supervisor hears what native libraries say, and their last words.
+    """
+    _die_with_parent()
+    descriptor = stderr.detach()
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
     importlib.import_module(module).main(*args)
+
+
+def _die_with_parent() -> None:
+    """Where the system can do that, it ends this process with the supervisor: even one that is stopped or hangs in native code.
+
+    Linux ties this to the *thread* that started the process, so the supervisor starts its children in the thread that runs its
+    event loop, which lasts as long as itself. Elsewhere, only the end of the pipe tells (see `begin`).
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    parent = multiprocessing.parent_process()
+    if parent is not None and os.getppid() != parent.pid:  # it has died already
+        os._exit(GONE)
 
 
 def begin(pipe: Connection, on_message: Callable[[Any], None]) -> None:

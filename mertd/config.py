@@ -55,6 +55,8 @@ class Settings(BaseModel):
     gate: float = Field(-70.0, le=0)
     ring: Seconds | None = Field(None, gt=0, le=3600)
     exit_at_end: bool = False
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["text", "json"] = "text"
 
     @field_validator("source")
     @classmethod

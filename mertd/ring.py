@@ -75,12 +75,18 @@ def _anonymous_memory(size: int) -> int:
     """A descriptor of `size` bytes of memory without a name."""
     if hasattr(os, "memfd_create"):  # Linux
         descriptor = os.memfd_create("mertd")
-        os.ftruncate(descriptor, size)
+        try:
+            os.posix_fallocate(descriptor, 0, size)  # all of it now: a shortage later would be a SIGBUS, in whichever process
+        except OSError:
+            os.close(descriptor)
+            raise
         return descriptor
     from multiprocessing.shared_memory import SharedMemory
 
     named = SharedMemory(create=True, size=size)
     try:
+        assert named.buf is not None
+        named.buf[:size] = bytes(size)  # all of it now, as above: here pages come when they are first written
         return os.dup(named._fd)  # type: ignore[attr-defined]
     finally:
         named.close()

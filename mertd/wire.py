@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Literal, TypeVar
+from operator import itemgetter
+from typing import Any, Literal
 
 import msgpack
 import numpy as np
@@ -148,16 +148,19 @@ class Status:
 
 Message = Embedding | Event | Status
 _KINDS: dict[str, type[Message]] = {"embedding": Embedding, "event": Event, "status": Status}
-M = TypeVar("M")
+_NAMES: dict[type, str] = {dict: "a map", list: "a list"}
 
 
 def encode(message: Message) -> list[bytes]:
-    """The two frames of a message. Raises `WireError` if it holds what the wire cannot carry (numpy scalars, for one)."""
-    payload = {"schema": SCHEMA, "kind": message.kind, **_map(message)}
+    """The two frames of a message. Raises `WireError` if it holds what the wire cannot carry, or `decode` would refuse."""
+    fields = _fields(message.kind)
     try:
-        return [message.topic, msgpack.packb(payload)]
-    except (TypeError, ValueError, OverflowError) as error:
+        payload = msgpack.packb({"schema": SCHEMA, "kind": message.kind, **fields.take(message)})
+        for name in fields.free:
+            _check_facts(getattr(message, name), f"{message.kind}.{name}")
+    except (TypeError, ValueError, OverflowError, WireError) as error:
         raise WireError(f"{message.kind} cannot be put on the wire: {error}") from error
+    return [message.topic, payload]
 
 
 def decode(frames: list[bytes]) -> Message:
@@ -179,7 +182,10 @@ def decode(frames: list[bytes]) -> Message:
     kind = body.get("kind")
     if not isinstance(kind, str) or kind not in _KINDS:
         raise WireError(f"kind {kind!r}, this reader knows {', '.join(_KINDS)}")
-    message = _build(_KINDS[kind], body, kind)
+    fields = _fields(kind)
+    message: Message = fields.make(body)
+    for name in fields.free:
+        _check_facts(body[name], f"{kind}.{name}")
     if message.topic != topic:
         raise WireError(f"topic {topic!r} on a message for {message.topic!r}")
     return message
@@ -187,80 +193,117 @@ def decode(frames: list[bytes]) -> Message:
 
 def as_json(message: Message) -> dict[str, Any]:
     """The same keys with values that JSON has: `boot` in hexadecimal, `vector.data` as nested lists."""
-    body = {"schema": SCHEMA, "kind": message.kind, **_map(message)}
+    body = {"schema": SCHEMA, "kind": message.kind, **_fields(message.kind).take(message)}
     body["boot"] = message.boot.hex()
     if isinstance(message, Embedding):
         body["vector"] = {**body["vector"], "data": message.vector.tolist()}
     return body
 
 
-def _map(value: Any) -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for name in _hints(type(value)):  # type: ignore[arg-type]
-        item = getattr(value, name)
-        if isinstance(item, np.ndarray):
-            data = np.ascontiguousarray(item, "<f4")
-            item = {"dtype": "<f4", "shape": list(data.shape), "data": data.tobytes()}
-        elif dataclasses.is_dataclass(item):
-            item = _map(item)
-        out[name] = item
-    return out
+@dataclass(frozen=True)
+class _Form:
+    """How one field looks in a message and in its map, and how the one becomes the other (as it is, if nothing is given)."""
+
+    inside: type
+    outside: type
+    out: Callable[[Any], Any] | None = None
+    back: Callable[[Any], Any] | None = None
 
 
-def _build(cls: type[M], body: object, where: str) -> M:
-    if not isinstance(body, dict):
-        raise WireError(f"{where} is {type(body).__name__}, wanted a map")
-    values = {}
-    for name, wanted in _hints(cls).items():  # type: ignore[arg-type]
-        if name not in body:
-            raise WireError(f"{where} has no {name!r}")
-        values[name] = _value(wanted, body[name], f"{where}.{name}")
-    return cls(**values)
+class _Fields:
+    """The fields of one message class, without `kind`: out of a message into a map, and back, checked by their annotations.
+
+    An embedding has 38 of them, and nearly always all types are right. So the types of a class are compared in one go, and
+    field by field only to say, or forgive, what is odd.
+    """
+
+    def __init__(self, cls: Any, where: str) -> None:
+        """`where`: what complaints call the class, as `embedding.time`."""
+        hints = typing.get_type_hints(cls)
+        fields = {f.name: hints[f.name] for f in dataclasses.fields(cls)}
+        self._class, self._where = cls, where
+        self._inside = [str if name == "kind" else _form(hint, f"{where}.{name}").inside for name, hint in fields.items()]
+        fields.pop("kind", None)
+        self._forms = {name: _form(hint, f"{where}.{name}") for name, hint in fields.items()}
+        self._outside, self._items = [form.outside for form in self._forms.values()], itemgetter(*fields)
+        self._out = [(name, form.out) for name, form in self._forms.items() if form.out]
+        self._back = [(i, form.back) for i, form in enumerate(self._forms.values()) if form.back]
+        self.free = [name for name, hint in fields.items() if typing.get_origin(hint) is Mapping]
+
+    def take(self, message: Any) -> dict[str, Any]:
+        """The map of a message. Raises `WireError` where `make` would, but for what the `free` maps hold."""
+        body: dict[str, Any] = vars(message).copy()  # in the order of the fields, as `__init__` has set them
+        if list(map(type, body.values())) != self._inside:
+            for name, form in self._forms.items():
+                value = body[name]
+                fits = isinstance(value, form.inside) or (form.inside is float and isinstance(value, int))
+                if not fits or (isinstance(value, bool) and form.inside is not bool):
+                    raise WireError(f"{self._where}.{name} is {type(value).__name__}, wanted {form.inside.__name__}")
+        for name, out in self._out:
+            body[name] = out(body[name])
+        return body
+
+    def make(self, body: dict[str, Any]) -> Any:
+        """The message of a map. Raises `WireError` if a field is missing or not what it should be."""
+        try:
+            values = list(self._items(body))
+        except KeyError as absent:
+            raise WireError(f"{self._where} has no {absent.args[0]!r}") from None
+        if list(map(type, values)) != self._outside:
+            for i, (name, form) in enumerate(self._forms.items()):
+                value = values[i]
+                if form.outside is float and type(value) is int:
+                    values[i] = float(value)
+                elif type(value) is not form.outside:
+                    wanted = _NAMES.get(form.outside, form.outside.__name__)
+                    raise WireError(f"{self._where}.{name} is {type(value).__name__}, wanted {wanted}")
+        for i, back in self._back:
+            values[i] = back(values[i])
+        return self._class(*values)
 
 
-def _value(wanted: Any, value: Any, where: str) -> Any:
-    """`value` as the type that a field wants. One small checker for all messages, driven by their own annotations."""
+@cache
+def _fields(kind: str) -> _Fields:
+    return _Fields(_KINDS[kind], kind)
+
+
+def _form(wanted: Any, where: str) -> _Form:
     origin = typing.get_origin(wanted)
-    if origin is Literal:
-        return value  # `kind`, by which the class was chosen
     if dataclasses.is_dataclass(wanted):
-        return _build(wanted, value, where)  # type: ignore[arg-type]
-    if origin is np.ndarray:
-        return _vector(value, where)
+        inner = _Fields(wanted, where)
+        return _Form(wanted, dict, inner.take, inner.make)  # type: ignore[arg-type]
+    if wanted == NDArray[np.float32]:  # whose origin depends on numpy's version
+        return _Form(np.ndarray, dict, lambda value: _vector_out(value, where), lambda value: _vector_back(value, where))
     if origin is tuple:
-        if not isinstance(value, list):
-            raise WireError(f"{where} is {type(value).__name__}, wanted a list")
-        return tuple(_value(typing.get_args(wanted)[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+        item = typing.get_args(wanted)[0]
+        return _Form(tuple, list, lambda value: list(_alike(value, item, where)), lambda value: _alike(value, item, where))
     if origin is Mapping:
-        return _facts(value, where)
-    if wanted is float and type(value) is int:
-        value = float(value)
-    if type(value) is not wanted:
-        raise WireError(f"{where} is {type(value).__name__}, wanted {wanted.__name__}")
-    if wanted is float and not math.isfinite(value):
+        return _Form(dict, dict)
+    if wanted is float:
+        return _Form(float, float, lambda value: _finite(value, where), lambda value: _finite(value, where))
+    return _Form(wanted, wanted)
+
+
+def _finite(value: float, where: str) -> float:
+    if not math.isfinite(value):
         raise WireError(f"{where} is {value}")
     return value
 
 
-def _facts(value: object, where: str) -> object:
-    """A map without a schema of its own, as it is: text keys, and in it what JSON has, too."""
-    if not isinstance(value, dict):
-        raise WireError(f"{where} is {type(value).__name__}, wanted a map")
-    inner = list(value.items())
-    while inner:
-        name, item = inner.pop()
-        if not isinstance(name, str):
-            raise WireError(f"{where} has the key {name!r}, wanted text")
-        if isinstance(item, float) and not math.isfinite(item):
-            raise WireError(f"{where}.{name} is {item}")
-        if isinstance(item, dict):
-            inner += item.items()
-        elif isinstance(item, list):
-            inner += [(name, entry) for entry in item]
-    return value
+def _alike(values: Any, wanted: type, where: str) -> tuple[Any, ...]:
+    for i, value in enumerate(values):
+        if type(value) is not wanted:
+            raise WireError(f"{where}[{i}] is {type(value).__name__}, wanted {wanted.__name__}")
+    return tuple(values)
 
 
-def _vector(value: object, where: str) -> NDArray[np.float32]:
+def _vector_out(value: NDArray[Any], where: str) -> dict[str, Any]:
+    if value.ndim != 2 or not value.size:
+        raise WireError(f"{where} has the shape {value.shape}, wanted (layers, size)")
+    return {"dtype": "<f4", "shape": list(value.shape), "data": value.astype("<f4", copy=False).tobytes()}
+
+
+def _vector_back(value: dict[Any, Any], where: str) -> NDArray[np.float32]:
     match value:
         case {"dtype": "<f4", "shape": [int() as layers, int() as size], "data": bytes() as data}:
             if bool in (type(layers), type(size)) or layers < 1 or size < 1 or layers * size * 4 != len(data):
@@ -269,9 +312,16 @@ def _vector(value: object, where: str) -> NDArray[np.float32]:
     raise WireError(f"{where} is not a little-endian float32 matrix")
 
 
-@cache
-def _hints(cls: Any) -> Mapping[str, Any]:
-    """Fields of a message class and their types, without `kind`."""
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls) if f.name != "kind"]
-    return types.MappingProxyType({name: hints[name] for name in names})
+def _check_facts(value: Mapping[str, Any], where: str) -> None:
+    """A map without a schema of its own: text keys, and in it what JSON has, too."""
+    inner: list[tuple[Any, Any]] = list(value.items())
+    while inner:
+        name, item = inner.pop()
+        if not isinstance(name, str):
+            raise WireError(f"{where} has the key {name!r}, wanted text")
+        if isinstance(item, float) and not math.isfinite(item):
+            raise WireError(f"{where}.{name} is {item}")
+        if isinstance(item, dict):
+            inner += item.items()
+        elif isinstance(item, list | tuple):
+            inner += [(name, entry) for entry in item]

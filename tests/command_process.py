@@ -22,7 +22,7 @@ PATIENCE_S = 60.0
 """After so long a test gives up: far more than a loaded machine needs."""
 
 _SHARED_MEMORY = Path("/dev/shm")
-_LOG_LINE = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
+_LOG_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) ")
 
 
 class Traces:
@@ -33,7 +33,7 @@ class Traces:
         self._mark = uuid4().hex
         self._temporary, self._home = self.folder / "tmp", self.folder / "home"
         for folder in (self._temporary, self._home):
-            folder.mkdir()
+            folder.mkdir(mode=0o700)
         self._shared_before = _shared_memory()
 
     @property
@@ -45,6 +45,7 @@ class Traces:
         home = str(self._home)
         outer = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
         return {
+            "XDG_RUNTIME_DIR": str(self._temporary),  # unless the test has one of its own, as for a sound server
             **outer,
             "HOME": home,
             "XDG_DATA_HOME": home,
@@ -71,6 +72,10 @@ class Traces:
         ours = [str(path.relative_to(self.folder)) for path in files if not _of_pulseaudio(path)]
         shared = sorted(_shared_memory() - self._shared_before)
         return [f"process {process.pid}" for process in self.processes()] + ours + shared
+
+    def forget_lock(self) -> None:
+        """Remove what says which daemon runs: one that was killed leaves it to the next one of the same user."""
+        shutil.rmtree(self._temporary / "mertd")
 
     def assert_gone(self) -> None:
         """Fail if anything is there; the last processes may take a moment to go."""

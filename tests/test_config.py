@@ -41,6 +41,7 @@ def test_defaults() -> None:
     assert (found.window_samples, found.hop_samples, found.ring_samples) == (720_000, 120_000, 65 * 24_000)
     assert found.gate == -70
     assert not found.exit_at_end
+    assert (found.log_level, found.log_format) == ("info", "text")
     assert not found.expose_without_encryption
 
 
@@ -60,6 +61,8 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         gate = -50.5
         ring = 20
         exit_at_end = true
+        log_level = "debug"
+        log_format = "json"
     """
     found = load(toml(text), {})
     assert set(Settings.model_fields) == {line.split("=")[0].strip() for line in text.strip().splitlines()}

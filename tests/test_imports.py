@@ -14,10 +14,11 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "wire", "windows", "ring", "child"}
+CORE = {"errors", "logs", "wire", "windows", "ring", "child"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
+    "logs": set(),
     "wire": {"errors"},
     "windows": {"errors"},
     "ring": {"errors"},
@@ -30,7 +31,8 @@ MAY_IMPORT = {
     "offline": {"config"} | CORE | SIDES,
     "hub": {"config"} | CORE | SIDES,
     "service": {"config", "daemon", "offline", "hub"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
+    "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
+    "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
     "__main__": {"cli"},
     "": set(),
 }

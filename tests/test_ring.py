@@ -34,6 +34,14 @@ def numbers(start: float, count: int) -> NDArray[np.float32]:
     return np.arange(start, start + count, dtype=np.float32)
 
 
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="elsewhere the system tells nobody")
+def test_all_memory_is_there_from_the_start() -> None:
+    """What is only promised may be missing later: the writer would die of it."""
+    ring = Ring(1_000_000)
+    assert os.fstat(ring._descriptor).st_blocks * 512 >= 1_000_000 * ITEM
+    ring.close()
+
+
 @given(
     capacity=st.integers(1, 50),
     first=st.integers(0, 10_000),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgpack
@@ -17,8 +18,9 @@ from hypothesis.extra import numpy as npst
 import msgpack_reader
 from mertd import wire
 from mertd.errors import WireError
+from mertd.windows import Late
 from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time, as_json, decode, encode
-from messages import embedding, event, status
+from messages import MODEL, embedding, event, status
 
 counts = st.integers(0, 2**63 - 1)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -270,6 +272,80 @@ def test_oversize_is_refused_unread() -> None:
 def test_what_the_wire_cannot_carry_is_not_sent(detail: dict[str, Any]) -> None:
     with pytest.raises(WireError, match="event cannot be put on the wire"):
         encode(event(detail=detail))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), np.float64("nan")])
+@pytest.mark.parametrize(
+    "place",
+    [
+        lambda v: embedding(audio=Audio(v, 0.0, 0, 0, 0)),
+        lambda v: embedding(time=Time(0, 0, 0, v)),
+        lambda v: event(detail={"a": {"b": [1, {"c": v}]}}),
+        lambda v: event(detail={"a": (v,)}),
+        lambda v: status(streams={"room": {"level": v}}),
+    ],
+)
+def test_numbers_that_are_none_are_not_sent(place: Callable[[float], Message], value: float) -> None:
+    with pytest.raises(WireError, match=r"cannot be put on the wire: .* is -?(nan|inf)"):
+        encode(place(value))
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"epoch": 1.0}, "embedding.epoch is float, wanted int"),
+        ({"epoch": True}, "embedding.epoch is bool, wanted int"),
+        ({"replay": 1}, "embedding.replay is int, wanted bool"),
+        ({"stream": b"room"}, "embedding.stream is bytes, wanted str"),
+        ({"window": None}, "embedding.window is NoneType, wanted Span"),
+        ({"time": Time(0, 0, 0, None)}, "embedding.time.drift_ppm is NoneType, wanted float"),  # type: ignore[arg-type]
+        ({"time": Time(0, 0, 0, False)}, "embedding.time.drift_ppm is bool, wanted float"),
+        ({"model": dataclasses.replace(MODEL, layers=(6, 7.0))}, "embedding.model.layers[1] is float, wanted int"),
+        ({"model": dataclasses.replace(MODEL, layers=[6])}, "embedding.model.layers is list, wanted tuple"),
+        ({"vector": np.zeros(768, np.float32)}, "embedding.vector has the shape (768,), wanted (layers, size)"),
+        ({"vector": np.zeros((0, 768), np.float32)}, "embedding.vector has the shape (0, 768), wanted (layers, size)"),
+        ({"vector": [[1.0]]}, "embedding.vector is list, wanted ndarray"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_a_reader_would_refuse_is_not_sent(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(WireError, match=f"cannot be put on the wire: {re.escape(complaint)}$"):
+        encode(embedding(**changes))
+
+
+@pytest.mark.parametrize("detail", [{1: 2}, {"a": {None: 1}}, {"a": [{b"b": 1}]}])
+def test_keys_that_are_no_text_are_not_sent(detail: dict[Any, Any]) -> None:
+    with pytest.raises(WireError, match=r"cannot be put on the wire: event\.detail has the key"):
+        encode(event(detail=detail))
+
+
+@pytest.mark.parametrize(
+    ("detail", "complaint"),
+    [
+        ({"a": [{"b": float("nan")}]}, r"event\.detail\.b is nan"),
+        ({"a": [float("-inf")]}, r"event\.detail\.a is -inf"),
+        ({"a": {b"b": 1}}, r"event\.detail has the key b'b'"),
+    ],
+)
+def test_what_a_map_without_schema_may_not_hold_is_refused(detail: dict[Any, Any], complaint: str) -> None:
+    topic, payload = encode(event())
+    body = {**msgpack_reader.read(payload), "detail": detail}
+    with pytest.raises(WireError, match=complaint):
+        decode([topic, msgpack.packb(body)])
+
+
+def test_a_map_that_holds_itself_is_not_sent() -> None:
+    detail: dict[str, Any] = {}
+    detail["again"] = detail
+    with pytest.raises(WireError, match="cannot be put on the wire"):
+        encode(event(detail=detail))
+
+
+def test_kinds_of_numbers_and_text_are_sent_as_what_they_are() -> None:
+    audio = Audio(np.float64(-1.5), -3, 0, 0, 0)
+    found = decode(encode(embedding(audio=audio, stream=Late.QUEUE)))
+    assert isinstance(found, Embedding)
+    assert (found.audio.rms_dbfs, found.audio.peak_dbfs, found.stream) == (-1.5, -3.0, "queue")
 
 
 def test_a_vector_of_any_layout_is_sent_as_little_endian_float32() -> None:

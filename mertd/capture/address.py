@@ -50,7 +50,7 @@ def parse(url: str) -> Address:
             f"source {url!r}: wanted device:[NAME], file:PATH, pipe:PATH or - with ?rate=&channels=&format=, "
             f"or synth:NAME{did_you_mean(kind, _OPTIONS)}"
         )
-    target, query = (rest, "") if kind == "file" and Path(rest).is_file() else _split(rest)
+    target, query = (rest, "") if kind == "file" and _is_file(rest) else _split(rest)
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option in options:
         if option not in _OPTIONS[kind]:
@@ -85,6 +85,13 @@ def distinct(addresses: list[Address]) -> list[Address]:
         names.add(name)
         out.append(replace(address, name=name))
     return out
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError:  # too long for a name, or in a folder that is closed to us: opening it says so
+        return False
 
 
 def _split(rest: str) -> tuple[str, str]:

@@ -1,34 +1,33 @@
 """`device:` sources: a microphone, line input or loopback through PortAudio.
 
 Facts this rests on: the device list is frozen when PortAudio starts, so a lost device is found again only by a new process;
-input overflow is flagged without saying how much was lost; some systems never say that a device has died.
+some systems never say that a device has died, or that another one is the default now.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from mertd.capture.address import Address
-from mertd.capture.source import BLOCK_S, Block
+from mertd.capture.instant import now
+from mertd.capture.outlook import cause, watch
+from mertd.capture.portions import Assembler, Portion
+from mertd.capture.source import BLOCK_S, Block, Cause
 from mertd.errors import SourceError, did_you_mean
 
-FIRST_BLOCK_S, STALL_S = 15.0, 5.0
+FIRST_BLOCK_S, STALL_S = 15.0, 2.0
 """Silence of the driver, not of the room, after which a device counts as dead: at the start, and later."""
 
 LATENCY_S = 0.2
 """Asked of PortAudio: a window of 30 s does not mind, and 20 callbacks a second cost a fifth of what 115 do."""
 
-ABSURD_S = 10.0
-"""A driver that claims to have buffered this much is not believed."""
-
-UNFLAGGED_GAP_NS = 500_000_000
-"""A jump of the callback's time that is taken for lost input even if PortAudio did not say so."""
+ALIASES = ("pulse", "default", "pipewire")
+"""Names under which ALSA offers whatever is the sound server's default source."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ class DeviceSource:
             wanted = max(2, int(address.mix)) if address.mix.isdecimal() else 2
             self.channels = min(address.channels or wanted, device.channels)
             self._where = f"device {device.name!r}"
-            self._queue: deque[_Portion] = deque()
+            self._queue: deque[Portion] = deque()
             self._finished = False
             self._stream = sounddevice.RawInputStream(
                 device=device.index,
@@ -126,13 +125,14 @@ class DeviceSource:
             raise SourceError(f"device {address.target or 'default'!r}: {_text(error)}", retry=True) from error
         version = sounddevice.get_portaudio_version()[1].split(",")[0]
         self.description = f"{device.name} ({device.host}), {self.rate} Hz, {self.channels} channels, {version}"
-        self._expected_ns: int | None = None
+        self._assembler = Assembler(self.rate, self.channels, self._where)
+        follows = (not address.target or device.name in ALIASES) and not os.environ.get("PULSE_SOURCE")
+        self._watch = watch(device.name, follows)
 
     def _callback(self, data: Any, frames: int, times: Any, status: Any) -> None:
         """Runs in PortAudio's thread: copy and return."""
         since_heard = times.currentTime - times.inputBufferAdcTime
-        now = (time.time_ns(), time.monotonic_ns())
-        self._queue.append(_Portion(bytes(data), frames, *now, since_heard, bool(status.input_overflow)))
+        self._queue.append(Portion(bytes(data), frames, now(), since_heard, bool(status.input_overflow)))
 
     def _on_finished(self) -> None:
         self._finished = True
@@ -141,6 +141,8 @@ class DeviceSource:
         last, patience = time.monotonic(), FIRST_BLOCK_S
         while True:
             time.sleep(BLOCK_S)
+            if self._watch.problem:
+                raise SourceError(f"{self._where}: {self._watch.problem}", retry=True)
             if not self._queue:
                 if self._finished or not self._stream.active:
                     raise SourceError(f"{self._where} was lost", retry=True)
@@ -149,67 +151,17 @@ class DeviceSource:
                 yield None
                 continue
             last, patience = time.monotonic(), STALL_S
-            yield from self._drain()
+            yield from self._assembler.blocks([self._queue.popleft() for _ in range(len(self._queue))])
 
-    def _drain(self) -> Iterator[Block]:
-        """What the callback has left, joined into one block per stretch without a gap."""
-        joined: list[_Portion] = []
-        lost = 0
-        for _ in range(len(self._queue)):
-            portion = self._queue.popleft()
-            gap = self._gap(portion)
-            if gap and joined:
-                yield self._block(joined, lost)
-                joined = []
-            if gap:
-                lost = gap
-            joined.append(portion)
-        if joined:
-            yield self._block(joined, lost)
-
-    def _gap(self, portion: _Portion) -> int:
-        """Frames that are missing before this portion, judged by when it was heard: not by wall time, which may be set."""
-        heard, expected = portion.monotonic_ns - portion.age_ns(self.rate), self._expected_ns
-        self._expected_ns = heard + portion.frames * 1_000_000_000 // self.rate
-        if expected is None:
-            return 0
-        late = heard - expected
-        if not portion.overflow and late < UNFLAGGED_GAP_NS:
-            return 0
-        return max(1 if portion.overflow else 0, round(late * self.rate / 1e9))
-
-    def _block(self, joined: list[_Portion], lost: int) -> Block:
-        frames = np.frombuffer(b"".join(p.data for p in joined), np.float32).reshape(-1, self.channels)
-        # All portions tell when this block began; the median is not fooled by one that was held up.
-        ahead, starts = 0, []
-        for portion in joined:
-            starts.append(portion.heard_ns(self.rate) - ahead * 1_000_000_000 // self.rate)
-            ahead += portion.frames
-        return Block(np.nan_to_num(frames, posinf=0, neginf=0), sorted(starts)[len(starts) // 2], lost)
+    def why_zeros(self) -> Cause:
+        """The likeliest reason for nothing but zeros."""
+        return cause(self._watch.latest)
 
     def close(self) -> None:
         """Let go of the device. May hang on macOS: the supervisor then kills the process."""
+        self._watch.close()
         self._stream.abort(ignore_errors=True)
         self._stream.close(ignore_errors=True)
-
-
-@dataclass(frozen=True, slots=True)
-class _Portion:
-    data: bytes
-    frames: int
-    now_ns: int  # Unix time of the callback
-    monotonic_ns: int
-    since_heard: float  # seconds from the first frame at the converter to the callback
-    overflow: bool
-
-    def heard_ns(self, rate: int) -> int:
-        """Unix time of the first frame. The last one cannot have been heard after it was handed over, whatever drivers say."""
-        return self.now_ns - self.age_ns(rate)
-
-    def age_ns(self, rate: int) -> int:
-        """How long before the callback the first frame was heard."""
-        length = self.frames / rate
-        return round(max(length, self.since_heard if self.since_heard < ABSURD_S else 0.0) * 1e9)
 
 
 def _text(error: Exception) -> str:

@@ -16,6 +16,7 @@ class FileSource:
     """A sound file, played once."""
 
     reopens = False
+    why_zeros = None
 
     def __init__(self, address: Address, realtime: bool) -> None:
         """Raises `SourceError` if the file is absent or not audio."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.clock import Reading
@@ -33,10 +35,11 @@ class Opened:
 
 @dataclass(frozen=True)
 class Gap:
-    """Samples [start, end) were lost on the way in and are zeros in the ring."""
+    """Samples [start, end) were lost on the way in and are zeros in the ring. `reason`: `lost`, or `not finite`: no numbers."""
 
     start: int
     end: int
+    reason: str = "lost"
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,23 @@ class Committed:
 
 @dataclass(frozen=True)
 class Discontinuity:
-    """Wall time jumped by `jump_ns` against monotonic time: sample `start` begins a new epoch."""
+    """Wall time jumped by `jump_ns` against the steady clock: sample `start` begins a new epoch.
+
+    `dropped`: samples between the epochs that were heard before the jump and handed over after it.
+    """
 
     start: int
     jump_ns: int
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that subscribers should know of sample `index`: the name of an event, and its detail."""
+
+    event: str
+    index: int
+    detail: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -88,5 +104,5 @@ class Stop:
     """Close the source and exit."""
 
 
-FromCapture = Opened | Committed | Discontinuity | Ended | Failed
+FromCapture = Opened | Committed | Discontinuity | Notice | Ended | Failed
 ToCapture = Grant | Stop

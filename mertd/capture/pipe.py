@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mertd.capture.address import FORMATS, Address
+from mertd.capture.instant import now
 from mertd.capture.source import BLOCK_S, Block, Frames, Pacer
 from mertd.errors import SourceError
 
@@ -20,6 +21,8 @@ LEAD_S, TOLERANCE = 1.0, 0.005
 
 class PipeSource:
     """Interleaved samples from a file descriptor. A writer that is too fast is held up by the pipe itself."""
+
+    why_zeros = None
 
     def __init__(self, address: Address, realtime: bool, descriptor: int | None) -> None:
         """`descriptor`: an open one to read in place of the address's path. Raises `SourceError` if the path cannot be read."""
@@ -54,12 +57,12 @@ class PipeSource:
             whole = len(rest) // self._frame_bytes * self._frame_bytes
             if data and whole < wanted and self._more(poll):
                 continue
-            heard = time.time_ns()
+            read = now()
             frames, rest = self._frames(rest[:whole], done), rest[whole:]
             if len(frames):
                 done += len(frames)
-                started = heard - len(frames) * 1_000_000_000 // self.rate
-                yield Block(frames, started if self._realtime else None)
+                age_ns = len(frames) * 1_000_000_000 // self.rate
+                yield Block(frames, read.before(age_ns), age_ns) if self._realtime else Block(frames)
             if not data:
                 break
             while self._realtime and (wait := pacer.wait(done)) > 0:

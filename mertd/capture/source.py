@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from mertd.capture.instant import Instant
 
 Frames = NDArray[np.float32]
 BLOCK_S = 0.05
@@ -19,12 +21,26 @@ BLOCK_S = 0.05
 class Block:
     """Consecutive frames, (n, channels) float32, full scale 1.
 
-    `unix_ns`: when the first one was heard, if the source has a clock of its own. `lost`: frames that went missing just before.
+    `heard`: when the first one was, if the source has a clock of its own, judged `age_ns` later. `lost`: frames that went
+    missing just before. `spoilt`: frames [a, b) of this block that came as no numbers and are zeros now.
     """
 
     frames: Frames
-    unix_ns: int | None = None
+    heard: Instant | None = None
+    age_ns: int = 0
     lost: int = 0
+    spoilt: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a device gives nothing but zeros: one of `CAUSES`, and what to do about it."""
+
+    cause: str
+    hint: str
+
+
+CAUSES = ("no_consent", "muted", "idle_monitor", "unknown")
 
 
 class Source(Protocol):
@@ -34,6 +50,10 @@ class Source(Protocol):
     channels: int
     description: str
     reopens: bool  # after its end more may come, if it is opened again
+
+    @property
+    def why_zeros(self) -> Callable[[], Cause] | None:
+        """Tells the cause, of a source that should not be exactly silent for long; None for others."""
 
     def blocks(self) -> Iterator[Block | None]:
         """Blocks as they come; None when there is nothing yet, at least ten times a second."""

@@ -61,6 +61,7 @@ class SynthSource:
     """A synthesised piece, the same on every channel."""
 
     reopens = False
+    why_zeros = None
 
     def __init__(self, address: Address, realtime: bool) -> None:
         self._voice, self._realtime = _VOICES[address.target], realtime

@@ -67,6 +67,8 @@ def run_daemon(
     gate: Gate = None,
     ring: Annotated[float | None, typer.Option(help="Seconds of audio kept in memory (enough).")] = None,
     exit_at_end: Annotated[bool | None, typer.Option("--exit-at-end", help="Exit when all sources have ended.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text, or json: one map a line (text).")] = None,
 ) -> None:
     """Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."""
     from mertd.cli.run import run_daemon
@@ -136,6 +138,40 @@ def status(control: Control = CONTROL, json: Json = False) -> None:
     from mertd.cli.inspect import status
 
     status(control, json)
+
+
+@app.command()
+def bench(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="SECTION", help="backends, daemon, fanout, startup or streams; repeatable.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED (random:0).")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Seconds of audio in a window (30).")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="Times that each contender is measured (5).")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Windows at once; repeatable (1, and 8 where there is a GPU).")
+    ] = None,
+    first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
+    most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
+    quick: Annotated[bool, typer.Option("--quick", help="A tiny network and short rounds, to see that all works.")] = False,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the figures as JSON; - is standard output.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them; needs matplotlib.")] = None,
+) -> None:
+    """Measure every part here: backends against PyTorch, the daemon, fan-out, start-up, streams per machine."""
+    from mertd.bench.suite import SECTIONS, Plan
+    from mertd.cli.bench import bench
+
+    plan = Plan(
+        sections=only or SECTIONS,
+        weights=weights or ("random:0?size=tiny" if quick else "random:0"),
+        seconds=seconds or (2.0 if quick else 30.0),
+        runs=runs or (2 if quick else 5),
+        batches=batch or (),
+        first_streams=first_streams,
+        most_streams=most_streams,
+        quick=quick,
+    )
+    bench(plan, json, plot)
 
 
 @model.command("pull")

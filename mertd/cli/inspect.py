@@ -3,9 +3,26 @@
 from __future__ import annotations
 
 import json as jsonlib
+import time
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 from mertd.wire import as_json
+
+
+def _process(facts: Mapping[str, Any]) -> str:
+    """What a status says of one process, in a line."""
+    parts = [f"{facts['state']}, pid {facts['pid']}" if facts["pid"] else str(facts["state"])]
+    if facts["restarts"]:
+        parts.append(f"restarts: {facts['restarts']}")
+    for key, what in (("log_lost", "lost"), ("log_left_out", "left out as repetitions")):
+        if facts.get(key):
+            parts.append(f"{facts[key]} lines of the log {what}")
+    if facts.get("last_error"):
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["last_error_ns"] / 1e9))
+        parts.append("last error " + when + ": " + "\n        ".join(str(facts["last_error"]).splitlines()))
+    return "; ".join(parts)
 
 
 def devices(json: bool) -> None:
@@ -47,4 +64,6 @@ def status(control: str, json: bool) -> None:
             f"        epoch {s['epoch']}, {s['samples'] / 24_000:.1f} s heard, {s['missing'] / 24_000:.2f} s missing; windows: "
             f"{s['due']} due, {s['embedded']} embedded, {s['silent']} silent, {s['skipped']} skipped, {s['waiting']} waiting"
         )
+    for name, p in message.processes.items():
+        print(f"process {name}: {_process(p)}")
     print(f"sent    {message.published} messages, a slow subscriber's queue ran full {message.dropped} times")

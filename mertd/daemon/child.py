@@ -4,18 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import multiprocessing
+import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from mertd.child import run
+from mertd.child import Inherited, run
+
+log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")
+
+LAST_WORDS, LONGEST_WORD = 5, 500
+"""Lines of a child's standard error that are kept, and characters of each."""
+
+SILENCE_S = 0.2
+"""How long the last words of a dead child may take. A descendant of it may hold its standard error open for ever."""
+
+MEANINGS = {
+    signal.SIGKILL: "for want of memory, or by someone's hand",
+    signal.SIGSEGV: "a native library has touched memory that is not its own",
+    signal.SIGABRT: "a native library has given up",
+    signal.SIGBUS: "memory that was promised is not there, or a file was cut short",
+    signal.SIGILL: "a native library was built for another processor",
+}
 
 
 class Listener(Protocol):
@@ -23,12 +42,15 @@ class Listener(Protocol):
 
     def heard(self, message: Any) -> None: ...
 
-    def gone(self, status: int | None) -> None:
-        """The process has ended, for whatever reason, with this exit status, and all its messages have been heard."""
+    def gone(self, how: str) -> None:
+        """The process has ended, for whatever reason, and all its messages have been heard. `how`: its end in words."""
 
 
 class Child:
-    """One run of a child process. It is never restarted: the next run is another `Child`."""
+    """One run of a child process. It is never restarted: the next run is another `Child`.
+
+    `last_heard`: monotonic seconds, set by the thread that hears it, so that a busy event loop makes no child look silent.
+    """
 
     def __init__(self, name: str, module: str, args: tuple[Any, ...], listener: Listener) -> None:
         """Start `main(*args, pipe)` of a module in a spawned process. Call in a running event loop."""
@@ -36,16 +58,26 @@ class Child:
         self.started = self.last_heard = time.monotonic()
         self._loop, self._listener = asyncio.get_running_loop(), listener
         self._pipe, theirs = _SPAWN.Pipe()
-        self._process = _SPAWN.Process(target=run, args=(module, *args, theirs), name=f"mertd-{name}", daemon=True)
+        words, their_words = os.pipe()
+        self._process = _SPAWN.Process(
+            target=run, args=(module, Inherited(their_words), *args, theirs), name=f"mertd-{name}", daemon=True
+        )
         self._ended = asyncio.Event()
+        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
         resource_tracker.ensure_running()  # now, because it resets the mask below
         # A child must not die of the signals that stop the daemon, not even before it can say so itself.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self._process.start()
+        except BaseException:
+            os.close(words)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
             theirs.close()
+            os.close(their_words)
+        self._wording = threading.Thread(target=self._hear_words, args=(words,), name=f"words-{name}", daemon=True)
+        self._wording.start()
         threading.Thread(target=self._listen, args=(self._pipe,), name=f"hear-{name}", daemon=True).start()
 
     def _listen(self, pipe: Connection) -> None:
@@ -55,32 +87,36 @@ class Child:
                 message = pipe.recv()
             except (EOFError, OSError):
                 break
-            self._call(self._hear, message)
+            self.last_heard = time.monotonic()
+            self._call(self._listener.heard, message)
         self._process.join()
+        self._wording.join(SILENCE_S)
         self._call(self._end)
+
+    def _hear_words(self, descriptor: int) -> None:
+        """Log what the child writes to standard error, and keep the last of it."""
+        with open(descriptor, encoding="utf-8", errors="replace") as stream:
+            while line := stream.readline(LONGEST_WORD):
+                if text := line.strip():
+                    self._last_words.append(text)
+                    log.info("%s says: %s", self.name, text)
 
     def _call(self, function: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is ending
             self._loop.call_soon_threadsafe(function, *args)
 
-    def _hear(self, message: Any) -> None:
-        self.last_heard = time.monotonic()
-        self._listener.heard(message)
-
     def _end(self) -> None:
         self._ended.set()
         self._pipe.close()
-        self._listener.gone(self._process.exitcode)
+        status = self._process.exitcode
+        # Who is killed has no last words; what was said before has nothing to do with it.
+        words = " | ".join(self._last_words) if status not in (0, -signal.SIGKILL) else ""
+        self._listener.gone(in_words(status) + (f"; its last words: {words}" if words else ""))
 
     def send(self, message: Any) -> None:
         """Tell the child; in vain if it is gone, which `gone` then says."""
         with contextlib.suppress(OSError):
             self._pipe.send(message)
-
-    @property
-    def silent_s(self) -> float:
-        """Seconds since it was last heard."""
-        return time.monotonic() - self.last_heard
 
     @property
     def pid(self) -> int | None:
@@ -97,3 +133,15 @@ class Child:
         except TimeoutError:
             self.kill()
             await self._ended.wait()
+
+
+def in_words(status: int | None) -> str:
+    """How a process ended, given its exit status as `multiprocessing` has it: negative for a signal."""
+    if status is None or status >= 0:
+        return f"ended unasked with status {status}"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"was ended by signal {-status}"
+    meaning = MEANINGS.get(number)
+    return f"was ended by {number.name}" + (f" ({meaning})" if meaning else "")

@@ -1,30 +1,35 @@
-"""The embed process: started, watched, replaced when it dies, and given one batch of windows at a time."""
+"""The embed process: started, watched, replaced when it dies, and given one batch of windows at a time.
+
+The daemon never gives up on its model once it has run: the process is replaced for ever, with growing waits. A backend under
+which `CRASHES` processes have died in a row makes way for the next one, if the choice was `auto`.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
-from mertd.daemon.backoff import Backoff
-from mertd.daemon.child import Child
-from mertd.embed.messages import Answers, Copied, Failed, Ready, Request
+from mertd.daemon.health import CRASHES, Bounds, Change
+from mertd.daemon.keeper import Keeper
+from mertd.embed.messages import Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.errors import BackendError
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)
 
-HUNG_S = 20.0
-"""Without a heartbeat for so long, the process is taken to hang."""
+BOUNDS = Bounds(opening_s=120.0, suspect_s=1.5, silent_s=3.0, ready_s=900.0, proven_s=30.0)
+"""It beats twice a second. While it starts, compiling may hold Python's lock, and so its heart, for a minute."""
 
-FIRST_BATCH_S, BATCH_S, BATCH_FACTOR = 600.0, 60.0, 20
-"""A batch may take this long: the first one, any, and any in multiples of the longest so far. A GPU can hang, heart beating."""
-
-GIVE_UP = 5
-"""Deaths in a row, without an answer in between, after which the daemon gives up."""
+FIRST_BATCH_S, BATCH_S, BATCH_FACTOR, REMEMBERED = 600.0, 15.0, 10.0, 32
+"""A GPU can hang with the heart beating. A batch may take this long: the first of a backend; any; and, by its size, in
+multiples of the longest lately. Ten times, as a window whose process is killed twice is lost: a busy machine must not look
+broken.
+"""
 
 
 class Owner(Protocol):
@@ -41,30 +46,27 @@ class Owner(Protocol):
 
     def cannot_start(self, message: str, exit_code: int) -> None: ...
 
+    def health_changed(self, process: str, change: Change) -> None: ...
+
 
 class Embedding:
     """`model`: what is ready to embed, or None."""
 
     def __init__(self, settings: ModelSettings, rings: Mapping[str, Ring], owner: Owner) -> None:
         self.model: Ready | None = None
-        self.restarts, self.busy = 0, False
+        self.busy = False
+        self.keeper = Keeper("embed", "mertd.embed.process", BOUNDS, self)
         self._settings, self._rings, self._owner = settings, rings, owner
         self._previous: Ready | None = None
-        self._backoff = Backoff()
-        self._retry: asyncio.TimerHandle | None = None
-        self._child: Child | None = None
-        self._stopping = False
+        self._trying = Trying("", ())
         self._failure: Failed | None = None
-        self._longest_s = 0.0
+        self._batch, self._submitted = 0, 0.0
+        self._took: deque[float] = deque(maxlen=REMEMBERED)  # seconds per window
 
     def start(self) -> None:
         """Start an embed process; `model_ready` follows."""
-        self._retry, self._failure, self.busy = None, None, False
-        self._child = Child("embed", "mertd.embed.process", (self._settings, self._rings), self)
-
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
+        self._failure, self._trying, self.busy = None, Trying("", ()), False
+        self.keeper.start(self._settings, self._rings)
 
     @property
     def idle(self) -> bool:
@@ -73,67 +75,72 @@ class Embedding:
 
     def submit(self, requests: list[Request]) -> None:
         """Give one batch; `copied` and `answered` follow, or `model_lost`."""
-        if self._child is None:
-            raise RuntimeError("no embed process to give a batch to")
-        self.busy, self._submitted = True, time.monotonic()
-        self._child.send(tuple(requests))
+        self.busy, self._submitted, self._batch = True, time.monotonic(), len(requests)
+        self.keeper.asked(patience(self._took, len(requests)))
+        self.keeper.send(tuple(requests))
 
     def heard(self, message: Any) -> None:
         """A report of the embed process."""
         match message:
+            case Trying():
+                self._trying = message
             case Ready():
-                for name, reason in message.rejected.items():
-                    log.warning("backend %s is not used: %s", name, reason)
-                trained = "" if message.trained else ", UNTRAINED weights"
-                log.info("%s ready on %s %s (%s)%s", message.model, message.backend, message.device, message.precision, trained)
-                self.model, previous, self._previous = message, self._previous, message
-                self._owner.model_ready(message, previous)
+                self._on_ready(message)
             case Copied():
                 self._owner.copied(message)
             case Answers():
                 self.busy = False
-                self._longest_s = max(self._longest_s, time.monotonic() - self._submitted)
-                self._backoff.worked()
+                self._took.append((time.monotonic() - self._submitted) / self._batch)
+                self.keeper.worked()
                 if self.model is not None:
                     self._owner.answered(message, self.model)
             case Failed():
                 self._failure = message
 
-    def gone(self, status: int | None) -> None:
-        """The embed process has ended: start another one, or give up."""
-        self._child, self.model, self.busy = None, None, False
-        if self._stopping:
-            return
-        failure = self._failure or Failed(f"embed process ended unasked (status {status})", BackendError.exit_code)
-        if self._previous is None or self._backoff.failures >= GIVE_UP:
+    def _on_ready(self, model: Ready) -> None:
+        for name, reason in model.rejected.items():
+            log.warning("backend %s is not used: %s", name, reason)
+        trained = "" if model.trained else ", UNTRAINED weights"
+        log.info("%s ready on %s %s (%s)%s", model.model, model.backend, model.device, model.precision, trained)
+        if self._previous is None or self._previous.backend != model.backend:
+            self._took.clear()
+        self.model, previous, self._previous = model, self._previous, model
+        self.keeper.ready()
+        self._owner.model_ready(model, previous)
+
+    def gone(self, how: str) -> None:
+        """The embed process has ended: start another one, or the next backend's; or end the daemon if none ever ran."""
+        self.model, self.busy = None, False
+        failure = self._failure or Failed(f"embed process {how}", BackendError.exit_code)
+        others = self._trying.others
+        self._owner.model_lost()
+        if self._previous is None and (self._failure or not others):  # it has said why it cannot start, or nothing else can
+            self.keeper.gave_up(failure.message)
             self._owner.cannot_start(failure.message, failure.exit_code)
             return
-        wait = self._backoff.next()
-        log.error("%s; starting another one in %.1f s", failure.message, wait)
-        self.restarts += 1
-        self._owner.model_lost()
-        self._retry = asyncio.get_running_loop().call_later(wait, self.start)
+        self.keeper.restarts += 1
+        if others and self.keeper.nth_death >= CRASHES:
+            self._fall_back(failure)
+        else:
+            self.keeper.died(failure.message)
 
-    def watch(self) -> None:
-        """Called about once a second: replaces a process that hangs."""
-        child = self._child
-        if child is None or self._stopping:
-            return
-        if child.silent_s > HUNG_S:
-            self._failure = Failed(f"embed process has hung for {child.silent_s:.0f} s", BackendError.exit_code)
-            child.kill()
-        elif self.busy and (took := time.monotonic() - self._submitted) > self._patience():
-            self._failure = Failed(f"embed process has not answered for {took:.0f} s", BackendError.exit_code)
-            child.kill()
+    def _fall_back(self, failure: Failed) -> None:
+        """Give the backend up and let the next one try."""
+        backend = self._trying.backend
+        last = failure.message.strip().splitlines()[-1]  # of a traceback, what it was about
+        reason = f"its process died {CRASHES} times in a row; the last time: {last}"
+        self._settings = replace(self._settings, excluded={**self._settings.excluded, backend: reason})
+        self.keeper.replaced(failure.message, f"backend {backend} makes way: {reason}")
 
-    def _patience(self) -> float:
-        return max(BATCH_S, BATCH_FACTOR * self._longest_s) if self._longest_s else FIRST_BATCH_S
+    def health_changed(self, process: str, change: Change) -> None:
+        """Of the keeper, to be published on every stream."""
+        self._owner.health_changed(process, change)
 
     async def stop(self) -> None:
         """End the process at once: a running inference cannot be interrupted, and there is nothing to save."""
-        self._stopping = True
-        if self._retry:
-            self._retry.cancel()
-        if self._child:
-            self._child.kill()
-            await self._child.ended(1.0)
+        await self.keeper.stop(None, 1.0)
+
+
+def patience(took: deque[float], windows: int) -> float:
+    """Seconds that a batch of so many windows may take, given the seconds per window of batches before it."""
+    return max(BATCH_S, BATCH_FACTOR * max(took) * windows) if took else FIRST_BATCH_S

@@ -6,24 +6,29 @@ new process cures all three, so this is also how a device is found again.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from typing import Any, Protocol
 
 from mertd.capture.address import Address
-from mertd.capture.messages import CaptureSettings, Committed, Discontinuity, Ended, Failed, Grant, Opened, Stop
+from mertd.capture.messages import CaptureSettings, Committed, Discontinuity, Ended, Failed, Grant, Notice, Opened, Stop
 from mertd.child import Inherited
-from mertd.daemon.backoff import Backoff
-from mertd.daemon.child import Child
+from mertd.daemon.health import Bounds, Change
+from mertd.daemon.keeper import Keeper
 from mertd.daemon.timeline import Timeline
 from mertd.errors import SourceError
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)
 
-OPENING_S, HUNG_S, CLOSING_S = 30.0, 5.0, 1.0
-"""Without a word for so long, a capture process is taken to hang: while opening its source, later, and while stopping."""
+BOUNDS = Bounds(opening_s=20.0, suspect_s=1.0, silent_s=2.0, ready_s=60.0, proven_s=5.0)
+"""It is heard at least ten times a second. What the source itself may take for how long, it judges on its own."""
+
+FINAL_BOUNDS = Bounds(opening_s=60.0, suspect_s=5.0, silent_s=30.0, ready_s=120.0, proven_s=5.0)
+"""Of a source that cannot be resumed, so that to kill is to end it: a slow disk must not."""
+
+CLOSING_S = 1.0
+"""How long a source may take to close when the daemon stops."""
 
 
 class Owner(Protocol):
@@ -44,22 +49,20 @@ class Listening:
         ends, as a FIFO can, is over all the same.
         """
         self.address, self.timeline, self.state = address, timeline, "opening"
-        self.description, self.problem, self.restarts = "", "", 0
+        self.description, self.problem = "", ""
+        bounds = BOUNDS if self._resumable else FINAL_BOUNDS
+        self.keeper = Keeper(f"capture-{address.name}", "mertd.capture.process", bounds, self)
         self._realtime, self._once, self._ring, self._owner = realtime, once, ring, owner
-        self._backoff = Backoff()
-        self._retry: asyncio.TimerHandle | None = None
         self._outcome: Ended | Failed | None = None
-        self._child: Child | None = None
-        self._opened_before = self._stopping = False
+        self._opened_before = False
         self._granted = 0
 
     def start(self, stdin: Inherited | None = None) -> None:
         """Start a capture process. `stdin`: what to read if the address is `pipe:-`."""
-        self._retry = self._outcome = None
-        self._opened = False
+        self._outcome = None
         settings = CaptureSettings(self.address, self._realtime, self.timeline.end, stdin)
         self.timeline.capture_began()
-        self._child = Child(f"capture-{self.address.name}", "mertd.capture.process", (settings, self._ring), self)
+        self.keeper.start(settings, self._ring)
         self.grant()
 
     @property
@@ -67,74 +70,76 @@ class Listening:
         return self.state in ("ended", "failed")
 
     @property
+    def process(self) -> dict[str, Any]:
+        """For the status. A process that was done is neither well nor ill."""
+        return {**self.keeper.facts, "state": "ended"} if self.state == "ended" else self.keeper.facts
+
+    @property
     def _resumable(self) -> bool:
         """Whether a new process could go on: a file would begin again, and raw PCM from standard input in mid-frame."""
         return self.address.kind != "file" and not self.address.is_stdin
 
-    @property
-    def pid(self) -> int | None:
-        return self._child.pid if self._child else None
-
     def grant(self) -> None:
         """At fast pace, let capture write as far as no window is lost; in real time it writes as the audio comes."""
-        if self._child and not self._realtime and self.timeline.limit != self._granted:
+        if self.keeper.pid and not self._realtime and self.timeline.limit != self._granted:
             self._granted = self.timeline.limit
-            self._child.send(Grant(self._granted))
+            self.keeper.send(Grant(self._granted))
 
     def heard(self, message: Any) -> None:
         """A report of the capture process."""
         match message:
             case Committed():
                 if message.end > self.timeline.end or message.gaps:
-                    self._backoff.worked()
+                    self.keeper.worked()
                 self.timeline.committed(message, time.monotonic_ns())
                 self._owner.progress()
             case Opened():
                 self._on_opened(message)
-            case Discontinuity(_, jump):
-                log.warning("%s: wall time jumped by %.3f s; a new epoch begins", self.address.name, jump / 1e9)
-                self.timeline.begin_epoch("clock", jump_ns=jump)
+            case Discontinuity(_, jump, dropped):
+                self.timeline.begin_epoch("clock", jump_ns=jump, dropped=dropped)
+            case Notice(event, index, detail):
+                self.timeline.event(event, index, **detail)
             case Ended() | Failed():
                 self._outcome = message
 
     def _on_opened(self, message: Opened) -> None:
-        self._opened, self.state, self.description, self.problem = True, "listening", message.description, ""
-        log.info("%s: listening to %s", self.address.name, message.description)
+        self.state, self.description, self.problem = "listening", message.description, ""
         detail: dict[str, Any] = {"source": str(self.address), "description": message.description, "rate": message.rate}
-        if not self._opened_before:
+        if self._opened_before:
+            self.keeper.restarts += 1
+            self.timeline.begin_epoch("restart")
+            self.timeline.event("device_back", **detail)
+        else:
             self._opened_before = True
             self.timeline.event("started", **detail)
-            return
-        self.restarts += 1
-        self.timeline.begin_epoch("restart")
-        self.timeline.event("device_back", **detail)
+        self.keeper.ready()
 
-    def gone(self, status: int | None) -> None:
+    def gone(self, how: str) -> None:
         """The capture process has ended: so has the audio, or it must be started again, or it cannot be."""
-        self._child, self._granted = None, 0
-        died = Failed(f"capture process ended unasked (status {status})", SourceError.exit_code, self._resumable)
-        outcome = self._outcome or died
+        self._granted = 0
+        outcome = self._outcome or Failed(f"capture process {how}", SourceError.exit_code, self._resumable)
         self.timeline.capture_over(isinstance(outcome, Ended), time.monotonic_ns())
-        if self._stopping:
-            return
         if isinstance(outcome, Ended):
             self._on_ended(outcome)
-        elif not self._opened_before:
-            self.state, self.problem = "failed", outcome.message
-            self._owner.cannot_start(outcome.message, outcome.exit_code)
-        elif outcome.retry:
-            self._try_again(outcome.message)
+        elif self._opened_before and outcome.retry and self._resumable:
+            if self.state != "lost":
+                self.timeline.event("device_lost", message=outcome.message)
+            self.state, self.problem = "lost", outcome.message
+            self.keeper.died(outcome.message)
         else:
             self.state, self.problem = "failed", outcome.message
-            log.error("%s: %s", self.address.name, outcome.message)
-            self.timeline.event("failed", message=outcome.message)
+            self.keeper.gave_up(outcome.message)
+            if self._opened_before:
+                self.timeline.event("failed", message=outcome.message)
+            else:
+                self._owner.cannot_start(outcome.message, outcome.exit_code)
         self._owner.progress()
 
     def _on_ended(self, outcome: Ended) -> None:
         if outcome.reopens and not self._once:
-            self.state = "lost"
-            self.timeline.event("device_lost", message="the writer has closed the pipe; waiting for the next")
-            self.start()
+            self.state, reason = "lost", "the writer has closed the pipe; waiting for the next"
+            self.timeline.event("device_lost", message=reason)
+            self.keeper.renewed(reason)
             return
         self.state = "ended"
         due = self.timeline.counters["due"]
@@ -142,29 +147,11 @@ class Listening:
             log.warning("%s: ended after %.1f s, before the first window was full", self.address.name, self.timeline.seconds)
         self.timeline.event("ended", windows=due)
 
-    def _try_again(self, message: str) -> None:
-        wait = self._backoff.next()
-        log.warning("%s: %s; trying again in %.1f s", self.address.name, message, wait)
-        if self.state != "lost":
-            self.timeline.event("device_lost", message=message)
-        self.state, self.problem = "lost", message
-        self._retry = asyncio.get_running_loop().call_later(wait, self.start)
-
-    def watch(self) -> None:
-        """Called about once a second: replaces a process that hangs."""
-        child = self._child
-        if child is None or self._stopping:
-            return
-        if child.silent_s > (HUNG_S if self._opened else OPENING_S):
-            message = f"capture process has hung for {child.silent_s:.0f} s"
-            self._outcome = Failed(message, SourceError.exit_code, self._resumable)
-            child.kill()
+    def health_changed(self, process: str, change: Change) -> None:
+        """Of the keeper: an event of this stream."""
+        state, previous = str(change.state), str(change.previous)
+        self.timeline.event("health", process=process, state=state, previous=previous, reason=change.reason)
 
     async def stop(self) -> None:
         """End the capture process: politely first."""
-        self._stopping = True
-        if self._retry:
-            self._retry.cancel()
-        if self._child:
-            self._child.send(Stop())
-            await self._child.ended(CLOSING_S)
+        await self.keeper.stop(Stop(), CLOSING_S)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
 import secrets
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -20,21 +20,28 @@ from mertd import __version__
 from mertd.child import Inherited
 from mertd.config import Settings, weights_spec
 from mertd.daemon.embedding import Embedding
+from mertd.daemon.events import log_event
+from mertd.daemon.health import Change
+from mertd.daemon.instance import Instance, explain
 from mertd.daemon.listening import Listening
+from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready, Request
 from mertd.embed.settings import ModelSettings
-from mertd.errors import EndpointError, MertdError, WireError
+from mertd.errors import MertdError, WireError
+from mertd.logs import Lines
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
+from mertd.stream.endpoint import InUseError
 from mertd.stream.publisher import Publisher
 from mertd.windows import Schedule
-from mertd.wire import Status, encode
+from mertd.wire import Embedding as EmbeddingMessage
+from mertd.wire import Event, Status, encode
 
 log = logging.getLogger(__name__)
 
-STATUS_S = 1.0
+STATUS_S, WATCH_S = 1.0, 0.25
 LINGER_S = 0.5
 """How long the last messages may take to leave."""
 
@@ -50,9 +57,11 @@ class StartError(MertdError):
 class Supervisor:
     """One run of the daemon. `run` returns when it has stopped in order, and raises when something stopped it."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises `WeightsError` if there are no weights to run with. Allocates nothing yet."""
-        self._settings = settings
+    def __init__(self, settings: Settings, lines: Lines | None = None) -> None:
+        """`lines`: the log, whose losses the status tells. Raises `WeightsError` if there are no weights to run with. Allocates
+        nothing yet.
+        """
+        self._settings, self._lines = settings, lines
         self._model_settings = ModelSettings(
             weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.gate
         )
@@ -66,13 +75,19 @@ class Supervisor:
     async def run(self) -> None:
         """Start, serve until told to stop or there is nothing left to do, stop. Raises `MertdError` if it could not go on."""
         self._stop = asyncio.Event()
-        with _Signals(self._stop.set), zmq.asyncio.Context() as context:
+        with Signals(self._stop.set), zmq.asyncio.Context() as context:
+            if self._stop.is_set():
+                log.info("stopping: %s, before anything was begun", self._reason)
+                return
             self._bind(context)
             tasks = []
             try:
                 self._start()
-                tasks = [asyncio.create_task(self._control.serve()), asyncio.create_task(self._beat())]
-                await self._stop.wait()
+                tasks = [asyncio.create_task(work) for work in (self._control.serve(), self._beat(), self._watch())]
+                stopped = asyncio.create_task(self._stop.wait())
+                done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    await task  # a bug in one of them ends the daemon: it must not go on without watching, say
             finally:
                 for task in tasks:
                     task.cancel()
@@ -84,20 +99,28 @@ class Supervisor:
 
     def _bind(self, context: zmq.asyncio.Context) -> None:
         self._sync_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._publisher = Publisher(self._sync_context, self._settings.bind)
-        try:
-            self._control = ControlServer(context, self._settings.control, self._answer)
-        except EndpointError:
-            self._publisher.close()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._sync_context.term)
+            option = "--bind"
+            try:
+                self._publisher = Publisher(self._sync_context, self._settings.bind)
+                undo.callback(self._publisher.close)
+                option = "--control"
+                self._control = ControlServer(context, self._settings.control, self._answer)
+                undo.callback(self._control.close)
+            except InUseError as error:
+                raise explain(error, option) from error
+            self._instance = Instance(self._publisher.endpoint, self._control.endpoint)
+            undo.pop_all()
 
     def _start(self) -> None:
         settings, tokens = self._settings, itertools.count()
-        rings: dict[str, Ring] = {}
+        self._rings: dict[str, Ring] = {}
         self._streams: dict[str, Listening] = {}
+        self._embedding = Embedding(self._model_settings, self._rings, self)
         log.info("publishing on %s, control on %s", self._publisher.endpoint, self._control.endpoint)
         for address in settings.addresses:
-            ring = rings[address.name] = Ring(settings.ring_samples)
+            ring = self._rings[address.name] = self._ring()
             timeline = Timeline(
                 name=address.name,
                 boot=self._boot,
@@ -107,25 +130,41 @@ class Supervisor:
                 layers=settings.layers,
                 tokens=tokens,
                 unix_ns=time.time_ns,
-                publish=self._publisher.send,
+                publish=self._publish,
             )
             realtime = settings.pace == "realtime"
             self._streams[address.name] = Listening(address, realtime, settings.exit_at_end, ring, timeline, self)
-        self._rings = rings
-        self._embedding = Embedding(self._model_settings, rings, self)
         self._embedding.start()
         for stream in self._streams.values():
             stream.start(Inherited(sys.stdin.fileno()) if stream.address.is_stdin else None)
 
+    def _ring(self) -> Ring:
+        try:
+            return Ring(self._settings.ring_samples)
+        except (OSError, MemoryError) as error:
+            seconds = self._settings.ring_samples / SAMPLE_RATE
+            raise StartError(f"no memory for {seconds:.0f} s of audio ({error}); ask for less with --ring", 3) from error
+
     async def _beat(self) -> None:
-        """Once a second: publish the status, look for processes that hang."""
+        """Once a second: publish the status."""
         while True:
             self._publisher.send(self.status())
             self._publisher.forget_subscriptions()
-            self._embedding.watch()
-            for stream in self._streams.values():
-                stream.watch()
             await asyncio.sleep(STATUS_S)
+
+    async def _watch(self) -> None:
+        """Several times a second: look for processes that hang."""
+        while True:
+            self._embedding.keeper.watch()
+            for stream in self._streams.values():
+                stream.keeper.watch()
+            await asyncio.sleep(WATCH_S)
+
+    def _publish(self, message: EmbeddingMessage | Event) -> None:
+        """Publish a stream's message; events are logged, too."""
+        self._publisher.send(message)
+        if isinstance(message, Event):
+            log_event(message)
 
     async def _shut_down(self) -> None:
         self._phase = "stopping"
@@ -138,6 +177,7 @@ class Supervisor:
             ring.close()
         self._control.close()
         self._publisher.close(LINGER_S)
+        self._instance.close()
         self._sync_context.term()
 
     # What streams report
@@ -181,14 +221,12 @@ class Supervisor:
     def model_ready(self, model: Ready, previous: Ready | None) -> None:
         """The model can embed; announced if it is not the backend that was wanted, or not the one that was."""
         self._phase = "running"
-        if model.rejected or (previous is not None and previous.backend != model.backend):
+        before = previous.backend if previous else ""
+        if before != model.backend and (before or model.rejected):
+            reason = model.rejected.get(before) or "; ".join(f"{name}: {why}" for name, why in model.rejected.items())
+            detail: dict[str, Any] = {"backend": model.backend, "previous": before, "reason": reason}
             for stream in self._streams.values():
-                stream.timeline.event(
-                    "backend_changed",
-                    backend=model.backend,
-                    previous=previous.backend if previous else "",
-                    rejected=dict(model.rejected),
-                )
+                stream.timeline.event("backend_changed", rejected=dict(model.rejected), **detail)
         self.progress()
 
     def copied(self, message: Copied) -> None:
@@ -209,6 +247,11 @@ class Supervisor:
         for stream in self._streams.values():
             stream.timeline.embed_lost()
 
+    def health_changed(self, process: str, change: Change) -> None:
+        """The model's process serves all streams, so each of them tells."""
+        for stream in self._streams.values():
+            stream.health_changed(process, change)
+
     # What clients ask
 
     def status(self) -> Status:
@@ -227,19 +270,23 @@ class Supervisor:
                     "source": str(stream.address),
                     "description": stream.description,
                     "problem": stream.problem,
-                    "restarts": stream.restarts,
+                    "restarts": stream.keeper.restarts,
                     **stream.timeline.counters,
                 }
                 for name, stream in self._streams.items()
             },
             processes={
-                "supervisor": {"pid": os.getpid(), "restarts": 0},
-                "embed": {"pid": self._embedding.pid or 0, "restarts": self._embedding.restarts},
-                **{f"capture-{n}": {"pid": s.pid or 0, "restarts": s.restarts} for n, s in self._streams.items()},
+                "supervisor": self._own_facts(),
+                "embed": self._embedding.keeper.facts,
+                **{stream.keeper.name: stream.process for stream in self._streams.values()},
             },
             published=self._publisher.published,
             dropped=self._publisher.dropped,
         )
+
+    def _own_facts(self) -> dict[str, Any]:
+        lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)
+        return {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out}
 
     def _answer(self, request: Mapping[str, Any]) -> list[list[bytes]]:
         match request:
@@ -264,19 +311,3 @@ def _model_facts(model: Ready) -> dict[str, Any]:
         "agreement": model.agreement,
         "rejected": dict(model.rejected),
     }
-
-
-class _Signals:
-    """Within, SIGINT and SIGTERM call `stop`; after, they do what they did before."""
-
-    def __init__(self, stop: Any) -> None:
-        self._stop = stop
-
-    def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
-
-    def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().remove_signal_handler(number)

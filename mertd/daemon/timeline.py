@@ -25,6 +25,9 @@ from mertd.wire import Audio, Embedding, Event, Latency, Model, Span, Time
 ATTEMPTS = 2
 """Times a window is given to an embed process that dies of it."""
 
+ANNOUNCE_NS = 1_000_000_000
+"""Gaps are announced together, at most so often."""
+
 
 @dataclass
 class Pending:
@@ -61,8 +64,11 @@ class Timeline:
         self._schedule, self._ring, self._publish = schedule, ring, publish
         self._tokens, self._unix_ns = tokens, unix_ns
         self.epoch, self.end = 0, 0
-        self._clocks = {0: Clock(rate)}
+        self._memory_s = ring.capacity / rate + 60  # a window may wait for as long as the ring holds it
+        self._clocks = {0: Clock(rate, self._memory_s)}
         self._gaps: deque[Gap] = deque()
+        self._unannounced: list[Gap] = []
+        self._announced_ns = -ANNOUNCE_NS
         self._due_at: deque[tuple[Window, int]] = deque()
         self._written = 0  # end of all that may have been written, reported or not
         self._capturing = True
@@ -75,8 +81,9 @@ class Timeline:
 
     def begin_epoch(self, reason: str, **detail: Any) -> None:
         """The numbering goes on at `end`, but the audio before and after does not belong together."""
+        self._announce_gaps()
         self.epoch += 1
-        self._clocks[self.epoch] = Clock(self._rate)
+        self._clocks[self.epoch] = Clock(self._rate, self._memory_s)
         self._schedule.begin(self.epoch, self.end)
         self.event("epoch", reason=reason, **detail)
 
@@ -86,10 +93,11 @@ class Timeline:
         for reading in report.readings:
             clock.add(reading)
         for gap in report.gaps:
-            self._gaps.append(gap)
-            self.missing += gap.end - gap.start
-            self.event("overflow", gap.start, missing=gap.end - gap.start, end=gap.end)
+            self._remember(gap)
         self.end = report.end
+        if self._unannounced and now_ns - self._announced_ns >= ANNOUNCE_NS:
+            self._announce_gaps()
+            self._announced_ns = now_ns
         self._written = max(self._written, report.end)
         fresh, skips = self._schedule.committed(report.end)
         self._due_at += [(window, now_ns) for window in fresh]
@@ -103,6 +111,7 @@ class Timeline:
 
     def capture_over(self, in_order: bool, now_ns: int) -> None:
         """No capture process writes any more; one that ended `in_order` has reported everything, another may not have."""
+        self._announce_gaps()
         self._capturing = False
         self._written = max(self._written, self.end if in_order else self.end + WRITE)
         self._judge()
@@ -184,6 +193,27 @@ class Timeline:
 
     # Within
 
+    def _remember(self, gap: Gap) -> None:
+        self.missing += gap.end - gap.start
+        if self._gaps and self._gaps[-1].end == gap.start:  # a burst is one gap
+            self._gaps[-1] = Gap(self._gaps[-1].start, gap.end, gap.reason)
+        else:
+            self._gaps.append(gap)
+        self._unannounced.append(gap)
+
+    def _announce_gaps(self) -> None:
+        """One event for all gaps since the last: a source that stumbles all the time must not flood its subscribers."""
+        gaps, self._unannounced = self._unannounced, []
+        if gaps:
+            self.event(
+                "overflow",
+                gaps[0].start,
+                missing=sum(gap.end - gap.start for gap in gaps),
+                end=gaps[-1].end,
+                gaps=len(gaps),
+                reason=", ".join(sorted({gap.reason for gap in gaps})),
+            )
+
     def _judge(self, reported_ns: int | None = None) -> None:
         """Find out which copied windows had been overwritten.
 
@@ -249,7 +279,7 @@ class Timeline:
             epoch=window.epoch,
             seq=next(self._seq["embedding"]),
             window=Span(window.start, window.end, self._rate),
-            time=Time(start.unix_ns, end.unix_ns, end.error_ns, end.drift_ppm),
+            time=Time(start.unix_ns, end.unix_ns, max(start.error_ns, end.error_ns), end.drift_ppm),
             audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, self._missing_within(window), levels.zeros),
             model=Model(
                 name=model.model,

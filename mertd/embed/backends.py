@@ -5,9 +5,12 @@ A backend is only trusted once it has reproduced the numpy reference on one seco
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +19,7 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.audio import normalise
+from mertd.embed.mlx_backend import mlx_has_gpu
 from mertd.embed.network import hidden_states
 from mertd.embed.ops_numpy import NumpyOps
 from mertd.embed.weights import Weights
@@ -41,6 +45,17 @@ class Backend(Protocol):
         """Normalised windows, (batch, samples) -> pooled hidden states, (batch, layers, hidden)."""
 
 
+class _Widened(dict[str, Array]):
+    """Tensors in float32, each when it is first asked for: layers that are not wanted are never converted."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[np.float16]]) -> None:
+        super().__init__()
+        self._tensors = tensors
+
+    def __missing__(self, name: str) -> Array:
+        return self.setdefault(name, self._tensors[name].astype(np.float32))
+
+
 class NumpyBackend:
     """The readable reference. Exact, slow, always there."""
 
@@ -48,7 +63,7 @@ class NumpyBackend:
 
     def __init__(self, weights: Weights, layers: Sequence[int]) -> None:
         self._architecture, self._layers = weights.architecture, layers
-        self._ops = NumpyOps({name: tensor.astype(np.float32) for name, tensor in weights.tensors.items()})
+        self._ops = NumpyOps(_Widened(weights.tensors))
 
     def prepare(self, length: int) -> None:
         """Nothing to do: numpy has no compiled form."""
@@ -64,14 +79,7 @@ class OnnxBackend:
 
     def __init__(self, weights: Weights, layers: Sequence[int], threads: int = 0) -> None:
         """`threads`: for the kernels; 0 lets ONNX Runtime take every core. Raises `BackendError` if it is not installed."""
-        # Its official builds send usage data to Microsoft unless told not to before they are loaded (onnxruntime #27379).
-        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-        try:
-            import onnx  # noqa: F401
-            import onnxruntime
-        except ImportError as error:
-            raise BackendError(f"onnx is not installed here ({error})") from error
-        self._runtime, self._weights, self._layers, self._threads = onnxruntime, weights, layers, threads
+        self._runtime, self._weights, self._layers, self._threads = _import_onnx(), weights, layers, threads
         self._length = 0
         self._session: Any = None
 
@@ -99,58 +107,21 @@ class OnnxBackend:
         return np.concatenate([self._session.run(None, {"input_values": window[None]})[0] for window in windows])
 
 
-class MlxBackend:
-    """MLX: float16 on a GPU (Metal or CUDA), float32 on a CPU. Use from one thread only: MLX streams are thread-local."""
-
-    name = "mlx"
-
-    def __init__(
-        self, weights: Weights, layers: Sequence[int], precision: str | None = None, convolutions: str | None = None
-    ) -> None:
-        """Raises `BackendError` if MLX is not installed."""
-        try:
-            import mlx.core as mx
-        except ImportError as error:
-            raise BackendError(f"mlx is not installed here ({error})") from error
-        from mertd.embed.ops_mlx import MlxOps
-
-        gpu = mlx_has_gpu()
-        self.device = "gpu" if gpu else "cpu"
-        self.precision = precision or ("float16" if gpu else "float32")
-        self.max_batch = 8 if gpu else 1
-        self._mx = mx
-        mx.set_cache_limit(1 << 30)  # its default, 1.5 times the working set, looks like a leak over days
-        ops = MlxOps(weights.tensors, getattr(mx, self.precision), convolutions or _fastest(mx))  # type: ignore[arg-type]
-
-        def run(samples: Any) -> Any:
-            return hidden_states(ops, weights.architecture, samples, samples.shape[1], layers)
-
-        # On a CPU MLX compiles by calling a C++ compiler, which a user need not have.
-        self._run: Callable[[Any], Any] = mx.compile(run) if gpu else run
-
-    def prepare(self, length: int) -> None:
-        if self.device == "gpu":  # compile now; on a CPU there is nothing to compile
-            self.embed(np.zeros((1, length), np.float32))
-
-    def embed(self, windows: Array) -> Array:
-        # Batches are filled up to a power of two, so that few shapes are ever compiled.
-        missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
-        batch = np.pad(windows, ((0, missing), (0, 0))) if missing else windows
-        return np.array(self._run(self._mx.array(batch)), np.float32)[: len(windows)]
-
-
-def _fastest(mx: Any) -> str:
-    """The formulation of the convolutions for live use: measured on CUDA and on a CPU, expected on Metal, where nobody has."""
-    return "conv1d" if mx.metal.is_available() else "product"
-
-
-def mlx_has_gpu() -> bool:
-    """Whether MLX is installed and can use a GPU here."""
+def _import_onnx() -> Any:
+    # Its official builds send usage data to Microsoft unless told not to before they are loaded (onnxruntime #27379).
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     try:
-        import mlx.core as mx
-    except ImportError:
-        return False
-    return bool(mx.is_available(mx.gpu))
+        import onnx  # noqa: F401
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError(f"onnx is not installed here ({error})") from error
+    return onnxruntime
+
+
+def _mlx(weights: Weights, layers: Sequence[int]) -> Backend:
+    from mertd.embed.mlx_backend import MlxBackend
+
+    return MlxBackend(weights, layers)
 
 
 def _coreml(weights: Weights, layers: Sequence[int]) -> Backend:
@@ -160,7 +131,7 @@ def _coreml(weights: Weights, layers: Sequence[int]) -> Backend:
 
 
 FACTORIES: dict[str, Callable[[Weights, Sequence[int]], Backend]] = {
-    "mlx": MlxBackend,
+    "mlx": _mlx,
     "coreml": _coreml,
     "onnx": OnnxBackend,
     "numpy": NumpyBackend,
@@ -174,6 +145,13 @@ def candidates(choice: str) -> list[str]:
     return [*(["mlx"] if mlx_has_gpu() else []), *(["coreml"] if sys.platform == "darwin" else []), "onnx", "numpy"]
 
 
+def preload(choice: str) -> None:
+    """Import what ONNX Runtime needs, if it will be the first candidate: in a thread, while weights are read and digested."""
+    if choice == "onnx" or (choice == "auto" and sys.platform != "darwin" and importlib.util.find_spec("mlx") is None):
+        with contextlib.suppress(BackendError):  # `choose` will say so
+            _import_onnx()
+
+
 @dataclass(frozen=True)
 class Chosen:
     """The backend in use, the worst cosine of its self-check, and why better ones were passed over."""
@@ -183,20 +161,30 @@ class Chosen:
     rejected: dict[str, str]
 
 
-def choose(choice: str, weights: Weights, layers: Sequence[int]) -> Chosen:
-    """The first candidate that starts and agrees with the reference; `BackendError` if none does."""
-    rejected: dict[str, str] = {}
-    reference: Array | None = None
-    for name in candidates(choice):
-        try:
-            backend = FACTORIES[name](weights, layers)
-            if reference is None:
-                reference = NumpyBackend(weights, layers).embed(check_signal()[None])
-            agreement = check(backend, reference)
-        except BackendError as error:
-            rejected[name] = str(error)
-            continue
-        return Chosen(backend, agreement, rejected)
+def choose(
+    choice: str,
+    weights: Weights,
+    layers: Sequence[int],
+    excluded: Mapping[str, str] | None = None,
+    trying: Callable[[str, tuple[str, ...]], object] = lambda *_: None,
+) -> Chosen:
+    """The first candidate that starts and agrees with the reference; `BackendError` if none does.
+
+    `excluded`: candidates to pass over, and why. `trying` is told each candidate and those after it, before it can do harm.
+    """
+    rejected: dict[str, str] = dict(excluded or {})
+    names = [name for name in candidates(choice) if name not in rejected]
+    with ThreadPoolExecutor(1) as aside:  # a second core, if there is one, computes the reference meanwhile
+        reference = aside.submit(lambda: NumpyBackend(weights, layers).embed(check_signal()[None]))
+        for at, name in enumerate(names):
+            trying(name, tuple(names[at + 1 :]))
+            try:
+                backend = FACTORIES[name](weights, layers)
+                agreement = _agreement(_self_check(backend), reference.result())
+            except BackendError as error:
+                rejected[name] = str(error)
+                continue
+            return Chosen(backend, agreement, rejected)
     raise BackendError("no backend can run: " + "; ".join(f"{name}: {reason}" for name, reason in rejected.items()))
 
 
@@ -205,12 +193,19 @@ def check(backend: Backend, reference: Array) -> float:
 
     Raises `BackendError` when it is not above `AGREEMENT`, or when the backend fails.
     """
+    return _agreement(_self_check(backend), reference)
+
+
+def _self_check(backend: Backend) -> Array:
     try:
-        states = backend.embed(check_signal()[None])
+        return backend.embed(check_signal()[None])
     except BackendError:
         raise
     except Exception as error:  # ONNX Runtime, MLX and coremltools each have classes of their own, derived from this alone
         raise BackendError(f"failed its self-check: {next(iter(str(error).splitlines()), type(error).__name__)}") from error
+
+
+def _agreement(states: Array, reference: Array) -> float:
     if states.shape != reference.shape:
         raise BackendError(f"gives states of shape {states.shape}, the reference {reference.shape}")
     with np.errstate(invalid="ignore"):  # a vector of zeros or infinities has no cosine, and fails

@@ -9,6 +9,14 @@ from mertd.embed.audio import Levels
 
 
 @dataclass(frozen=True)
+class Trying:
+    """The weights are loaded, and a backend is about to be. `others`: what would be tried next."""
+
+    backend: str
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Ready:
     """The model is loaded, has passed its self-check and is warm."""
 
@@ -55,14 +63,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers to one batch of requests."""
+    """All answers to one batch of requests. `at_ns`: monotonic time at which the vectors were there."""
 
     answers: tuple[Answer, ...]
+    at_ns: int = 0
 
 
 @dataclass(frozen=True)
 class Alive:
-    """Heartbeat, once a second."""
+    """Heartbeat, twice a second."""
 
 
 @dataclass(frozen=True)
@@ -73,5 +82,5 @@ class Failed:
     exit_code: int
 
 
-FromEmbed = Ready | Copied | Answers | Alive | Failed
+FromEmbed = Trying | Ready | Copied | Answers | Alive | Failed
 ToEmbed = tuple[Request, ...]

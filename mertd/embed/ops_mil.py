@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import Architecture
-from mertd.embed.network import hidden_states
+from mertd.embed.network import first_convolution, hidden_states
 
 INPUT, OUTPUT = "input_values", "hidden_states"
 Var = Any
@@ -84,6 +84,9 @@ class MilOps:
 
     # The network's own
 
+    def first_convolution(self, architecture: Architecture, samples: Var, length: int) -> Var:
+        return first_convolution(self, architecture, samples, length)
+
     def first_map(self, frames: Var, weight: Var, bias: Var) -> Var:
         product = self._build.matmul(x=weight, y=frames, transpose_y=True)
         column = self._build.reshape(x=bias, shape=[1, -1, 1])
@@ -111,6 +114,9 @@ class MilOps:
 
     def linear(self, x: Var, name: str) -> Var:
         return self._build.linear(x=x, weight=self._tensors[f"{name}.weight"], bias=self._tensors[f"{name}.bias"])
+
+    def linears(self, x: Var, names: Sequence[str]) -> list[Var]:
+        return [self.linear(x, name) for name in names]
 
     def layer_norm(self, x: Var, name: str, epsilon: float) -> Var:
         gamma, beta = (self._tensors[f"{name}.{part}"].astype(np.float32) for part in ("weight", "bias"))

@@ -1,20 +1,41 @@
 """The network on MLX: Metal on a Mac, CUDA or CPU on Linux.
 
 Sequences and feature maps are both (batch, time, features). Statistics, the elementary operations and pooling are float32;
-the rest is in the working dtype. Two formulations of the convolutions are kept, since which one is faster depends on the GPU:
-`conv1d` (MLX's convolution kernels) and `product` (matrix products over overlapping strided views).
+the rest is in the working dtype. Three formulations of the convolutions are kept, since which one is faster depends on the GPU:
+`conv1d` (MLX's convolution kernels), `product` (matrix products over overlapping strided views) and `fused` (products,
+with kernels of our own for all that lies between them, see `kernels.py`).
+
+Measured on an H100, float16, layer 6 of 30 s, milliseconds on the device for one window and for each of eight; what lost is
+not in the code, or not the default (`benchmarks/mlx_against_pytorch.py` repeats the first row):
+
+    conv1d 2.94, 2.19    product 3.10, 2.44    fused 2.34, 1.48    PyTorch float16 SDPA, all states: 16.80, 5.96
+    kernels collected in CUDA graphs, MLX's default (fused): 3.64, 1.55; graphs of 5 kernels: 2.36, 1.54; of 200: 3.64, 1.72
+    positional convolution alone, rows of 1 frame (before) 0.45 each of eight; of 4: 0.14; of 8: 0.10; of 16: 0.09, for 168 MB
+    one product for query, key and value against three: no difference beyond noise for eight windows, fewer kernels for one
+    a buffer cache of 8 GB against 1: no difference
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-Convolutions = Literal["conv1d", "product"]
+from mertd.embed import kernels
+from mertd.embed.architecture import Architecture, conv_layer
+from mertd.embed.network import first_convolution
+
+Convolutions = Literal["conv1d", "product", "fused"]
+
+POSITIONAL_BLOCK = 8
+"""Output frames of the positional convolution that one row of its product gives."""
+
+MOMENT_STREAMS, FIRST_TILE, THREADS = 4096, 64, 256
+"""Threads that share a window's statistics, time steps that a thread of the first convolution computes, threads of a block."""
 
 
 class MlxOps:
@@ -61,6 +82,9 @@ class MlxOps:
     def sum(self, a: mx.array, axis: int) -> mx.array:
         return a.sum(axis=axis, keepdims=True)
 
+    def first_convolution(self, architecture: Architecture, samples: mx.array, length: int) -> mx.array:
+        return first_convolution(self, architecture, samples, length)
+
     def first_map(self, frames: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
         taps = weight.swapaxes(-1, -2)
         if self._dtype == mx.float16:
@@ -81,18 +105,27 @@ class MlxOps:
         return x
 
     def positional(self, x: mx.array, name: str, groups: int) -> mx.array:
-        # Always as a grouped product: mx.conv1d with groups was slower wherever it was measured.
-        weight = self._weight(name)
-        out, kernel, size = weight.shape
+        # A product of rows that hold all the input of `block` output frames with a matrix that holds the weights once for each
+        # of them, shifted. It multiplies 5 % zeros, but unfolds an eighth of the data, and its products are large.
+        block = POSITIONAL_BLOCK
+        out, kernel, size = self._tensors[f"{name}.weight"].shape
         batch, time, _ = x.shape
-        grouped = mx.pad(x, [(0, 0), (kernel // 2, kernel // 2 - 1), (0, 0)]).reshape(batch, -1, groups, size)
-        frames = _unfolded(mx.contiguous(grouped.transpose(0, 2, 1, 3)).reshape(batch * groups, -1, size), kernel, 1)
-        weights = weight.reshape(1, groups, out // groups, kernel * size).swapaxes(-1, -2)
-        y = frames.reshape(batch, groups, time, kernel * size) @ weights
-        return y.transpose(0, 2, 1, 3).reshape(batch, time, out) + self._bias(name)
+        rows = -(-time // block)
+        weights = self._load(f"{name}.blocks", lambda: _blocks(self._tensors[f"{name}.weight"], groups, block))
+        padded = mx.pad(x, [(0, 0), (kernel // 2, rows * block - time + kernel // 2 - 1), (0, 0)])
+        grouped = mx.contiguous(padded.reshape(batch, -1, groups, size).transpose(2, 0, 1, 3))
+        width = (kernel + block - 1) * size
+        step = (rows * block + kernel - 1) * size
+        frames = mx.as_strided(grouped, (groups, batch, rows, width), (batch * step, step, block * size, 1))
+        y = frames.reshape(groups, batch * rows, width) @ weights
+        y = y.reshape(groups, batch, rows * block, out // groups)[:, :, :time]
+        return y.transpose(1, 2, 0, 3).reshape(batch, time, out) + self._bias(name)
 
     def linear(self, x: mx.array, name: str) -> mx.array:
         return mx.addmm(self._bias(name), x, self._weight(name).T)
+
+    def linears(self, x: mx.array, names: Sequence[str]) -> list[mx.array]:
+        return [self.linear(x, name) for name in names]
 
     def layer_norm(self, x: mx.array, name: str, epsilon: float) -> mx.array:
         return mx.fast.layer_norm(x, self._weight(name), self._bias(name), epsilon)
@@ -118,10 +151,147 @@ class MlxOps:
     def _bias(self, name: str) -> mx.array:
         return self._load(f"{name}.bias")
 
-    def _load(self, name: str) -> mx.array:
+    def _load(self, name: str, make: Callable[[], NDArray[np.float16]] | None = None) -> mx.array:
         if name not in self._ready:
-            self._ready[name] = mx.array(self._tensors[name]).astype(self._dtype)
+            self._ready[name] = mx.array(make() if make else self._tensors[name]).astype(self._dtype)
         return self._ready[name]
+
+
+@dataclass
+class _Sound:
+    """The first convolution before anything is computed of it."""
+
+    samples: mx.array
+    taps: mx.array
+    bias: mx.array
+    architecture: Architecture
+
+
+@dataclass
+class _Map:
+    """A feature map, (batch, time, channels), whose GELU is left to whoever reads it."""
+
+    values: _Sound | mx.array
+    activated: bool = False
+
+
+class FusedMlxOps(MlxOps):
+    """The same on a GPU in float16, with kernels of our own between the products of the convolutions."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[np.float16]], dialect: kernels.Dialect) -> None:
+        super().__init__(tensors, mx.float16, "product")
+        self._dialect = dialect
+
+    def first_convolution(self, architecture: Architecture, samples: mx.array, length: int) -> Any:
+        name, batch, streams = conv_layer(0), samples.shape[0], MOMENT_STREAMS
+        kernel, channels = architecture.kernels[0], architecture.channels
+        count = kernel + kernel * (kernel + 1) // 2
+        constants = {"FRAMES": architecture.lengths(length)[0], "LENGTH": kernel}
+        (partial,) = self._run(
+            "moments",
+            kernels.MOMENTS,
+            {**constants, "SAMPLES": length, "HOP": architecture.strides[0], "STREAMS": streams},
+            {"samples": samples},
+            {"moments": ((batch, count, streams), mx.float32)},
+            batch * streams,
+        )
+        weight = self.parameter(f"{name}.conv.weight", (channels, kernel))
+        gamma = self.parameter(f"{name}.layer_norm.weight", (channels,))
+        beta = self.parameter(f"{name}.layer_norm.bias", (channels,))
+        taps, bias = self._run(
+            "taps",
+            kernels.TAPS,
+            {**constants, "CHANNELS": channels, "EPSILON": architecture.epsilon},
+            {"moments": partial.sum(axis=-1), "weight": weight, "gamma": gamma, "beta": beta},
+            {"taps": ((batch, kernel, channels), mx.float32), "bias": ((batch, channels), mx.float32)},
+            batch * channels,
+        )
+        return _Map(_Sound(samples, taps, bias, architecture))
+
+    def gelu(self, x: Any) -> Any:
+        return _Map(x.values, activated=True) if isinstance(x, _Map) else super().gelu(x)
+
+    def conv(self, x: Any, name: str, stride: int) -> Any:
+        weight = self._weight(name)
+        out, kernel, size = weight.shape
+        assert x.activated
+        rows = (
+            self._first_rows(x.values, kernel, stride) if isinstance(x.values, _Sound) else self._rows(x.values, kernel, stride)
+        )
+        return _Map(rows @ weight.reshape(out, kernel * size).T)
+
+    def sequence(self, x: Any) -> mx.array:
+        assert x.activated
+        return super().gelu(x.values)
+
+    def linears(self, x: mx.array, names: Sequence[str]) -> list[mx.array]:
+        weight = self._load("+".join(names), lambda: np.concatenate([self._tensors[f"{name}.weight"] for name in names]))
+        bias = self._load("+".join(names) + ".bias", lambda: np.concatenate([self._tensors[f"{name}.bias"] for name in names]))
+        return list(mx.split(mx.addmm(bias, x, weight.T), len(names), axis=-1))
+
+    def _first_rows(self, sound: _Sound, kernel: int, stride: int) -> mx.array:
+        (batch, length), (_, width, channels) = sound.samples.shape, sound.taps.shape
+        frames = sound.architecture.lengths(length)[0]
+        count, tiles = (frames - kernel) // stride + 1, -(-frames // FIRST_TILE)
+        constants = {"SAMPLES": length, "FRAMES": frames, "LENGTH": width, "CHANNELS": channels}
+        (rows,) = self._run(
+            "first",
+            kernels.FIRST,
+            {**constants, "HOP": sound.architecture.strides[0], "TILE": FIRST_TILE, "TILES": tiles}
+            | {"ROWS": count, "KERNEL": kernel, "STRIDE": stride},
+            {"samples": sound.samples, "taps": sound.taps, "bias": sound.bias},
+            {"rows": ((batch, count, kernel * channels), mx.float16)},
+            batch * tiles * (channels // 4),
+        )
+        return rows
+
+    def _rows(self, x: mx.array, kernel: int, stride: int) -> mx.array:
+        batch, time, channels = x.shape
+        count = (time - kernel) // stride + 1
+        (rows,) = self._run(
+            "next",
+            kernels.NEXT,
+            {"TIME": time, "CHANNELS": channels, "ROWS": count, "KERNEL": kernel, "STRIDE": stride},
+            {"map": x},
+            {"rows": ((batch, count, kernel * channels), mx.float16)},
+            batch * time * (channels // 4),
+        )
+        return rows
+
+    def _run(
+        self,
+        name: str,
+        source: str,
+        constants: Mapping[str, int | float],
+        inputs: Mapping[str, mx.array],
+        outputs: Mapping[str, tuple[tuple[int, ...], Any]],
+        threads: int,
+    ) -> list[mx.array]:
+        make = mx.fast.cuda_kernel if self._dialect is kernels.CUDA else mx.fast.metal_kernel
+        unique = "_".join([f"mertd_{name}", *(str(value) for value in constants.values() if isinstance(value, int))])
+        body = self._dialect.body(source, constants)
+        kernel: Any = make(unique, list(inputs), list(outputs), body, self._dialect.header())
+        shapes, dtypes = zip(*outputs.values(), strict=True)
+        results: list[mx.array] = kernel(
+            inputs=list(inputs.values()),
+            output_shapes=list(shapes),
+            output_dtypes=list(dtypes),
+            grid=(-(-threads // THREADS) * THREADS, 1, 1),
+            threadgroup=(THREADS, 1, 1),
+        )
+        return results
+
+
+def _blocks(weight: NDArray[np.float16], groups: int, block: int) -> NDArray[np.float16]:
+    """(out, kernel, size) -> (groups, (kernel + block - 1) * size, block * out / groups): for output frame p of a block, the
+    weights of a group stand p frames lower.
+    """
+    out, kernel, size = weight.shape
+    shifted = np.zeros((groups, kernel + block - 1, size, block, out // groups), weight.dtype)
+    for frame in range(block):
+        taps = weight.reshape(groups, out // groups, kernel, size).transpose(0, 2, 3, 1)
+        shifted[:, frame : frame + kernel, :, frame] = taps
+    return shifted.reshape(groups, (kernel + block - 1) * size, -1)
 
 
 def _split(x: mx.array) -> tuple[mx.array, mx.array]:

@@ -8,6 +8,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
+from mertd.embed.architecture import Architecture
+from mertd.embed.network import first_convolution
+
 Array = NDArray[np.float32]
 
 
@@ -50,6 +53,9 @@ class NumpyOps:
     def sum(self, a: Array, axis: int) -> Array:
         return np.asarray(a.sum(axis=axis, keepdims=True), np.float32)
 
+    def first_convolution(self, architecture: Architecture, samples: Array, length: int) -> Array:
+        return first_convolution(self, architecture, samples, length)
+
     def first_map(self, frames: Array, weight: Array, bias: Array) -> Array:
         y: Array = frames @ weight.swapaxes(-1, -2)
         return y + bias
@@ -82,6 +88,9 @@ class NumpyOps:
     def linear(self, x: Array, name: str) -> Array:
         y: Array = x @ self._tensors[f"{name}.weight"].T
         return y + self._tensors[f"{name}.bias"]
+
+    def linears(self, x: Array, names: Sequence[str]) -> list[Array]:
+        return [self.linear(x, name) for name in names]
 
     def layer_norm(self, x: Array, name: str, epsilon: float) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)

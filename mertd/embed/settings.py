@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 POOLING = "mean"
 NORMALISATION = "zero-mean-unit-variance"
@@ -10,10 +11,14 @@ NORMALISATION = "zero-mean-unit-variance"
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model, for which windows. `window`: samples. `gate_dbfs`: quieter windows are not embedded."""
+    """Which model, for which windows. `window`: samples. `gate_dbfs`: quieter windows are not embedded.
+
+    `excluded`: backends that `auto` must not try again, and why.
+    """
 
     weights: str
     layers: tuple[int, ...]
     backend: str
     window: int
     gate_dbfs: float
+    excluded: Mapping[str, str] = field(default_factory=dict)

@@ -183,7 +183,7 @@ def fit(architecture: Architecture, found: Mapping[str, NDArray[np.generic]], or
             faults.append(f"{name} has shape {tensor.shape}, not {shape}")
         elif tensor.dtype != np.float16:
             faults.append(f"{name} is {tensor.dtype}, not float16 (mertd model import converts a checkpoint)")
-        elif not np.isfinite(tensor).all():
+        elif not _finite(tensor):
             faults.append(f"{name} has values that are not finite")
         else:
             tensors[name] = tensor.astype(np.float16, copy=False)
@@ -191,6 +191,11 @@ def fit(architecture: Architecture, found: Mapping[str, NDArray[np.generic]], or
         more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise WeightsError(f"{origin} does not hold MERT-v1-95M: {'; '.join(faults[:6])}{more}")
     return tensors
+
+
+def _finite(tensor: NDArray[np.generic]) -> bool:
+    """What `np.isfinite(tensor).all()` says, ten times as fast: float16 is finite unless all bits of its exponent are set."""
+    return int((np.ascontiguousarray(tensor).view(np.uint16) & 0x7FFF).max()) < 0x7C00
 
 
 def _matches(found: Mapping[str, NDArray[np.generic]], architecture: Architecture) -> bool:

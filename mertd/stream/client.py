@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import zmq
 
 from mertd.errors import EndpointError
-from mertd.stream.control import ask
 from mertd.stream.endpoint import harden
 from mertd.wire import Embedding, Event, Message, decode
 
@@ -44,6 +43,8 @@ class Subscriber:
 
     def catch_up(self, control: str, stream: str, last: int, kind: str = "embedding") -> None:
         """Ask the daemon for the last messages; they come before the live ones. Call right after connecting."""
+        from mertd.stream.control import ask  # and with it asyncio, only if asked for: `mertd tail` is to start fast
+
         self._waiting += ask(control, {"request": "replay", "kind": kind, "stream": stream, "last": last})
 
     def receive(self, timeout_s: float) -> Received | None:

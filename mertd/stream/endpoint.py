@@ -41,11 +41,19 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+class InUseError(EndpointError):
+    """Something else is bound to `endpoint`: the mertd with this `pid`, if that is known."""
+
+    def __init__(self, endpoint: str, pid: int | None = None) -> None:
+        super().__init__(f"{endpoint} is in use{f' by process {pid}' if pid else ''}; choose another one, or stop what uses it")
+        self.endpoint, self.pid = endpoint, pid
+
+
 class Bound:
     """A bound socket. For `ipc:` a lock is held beside it: a second bind to the same path would succeed in silence."""
 
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        """Raises `EndpointError` if the endpoint is taken or cannot be bound; the socket is then closed."""
+        """Raises `InUseError` if the endpoint is taken, `EndpointError` if it cannot be bound; the socket is then closed."""
         self.socket = socket
         self._lock: int | None = None
         self._path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
@@ -57,10 +65,9 @@ class Bound:
             socket.bind(endpoint)
         except (zmq.ZMQError, OSError) as error:
             self.close()
-            reason = (
-                "is in use: another mertd, perhaps; `mertd status` asks it" if error.errno == zmq.EADDRINUSE else str(error)
-            )
-            raise EndpointError(f"{endpoint} {reason}") from error
+            if error.errno == zmq.EADDRINUSE:
+                raise InUseError(endpoint, _pid_beside(self._path) if self._path else None) from error
+            raise EndpointError(f"{endpoint} {error}") from error
         finally:
             os.umask(umask)
         port = socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
@@ -100,4 +107,14 @@ def _lock(path: Path) -> int:
     except OSError as error:
         os.close(descriptor)
         raise OSError(zmq.EADDRINUSE, "in use") from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+def _pid_beside(path: Path) -> int | None:
+    """The process that holds the lock of a socket's path."""
+    try:
+        return int(_lock_path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # it is about to write it, or is none of ours
+        return None

@@ -28,6 +28,8 @@ class Publisher:
         """Raises `EndpointError` if the endpoint cannot be bound."""
         socket = context.socket(zmq.XPUB)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
+        # A full queue is reported only in this mode, and then nobody gets the message.
+        socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._bound = Bound(socket, endpoint)
         self._history: dict[tuple[str, str], deque[Embedding | Event]] = {}
         self.published = 0
@@ -43,14 +45,13 @@ class Publisher:
         if isinstance(message, Embedding | Event):
             self._history.setdefault((message.kind, message.stream), deque(maxlen=HISTORY)).append(message)
         socket = self._bound.socket
-        # A full queue is reported only in this mode, and then nobody gets the message: count, and send it to the others.
-        socket.setsockopt(zmq.XPUB_NODROP, 1)
         try:
             socket.send_multipart(frames, zmq.NOBLOCK)
-        except zmq.Again:
+        except zmq.Again:  # count it, and send to all the others
             self.dropped += 1
             socket.setsockopt(zmq.XPUB_NODROP, 0)
             socket.send_multipart(frames, zmq.NOBLOCK)
+            socket.setsockopt(zmq.XPUB_NODROP, 1)
         self.published += 1
 
     def replay(self, kind: str, stream: str, last: int) -> list[list[bytes]]:

@@ -13,11 +13,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.capture.instant import Instant
+from mertd.capture.outlook import Outlook
+
 RATE = 48_000
 
 
 class PortAudioError(Exception):
     """What PortAudio raises."""
+
+
+@dataclass
+class ScriptedWatch:
+    """Says of the input what a test wants it to."""
+
+    name: str
+    follows: bool
+    latest: Outlook = field(default_factory=Outlook)
+    problem: str = ""
+    closed: bool = False
+
+    def close(self) -> None:
+        self.closed = True
 
 
 @dataclass
@@ -66,10 +83,17 @@ class Card:
     def close(self, ignore_errors: bool) -> None:
         self.closed = ignore_errors
 
+    def watch(self, name: str, follows: bool) -> ScriptedWatch:
+        self.watched = ScriptedWatch(name, follows)
+        return self.watched
+
     # The module `time`
 
     def time_ns(self) -> int:
         return round(self.unix_s * 1e9)
+
+    def now(self) -> Instant:
+        return Instant(self.time_ns(), self.monotonic_ns())
 
     def monotonic_ns(self) -> int:
         return round(self.running_s * 1e9)

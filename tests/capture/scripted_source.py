@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.messages import WRITE, Committed, Discontinuity, Gap
-from mertd.capture.source import Block
+from mertd.capture.instant import Instant
+from mertd.capture.messages import WRITE, Committed, Discontinuity, Gap, Notice
+from mertd.capture.source import Block, Cause
 from mertd.ring import Ring
 
 Step = Block | None | Callable[[], object]
@@ -20,7 +21,8 @@ class ScriptedSource:
 
     reopens = False
 
-    def __init__(self, rate: int, channels: int, script: Iterable[Step]) -> None:
+    def __init__(self, rate: int, channels: int, script: Iterable[Step], why_zeros: Callable[[], Cause] | None = None) -> None:
+        self.why_zeros = why_zeros
         self.rate, self.channels, self.description = rate, channels, "scripted"
         self._script = list(script)
 
@@ -38,7 +40,7 @@ class ScriptedSource:
 
 @dataclass
 class ScriptedTime:
-    """Stands in for the module `time`; both clocks go on by a millisecond at every look."""
+    """Stands in for the module `time`, and for `now`; both clocks go on by a millisecond at every look."""
 
     unix: int = 1_790_000_000_000_000_000
     monotonic: int = 1_000
@@ -50,6 +52,9 @@ class ScriptedTime:
     def monotonic_ns(self) -> int:
         self.monotonic += 1_000_000
         return self.monotonic
+
+    def now(self) -> Instant:
+        return Instant(self.time_ns(), self.monotonic_ns())
 
     def jump(self, seconds: float) -> None:
         """Wall time jumps, as after a sleep."""
@@ -98,6 +103,10 @@ class Reports:
             case Discontinuity(start, _):
                 assert start == self._ring.end == self._ring.reported, "everything before it is reported"
                 self.epochs.append(message)
+
+    @property
+    def notices(self) -> list[Notice]:
+        return [message for message in self.all if isinstance(message, Notice)]
 
     @property
     def commits(self) -> list[Committed]:

@@ -14,7 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from mertd.capture import pipe
 from mertd.capture.address import FORMATS, parse
+from mertd.capture.instant import Instant
 from mertd.capture.pipe import LEAD_S, TOLERANCE, PipeSource, to_float
 from mertd.capture.source import Block
 from mertd.errors import SourceError
@@ -175,7 +177,8 @@ def test_a_writer_that_is_too_fast_is_held_up_at_real_pace_only(own_time: Time, 
     assert took == pytest.approx(expected, abs=0.06)
 
 
-def test_a_block_is_dated_by_when_its_last_frame_came(own_time: Time) -> None:
+def test_a_block_is_dated_by_when_its_last_frame_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipe, "now", lambda: Instant(1_000_000_000, 2_000_000_000))
     ours, theirs = os.pipe()
     source = PipeSource(parse("pipe:-?channels=1&rate=8000"), True, ours)
     os.write(theirs, bytes(800))
@@ -183,7 +186,8 @@ def test_a_block_is_dated_by_when_its_last_frame_came(own_time: Time) -> None:
     block = next(source.blocks())
     source.close()
     assert isinstance(block, Block)
-    assert block.unix_ns == round((own_time.now - 0.05) * 1e9)
+    assert block.age_ns == 50_000_000
+    assert block.heard == Instant(1_000_000_000 - block.age_ns, 2_000_000_000 - block.age_ns)
 
 
 def test_a_fifo_waits_for_its_writer_and_can_be_opened_again(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import multiprocessing
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -12,17 +14,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from capture import hanging_source
 from capture.scripted_source import Reports, ScriptedSource, ScriptedTime, Step, WatchedRing
+from command_process import PATIENCE_S
 from mertd.capture import process
 from mertd.capture.address import parse
+from mertd.capture.clock import Reading
 from mertd.capture.file import FileSource
-from mertd.capture.messages import WRITE, CaptureSettings, Committed, Discontinuity, Ended, Gap, Grant, Stop
+from mertd.capture.instant import Instant
+from mertd.capture.messages import WRITE, CaptureSettings, Committed, Discontinuity, Ended, Failed, Gap, Grant, Stop
 from mertd.capture.pipe import PipeSource
 from mertd.capture.pipeline import RATE, Pipeline
 from mertd.capture.process import Control, Recorder, open_source
 from mertd.capture.source import Block
 from mertd.capture.synth import SynthSource
 from mertd.errors import SourceError
+from mertd.ring import Ring
 
 Array = NDArray[np.float32]
 START = 1_234
@@ -35,6 +42,7 @@ NOISE = GENERATOR.uniform(-0.5, 0.5, (400_000, 2)).astype(np.float32)
 def clock(monkeypatch: pytest.MonkeyPatch) -> ScriptedTime:
     clock = ScriptedTime()
     monkeypatch.setattr(process, "time", clock)
+    monkeypatch.setattr(process, "now", clock.now)
     return clock
 
 
@@ -123,19 +131,20 @@ def test_a_burst_is_reported_in_portions() -> None:
     assert len(reports.commits) >= 300_000 / 2 / WRITE
 
 
-def test_readings_tell_where_each_block_began() -> None:
-    times = [1_000_000_000, 2_000_000_000, 3_500_000_000]
+def test_readings_tell_where_each_block_began(clock: ScriptedTime) -> None:
+    began = Instant(clock.unix + 1_000_000, clock.monotonic + 1_000_000)  # the recorder's own look
+    times = [Instant(second * 10**9 + 77, second * 10**9) for second in (1, 2, 3)]
     script = [
-        Block(NOISE[:48_000], unix_ns=times[0]),
-        Block(NOISE[:44_100], unix_ns=times[1]),
-        Block(NOISE[:100], unix_ns=times[2], lost=24_000),
+        Block(NOISE[:48_000], times[0], age_ns=5),
+        Block(NOISE[:44_100], times[1], age_ns=6),
+        Block(NOISE[:100], times[2], age_ns=7, lost=24_000),
     ]
     _, reports = record(script)
     readings = [reading for commit in reports.commits for reading in commit.readings]
-    assert [(reading.index, reading.unix_ns) for reading in readings] == [
-        (START, times[0]),
-        (START + 24_000, times[1]),
-        (START + 24_000 + (44_100 + 24_000) / 2, times[2]),
+    assert readings == [
+        Reading(START, times[0], 5, before=began),
+        Reading(START + 24_000, times[1], 6),
+        Reading(START + 24_000 + (44_100 + 24_000) / 2, times[2], 7),
     ]
 
 
@@ -144,7 +153,8 @@ def test_a_source_without_a_clock_is_dated_once(clock: ScriptedTime) -> None:
     _, reports = record(blocks(4_800, 4_800))
     (reading,) = [reading for commit in reports.commits for reading in commit.readings]
     assert reading.index == START
-    assert before < reading.unix_ns <= clock.unix
+    assert before < reading.heard.unix_ns <= clock.unix
+    assert reading.exact
     assert reports.commits[0].readings == (reading,), "before any sample can be asked for"
 
 
@@ -159,6 +169,26 @@ def test_a_jump_of_wall_time_begins_an_epoch(clock: ScriptedTime, seconds: float
     position = reports.all.index(epoch)
     later = [m for m in reports.all[position:] if isinstance(m, Committed)]
     assert later[0].readings[0].index == epoch.start, "the new epoch has a clock of its own"
+
+
+def test_what_came_as_no_numbers_is_told_where_it_is() -> None:
+    _, reports = record([*blocks(4_800), Block(NOISE[4_800:9_600], spoilt=(480, 960))])
+    assert reports.gaps == [Gap(START + 2_640, START + 2_880, "not finite")]
+
+
+def test_what_was_heard_before_a_jump_and_handed_over_after_it_is_dropped_and_counted() -> None:
+    """After a sleep the driver first gives what it had buffered before."""
+
+    def block(first: int, steady: float, unix: float) -> Block:  # half a second of age
+        heard = Instant(round(unix * 1e9), round(steady * 1e9))
+        return Block(NOISE[first : first + 4_800], heard, age_ns=500_000_000)
+
+    awake, slept = 1_000.0, 9_000.0
+    late = [block(4_800 * (k + 1), 50.1 + k / 10, slept + 50.1 + k / 10) for k in range(10)]  # noticed at 50.6
+    ring, reports = record([block(0, 50.0, awake + 50.0), *late])
+    (epoch,) = reports.epochs
+    assert (epoch.start, epoch.jump_ns, epoch.dropped) == (START + 2_400, 8_000_000_000_000, 8 * 2_400)
+    assert np.array_equal(ring.samples[2_400:], one_shot(NOISE[43_200:52_800], 48_000))
 
 
 def test_slewing_begins_none(clock: ScriptedTime) -> None:
@@ -214,6 +244,23 @@ def test_what_came_before_a_break_is_reported() -> None:
         Recorder(CaptureSettings(ADDRESS, True, START), source, ring, reports.send, Control()).run()
     assert reports.commits[-1].end == ring.end > START
     assert not isinstance(reports.all[-1], Ended)
+
+
+def test_a_source_that_hangs_when_it_is_closed_holds_up_no_report_and_no_end() -> None:
+    spawn = multiprocessing.get_context("spawn")
+    pipe, theirs = spawn.Pipe()
+    child = spawn.Process(target=hanging_source.main, args=(CaptureSettings(ADDRESS, True, START), Ring(1_000), theirs))
+    child.start()
+    theirs.close()
+    messages = []
+    with contextlib.suppress(EOFError):
+        while pipe.poll(PATIENCE_S):
+            messages.append(pipe.recv())
+    assert messages[-1] == Failed("the device was lost", 3, retry=True)
+    child.join(PATIENCE_S)
+    assert child.exitcode == 0
+    pipe.close()
+    child.close()
 
 
 def test_each_address_opens_its_source(tmp_path: Path) -> None:

@@ -205,15 +205,16 @@ def test_a_pipe_that_ends_in_the_middle_of_a_frame(place: Path) -> None:
 def test_a_port_in_use(place: Path, option: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         endpoint = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
-        check(place, [*SYNTH, option, endpoint], 3, [f"{endpoint} is in use: another mertd, perhaps"])
+        check(place, [*SYNTH, option, endpoint], 3, [f"{endpoint} is in use by another program"])
 
 
 def test_sockets_of_another_daemon(place: Path) -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as first:
         with listening(first, "status", "embedding") as heard:
             first.until(lambda s: s.streams["chords"]["embedded"] > 0)
-            check(place, [*SYNTH, "--bind", first.publish], 3, [f"{first.publish} is in use"])
-            check(place, [*SYNTH, "--control", first.control], 3, [f"{first.control} is in use"])
+            for option, endpoint in (("--bind", first.publish), ("--control", first.control)):
+                says = f"{endpoint} is in use by another mertd, process {first.process.pid};"
+                check(place, [*SYNTH, option, endpoint], 3, [says])
             reached = first.status().streams["chords"]["embedded"]
             first.until(lambda s: s.streams["chords"]["embedded"] > reached)
             first.stop()

@@ -28,6 +28,15 @@ def assert_no_window_spans_epochs(heard: list[Message], stream: str) -> None:
         assert begins[m.epoch] <= m.window.start < m.window.end <= ends[m.epoch], (m.window, begins)
 
 
+def health(heard: list[Message], stream: str, process: str) -> list[str]:
+    """The states that a process went through, as one stream told; each change must follow from the one before."""
+    changes = [e.detail for e in events(heard, stream, "health") if e.detail["process"] == process]
+    assert all(change["reason"] for change in changes)
+    states = [change["state"] for change in changes]
+    assert [change["previous"] for change in changes] == ["recovering", *states][: len(states)]
+    return states
+
+
 def write_all(path: Path, data: bytes) -> threading.Thread:
     """A writer that comes, writes and goes."""
     thread = threading.Thread(target=path.write_bytes, args=(data,))
@@ -98,12 +107,15 @@ def test_a_killed_capture_process_is_replaced_in_a_new_epoch() -> None:
             daemon.until(lambda s: s.streams["chords"]["embedded"] >= lost["embedded"] + lost["waiting"] + 2)
             status = daemon.until(lambda s: s.streams["chords"]["waiting"] == 0)
             daemon.stop()
-    assert "capture process ended unasked" in lost["problem"]
+    assert "capture process was ended by SIGKILL" in lost["problem"]
     chords, tone = status.streams["chords"], status.streams["tone"]
     assert (chords["state"], chords["restarts"], chords["epoch"]) == ("listening", 1, 1)
     assert (tone["state"], tone["restarts"], tone["epoch"]) == ("listening", 0, 0)  # its neighbour never noticed
     story = [m.event for m in heard if m.kind == "event" and m.stream == "chords" and m.event != "skipped"]
-    assert story == ["started", "device_lost", "epoch", "device_back", "stopping"]
+    assert [name for name in story if name != "health"] == ["started", "device_lost", "epoch", "device_back", "stopping"]
+    assert health(heard, "chords", "capture-chords") == ["healthy", "recovering", "healthy"]
+    assert health(heard, "chords", "embed") == health(heard, "tone", "embed") == ["healthy"]
+    assert health(heard, "tone", "capture-tone") == ["healthy"]
     assert {m.epoch for m in embeddings(heard, "chords")} == {0, 1}
     assert events(heard, "chords", "epoch")[0].detail["reason"] == "restart"
     assert_no_window_spans_epochs(heard, "chords")
@@ -138,7 +150,7 @@ def test_the_next_writer_of_a_fifo_begins_a_new_epoch(tmp_path: Path) -> None:
                 writer.join(PATIENCE_S)
             daemon.until(lambda s: s.streams["radio"]["waiting"] == 0 and s.model != {})
             daemon.stop()
-    story = [m.event for m in heard if m.kind == "event" and m.stream == "radio"]
+    story = [m.event for m in heard if m.kind == "event" and m.stream == "radio" and m.event != "health"]
     assert story == ["started", *["device_lost", "epoch", "device_back"] * 2, "stopping"]
     assert [(m.epoch, m.window.start) for m in embeddings(heard, "radio")] == [
         (epoch, epoch * 52_800 + start) for epoch in range(2) for start in (0, 12_000, 24_000)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import sys
 from pathlib import Path
 
 import psutil
@@ -27,6 +29,37 @@ def assert_announced(heard: list, stream: str) -> None:
     (stopping,) = events(heard, stream, "stopping")
     assert stopping.detail["reason"] == "asked to"
     assert [m.phase for m in heard if isinstance(m, Status)][-1] == "stopping"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the mask of another process is read from /proc")
+@both
+def test_stops_before_it_has_begun(number: signal.Signals) -> None:
+    """Told so while it still loads its libraries, when there is nobody to listen yet."""
+    with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
+        wait_until(lambda: number in blocked(daemon.process.pid), PATIENCE_S, lambda: "it does not hold signals back")
+        daemon.stop(number)
+        assert "stopping: asked to" in daemon.stderr
+        assert "publishing on" not in daemon.stderr
+
+
+def blocked(pid: int) -> set[int]:
+    """Signals that a process holds back."""
+    (line,) = re.findall(r"^SigBlk:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return {number for number in range(1, 65) if int(line, 16) >> (number - 1) & 1}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not end a stopped child with its parent")
+def test_even_stopped_children_of_a_killed_daemon_go() -> None:
+    with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
+        daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
+        for name in ("embed", "capture-chords"):
+            os.kill(daemon.pid(name), signal.SIGSTOP)
+        daemon.process.kill()
+        wait_until(lambda: not daemon.traces.processes(), STOP_S, lambda: f"orphans: {daemon.traces.processes()}")
+        daemon.exits(-signal.SIGKILL)
+        for name in ("publish", "control", "publish.lock", "control.lock"):
+            (daemon.traces.folder / name).unlink()
+        daemon.traces.forget_lock()
 
 
 def test_stops_right_after_binding() -> None:
@@ -129,6 +162,7 @@ def test_children_of_a_killed_daemon_go_by_themselves_and_the_next_one_can_bind(
             with listening(following, "embedding", "event", "status") as heard:
                 following.exits(0)
         assert_conserved(heard, "chords")
+        daemon.traces.forget_lock()
 
 
 def test_children_of_a_killed_daemon_go_even_in_the_middle_of_an_inference() -> None:
@@ -139,3 +173,4 @@ def test_children_of_a_killed_daemon_go_even_in_the_middle_of_an_inference() -> 
         wait_until(lambda: not daemon.traces.processes(), STOP_S, lambda: f"orphans: {daemon.traces.processes()}")
         for name in ("publish", "control", "publish.lock", "control.lock"):
             (daemon.traces.folder / name).unlink()
+        daemon.traces.forget_lock()

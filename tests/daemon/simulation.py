@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.capture.clock import Reading
+from mertd.capture.instant import Instant
 from mertd.capture.messages import WRITE, Committed, Gap
 from mertd.daemon.timeline import Timeline
 from mertd.embed.audio import Levels
@@ -49,6 +50,7 @@ class Simulation:
         self.most_written = 0
         self.from_capture: deque[Any] = deque()
         self.gaps: list[Gap] = []
+        self.reported_gaps: list[Gap] = []
         self.first_of_epoch = True
         self.jumps = 0
         # What was in the ring at the time of each report, by absolute index.
@@ -85,7 +87,8 @@ class Simulation:
 
     def report(self) -> None:
         heard_ns = self.written * 1_000_000_000 // self.rate + self.jumps * JUMP_NS
-        readings = (Reading(self.written, heard_ns),) if self.first_of_epoch else ()
+        heard = Instant(heard_ns, heard_ns - self.jumps * JUMP_NS)
+        readings = (Reading(self.written, heard, exact=True),) if self.first_of_epoch else ()
         self.first_of_epoch = False
         self.from_capture.append(Committed(self.written, self.tick(), readings, tuple(self.gaps)))
         self.truth, self.tentative = np.concatenate([self.truth, self.tentative]), np.zeros(0, np.float32)
@@ -102,6 +105,7 @@ class Simulation:
         for _ in range(min(reports, len(self.from_capture))):
             match self.from_capture.popleft():
                 case Committed() as report:
+                    self.reported_gaps += report.gaps
                     self.timeline.committed(report, self.tick())
                 case _:
                     self.timeline.begin_epoch("clock", jump_ns=JUMP_NS)

@@ -24,7 +24,7 @@ class TimelineMachine(RuleBasedStateMachine):
         self.seen = 0
         self.epochs = [0]
         self.seq = {"embedding": 0, "event": 0}
-        self.missing: list[tuple[int, int]] = []
+        self.missing = self.gaps = 0
         self.done: list[tuple[int, int]] = []  # (epoch, start) of every window that was accounted for
         self.skipped_since = 0
 
@@ -95,7 +95,8 @@ class TimelineMachine(RuleBasedStateMachine):
         token = int(message.vector[0, 0])
         assert (start, end) == self.sim.windows[token]
         assert np.array_equal(self.sim.samples_of(message), self.sim.truth[start:end]), "made of samples overwritten meanwhile"
-        assert message.audio.missing == sum(max(0, min(b, end) - max(a, start)) for a, b in self.missing)
+        gaps = self.sim.reported_gaps
+        assert message.audio.missing == sum(max(0, min(gap.end, end) - max(gap.start, start)) for gap in gaps)
         assert message.skipped == self.skipped_since
         self.skipped_since = 0
         self.in_order(message.epoch, start)
@@ -106,7 +107,11 @@ class TimelineMachine(RuleBasedStateMachine):
             case "epoch":
                 self.epochs.append(message.index)
             case "overflow":
-                self.missing.append((message.index, detail["end"]))
+                told = sim.reported_gaps[self.gaps : self.gaps + detail["gaps"]]
+                assert (message.index, detail["end"]) == (told[0].start, told[-1].end), "one event for consecutive gaps"
+                assert detail["missing"] == sum(gap.end - gap.start for gap in told)
+                self.gaps += len(told)
+                self.missing += detail["missing"]
             case "silent":
                 self.in_order(message.epoch, message.index)
             case "skipped":
@@ -132,7 +137,7 @@ class TimelineMachine(RuleBasedStateMachine):
             self.sim.finish()
             self.follow()
             assert not self.sim.timeline.waiting
-            assert self.sim.timeline.missing == sum(b - a for a, b in self.missing)
+            assert self.sim.timeline.missing == self.missing == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
             assert sorted(self.done) == sorted(self.expected()), "every window of every epoch, once"
             self.sim.ring.close()
 

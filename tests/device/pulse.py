@@ -1,14 +1,17 @@
-"""A private PulseAudio with a null sink: a sound card that every Linux machine has."""
+"""A private PulseAudio with null sinks: a sound card that every Linux machine has, and that can be made to fail."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 import pytest
 
@@ -30,37 +33,83 @@ def require() -> None:
         pytest.skip(reason)
 
 
-@contextmanager
-def sound_server(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which programs find the server: PortAudio's device `pulse` hears what is played into the sink."""
-    folder.mkdir(mode=0o700, exist_ok=True)
-    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder), "PULSE_SOURCE": f"{SINK}.monitor"}
-    server = subprocess.Popen(
-        [
-            "pulseaudio",
-            "-n",
-            "--daemonize=no",
-            "--exit-idle-time=-1",
-            "--use-pid-file=no",
-            "-L",
-            "module-native-protocol-unix auth-anonymous=1",
-            "-L",
-            f"module-null-sink sink_name={SINK} rate=48000 channels=2",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+class SoundServer:
+    """One server, as a context manager. `environment`: in which programs find it, and hear its default source."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self.environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "HOME": str(folder)}
+        self.environment.pop("PULSE_SOURCE", None)
+        self._sinks: dict[str, str] = {}  # name, number of the module
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Without a sink."""
+        self.process = subprocess.Popen(
+            [
+                "pulseaudio",
+                "-n",
+                "--daemonize=no",
+                "--exit-idle-time=-1",
+                "--use-pid-file=no",
+                "-L",
+                "module-native-protocol-unix auth-anonymous=1",
+            ],
+            env=self.environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         deadline = time.monotonic() + 30
-        while subprocess.run(["pactl", "info"], env=environment, capture_output=True, check=False).returncode:
-            assert server.poll() is None, "pulseaudio ended"
+        while subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False).returncode:
+            assert self.process.poll() is None, "pulseaudio ended"
             assert time.monotonic() < deadline, "pulseaudio does not answer"
             time.sleep(0.1)  # between questions
-        yield environment
-    finally:
-        server.kill()
-        server.wait()
+
+    def kill(self) -> None:
+        """As a crash would."""
+        self.process.kill()
+        self.process.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def control(self, *words: str) -> str:
+        """What `pactl` answers."""
+        return subprocess.run(
+            ["pactl", *words], env=self.environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    def add_sink(self, name: str) -> None:
+        """A null sink at 48 kHz, whose monitor `NAME.monitor` hears what is played into it."""
+        self._sinks[name] = self.control("load-module", "module-null-sink", f"sink_name={name}", "rate=48000", "channels=2")
+
+    def remove_sink(self, name: str) -> None:
+        self.control("unload-module", self._sinks.pop(name))
+
+    def noise(self, sink: str, volume: int = 20_000) -> subprocess.Popen[bytes]:
+        """A player of white noise, for ever. `volume`: of 65,536."""
+        with Path("/dev/urandom").open("rb") as source:
+            command = ["pacat", f"--device={sink}", "--raw", "--format=s16le", "--rate=48000", "--channels=2"]
+            return subprocess.Popen(
+                [*command, "--latency-msec=100", f"--volume={volume}"],
+                env=self.environment,
+                stdin=source,
+                stderr=subprocess.DEVNULL,
+            )
+
+
+@contextmanager
+def sound_server(folder: Path) -> Iterator[dict[str, str]]:
+    """The environment in which programs find a server: PortAudio's device `pulse` hears what is played into the sink."""
+    with SoundServer(folder) as server:
+        server.add_sink(SINK)
+        yield {**server.environment, "PULSE_SOURCE": f"{SINK}.monitor"}
 
 
 def play(raw: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:

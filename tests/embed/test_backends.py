@@ -17,7 +17,6 @@ from mertd.embed.backends import (
     AGREEMENT,
     FACTORIES,
     Backend,
-    MlxBackend,
     NumpyBackend,
     OnnxBackend,
     candidates,
@@ -26,6 +25,7 @@ from mertd.embed.backends import (
     choose,
     cosines,
 )
+from mertd.embed.mlx_backend import MlxBackend
 from mertd.embed.weights import Weights, load
 from mertd.errors import BackendError
 
@@ -101,6 +101,18 @@ def test_a_backend_that_does_not_agree_is_not_used(inject: Callable[..., None], 
     assert chosen.agreement == pytest.approx(1)
     assert list(chosen.rejected) == ["broken"]
     assert re.search(reason, chosen.rejected["broken"])
+
+
+def test_every_backend_is_announced_before_it_can_do_harm(inject: Callable[..., None], weights: Weights) -> None:
+    """One that takes the process with it can then be passed over by the next."""
+    inject(one_layer_off)
+    tried: list[tuple[str, tuple[str, ...]]] = []
+    chosen = choose("auto", weights, LAYERS, trying=lambda name, others: tried.append((name, others)))
+    assert tried == [("broken", ("numpy",)), ("numpy", ())]
+    tried.clear()
+    chosen = choose("auto", weights, LAYERS, {"broken": "it crashed"}, lambda name, others: tried.append((name, others)))
+    assert tried == [("numpy", ())]
+    assert chosen.rejected == {"broken": "it crashed"}
 
 
 def test_a_backend_asked_for_by_name_is_not_replaced(inject: Callable[..., None], weights: Weights) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from golden import WEIGHTS, clip, golden
 from mertd.embed.architecture import MERT_95M
-from mertd.embed.backends import Backend, MlxBackend, NumpyBackend, OnnxBackend, cosines
+from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
+from mertd.embed.mlx_backend import MlxBackend
 from mertd.embed.weights import Weights, load
 
 ALL = range(MERT_95M.states)

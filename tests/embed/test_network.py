@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, POSITIONAL, TINY, conv_layer, encoder_layer
 from mertd.embed.audio import normalise
-from mertd.embed.backends import Backend, MlxBackend, NumpyBackend, OnnxBackend, cosines
+from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
+from mertd.embed.mlx_backend import MlxBackend
 from mertd.embed.network import hidden_states
 from mertd.embed.ops_numpy import NumpyOps, erf
 from mertd.embed.ops_onnx import build

@@ -9,7 +9,8 @@ import pytest
 
 from mertd.embed.architecture import SAMPLE_RATE, TINY
 from mertd.embed.audio import normalise
-from mertd.embed.backends import MlxBackend, NumpyBackend, cosines
+from mertd.embed.backends import NumpyBackend, cosines
+from mertd.embed.mlx_backend import MlxBackend
 from mertd.embed.weights import load
 from signals import chord_progression
 

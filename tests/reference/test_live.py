@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from embed.mil_evaluator import Package
 from mertd.embed.architecture import MERT_95M, SAMPLE_RATE
 from mertd.embed.audio import normalise
-from mertd.embed.backends import Backend, MlxBackend, NumpyBackend, OnnxBackend, cosines
+from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
 from mertd.embed.coreml import export
+from mertd.embed.mlx_backend import MlxBackend
 from mertd.embed.weights import Weights, load
 from reference.hubert import hubert, states
 from signals import sounds

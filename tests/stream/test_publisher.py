@@ -145,5 +145,5 @@ def test_subscriptions_are_read_so_that_they_do_not_pile_up(publishing: Publishe
 
 
 def test_an_endpoint_that_is_taken_is_refused(publishing: Publisher) -> None:
-    with zmq.Context() as context, pytest.raises(EndpointError, match="is in use: another mertd, perhaps"):
+    with zmq.Context() as context, pytest.raises(EndpointError, match=r"is in use; choose another one"):
         Publisher(context, publishing.endpoint)

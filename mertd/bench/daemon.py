@@ -1,0 +1,228 @@
+"""What the daemon adds to the model: its CPU, its messages, and where a window's time goes until a subscriber has it."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import zmq
+import zmq.asyncio
+
+from mertd.bench.fanout import example
+from mertd.bench.measure import Spread, cpu_s, percentiles, resident_mb, take_turns
+from mertd.bench.running import PATIENCE_S, Daemon, sources
+from mertd.config import Settings, load
+from mertd.daemon.supervisor import Supervisor
+from mertd.embed.messages import Answers, Ready, Request
+from mertd.errors import BackendError
+from mertd.wire import Embedding, Event, Status, decode, encode
+
+_SPAWN = multiprocessing.get_context("spawn")
+TINY = {"weights": "random:0?size=tiny", "layers": (1,)}
+STAGES = ("capture", "wait", "copy and levels", "embed", "hand-over", "held", "publish")
+"""From the sound itself to the report of it; until the model is free; and so on. Held: until capture has reported once more."""
+
+
+@dataclass
+class Notes:
+    """What a watched daemon has done, by stream and first sample. Times: monotonic nanoseconds, the same in all processes."""
+
+    ready: dict[tuple[str, int], int] = field(default_factory=dict)  # vector there, in the embed process
+    heard: dict[tuple[str, int], int] = field(default_factory=dict)  # and in the supervisor
+    sent: dict[tuple[str, int], int] = field(default_factory=dict)  # handed to the publisher
+    lateness: dict[tuple[str, int], int] = field(default_factory=dict)  # from the last sample's own time until then
+    messages: dict[tuple[str, int], Embedding] = field(default_factory=dict)
+    received: dict[tuple[str, int], list[int]] = field(default_factory=dict)  # by each subscriber
+
+
+class Watched(Supervisor):
+    """A supervisor with all its processes, that notes when things happen."""
+
+    def __init__(self, settings: Settings, enough: Callable[[Notes], bool]) -> None:
+        """It stops by itself once what it has noted is `enough`."""
+        super().__init__(settings)
+        self.notes, self._enough = Notes(), enough
+        self._asked: dict[int, tuple[str, int]] = {}
+
+    def _bind(self, context: zmq.asyncio.Context) -> None:
+        super()._bind(context)
+        send = self._publisher.send
+
+        def noting(message: Embedding | Event | Status) -> None:
+            if isinstance(message, Embedding):
+                key = (message.stream, message.window.start)
+                self.notes.sent[key] = time.monotonic_ns()
+                self.notes.lateness[key] = time.time_ns() - message.time.end_ns
+                self.notes.messages[key] = message
+            send(message)
+            if self._enough(self.notes):
+                self._stop.set()
+
+        self._publisher.send = noting  # type: ignore[method-assign]
+
+    def _start(self) -> None:
+        super()._start()
+        submit = self._embedding.submit
+
+        def noting(requests: list[Request]) -> None:
+            self._asked |= {request.token: (request.stream, request.start) for request in requests}
+            submit(requests)
+
+        self._embedding.submit = noting  # type: ignore[method-assign]
+
+    def answered(self, message: Answers, model: Ready) -> None:
+        for answer in message.answers:
+            key = self._asked[answer.token]
+            self.notes.ready[key], self.notes.heard[key] = message.at_ns, time.monotonic_ns()
+        super().answered(message, model)
+
+
+def overhead(seconds: float, progress: Callable[[str], object]) -> dict[str, dict[str, float]]:
+    """Per process, without the model: share of one core in percent over `seconds`, and resident megabytes at the end."""
+    progress(f"one stream for {seconds:g} s")
+    with Daemon(*sources(1), "--weights", "random:0?size=tiny", "--layers", "1") as daemon:
+        status = daemon.until(
+            lambda s: s.phase == "running" and all(stream["samples"] > 48_000 for stream in s.streams.values())
+        )
+        pids = {name: facts["pid"] for name, facts in status.processes.items() if name != "embed"}
+        start, began = {name: cpu_s(pid) for name, pid in pids.items()}, time.perf_counter()
+        time.sleep(seconds)
+        elapsed = time.perf_counter() - began
+        return {
+            name: {"cpu_percent": 100 * (cpu_s(pid) - start[name]) / elapsed, "resident_mb": resident_mb(pid)}
+            for name, pid in pids.items()
+        }
+
+
+def wire_us(runs: int) -> dict[str, Spread]:
+    """Microseconds to encode, and to decode, one message with one layer of 768."""
+    message = example()
+    frames = encode(message)
+
+    def repeat(function: Callable[[], object]) -> Callable[[], None]:
+        def call() -> None:
+            for _ in range(1_000):
+                function()
+
+        return call
+
+    times = take_turns({"encode": repeat(lambda: encode(message)), "decode": repeat(lambda: decode(frames))}, max(runs, 5))
+    return {name: Spread.of(taken, 1e3) for name, taken in times.items()}
+
+
+def publish_path(windows: int, subscribers: int, progress: Callable[[str], object]) -> dict[str, dict[str, float]]:
+    """Milliseconds from a vector that is ready in the embed process to each of several subscribers in other processes.
+
+    The network is tiny, for the sake of many windows; everything else is the real thing. In between, a window is held until
+    capture has reported once more, and so that it was not overwritten: that is counted apart, because a model that takes
+    longer than a report is away does not wait for it.
+    """
+    progress(f"{windows} windows to {subscribers} subscribers")
+    settings = {**TINY, "window": 1.0, "hop": 0.25, "source": ("synth:chords",), "backend": "auto", "pace": "realtime"}
+    notes = watch(settings, windows, subscribers)
+    hand_over = {key: notes.heard[key] - ready for key, ready in notes.ready.items()}
+    path = [(hand_over[key] + at - notes.sent[key]) / 1e6 for key, ats in notes.received.items() for at in ats]
+    held = [(notes.sent[key] - notes.heard[key]) / 1e6 for key in notes.received]
+    return {"vector ready to received": percentiles(path), "held until capture reports": percentiles(held)}
+
+
+def journey(
+    weights: str, layers: Sequence[int], window: float, windows: int, progress: Callable[[str], object]
+) -> dict[str, Spread]:
+    """Milliseconds that a window spends in each of `STAGES`, with the network that is asked for, in real time."""
+    progress(f"{windows} windows of {window:g} s in real time")
+    settings = {"weights": weights, "layers": tuple(layers), "window": window, "source": ("synth:chords",)}
+    notes = watch(settings, windows, 1)
+    stages: dict[str, list[float]] = {name: [] for name in STAGES}
+    for key, ats in notes.received.items():
+        latency, sent = notes.messages[key].latency_ns, notes.sent[key]
+        ready, heard, due = notes.ready[key], notes.heard[key], sent - latency.total
+        stages["capture"].append(max(0, notes.lateness[key] - latency.total))  # the clock's own error may exceed it
+        stages["wait"].append(latency.wait)
+        stages["copy and levels"].append(ready - latency.embed - latency.wait - due)
+        stages["embed"].append(latency.embed)
+        stages["hand-over"].append(heard - ready)
+        stages["held"].append(sent - heard)
+        stages["publish"].append(min(ats) - sent)
+    return {name: Spread.of(times, 1e-6) for name, times in stages.items()}
+
+
+def watch(settings: dict[str, Any], windows: int, subscribers: int) -> Notes:
+    """Run a watched daemon until so many windows were published, with so many subscribers in processes of their own."""
+    with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
+        ends = {name: f"ipc://{Path(folder, name)}" for name in ("bind", "control")}
+        daemon = Watched(load(None, {**settings, **ends}), lambda notes: len(notes.sent) >= windows)
+        with _listeners(ends["bind"], subscribers) as collect:
+            asyncio.run(_run(daemon))
+            for receipts in collect():
+                for stream, start, at in receipts:
+                    daemon.notes.received.setdefault((stream, start), []).append(at)
+    if not daemon.notes.received:
+        raise BackendError("no message has reached the subscribers")
+    return daemon.notes
+
+
+async def _run(daemon: Watched) -> None:
+    try:
+        await asyncio.wait_for(daemon.run(), PATIENCE_S)
+    except TimeoutError:
+        raise BackendError(f"the daemon did not publish enough in {PATIENCE_S:.0f} s") from None
+
+
+@contextmanager
+def _listeners(endpoint: str, count: int) -> Iterator[Callable[[], list[list[tuple[str, int, int]]]]]:
+    """Subscribers in processes of their own. Gives a function that ends them: (stream, first sample, when) of each message."""
+    pipes, processes = [], []
+    for _ in range(count):
+        pipe, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_listen, args=(endpoint, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(pipe)
+        processes.append(process)
+    for pipe in pipes:
+        pipe.recv()
+
+    def collect() -> list[list[tuple[str, int, int]]]:
+        for pipe in pipes:
+            pipe.send("over")
+        return [pipe.recv() for pipe in pipes]
+
+    try:
+        yield collect
+    finally:
+        for pipe, process in zip(pipes, processes, strict=True):
+            pipe.close()
+            process.terminate()
+            process.join()
+
+
+def _listen(endpoint: str, pipe: Connection) -> None:
+    """A subscriber's process: notes when each message came, and reads them only in the end."""
+    receipts: list[tuple[int, list[bytes]]] = []
+    with zmq.Context() as context, context.socket(zmq.SUB) as socket:
+        socket.linger, socket.rcvhwm = 0, 0
+        socket.setsockopt(zmq.RECONNECT_IVL, 10)
+        socket.subscribe("embedding/")
+        socket.connect(endpoint)
+        pipe.send("listening")
+        poller = zmq.Poller()
+        poller.register(socket, zmq.POLLIN)
+        poller.register(pipe.fileno(), zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if socket in ready:
+                frames = socket.recv_multipart()
+                receipts.append((time.monotonic_ns(), frames))
+            elif ready:
+                break
+    found = [(at, decode(frames)) for at, frames in receipts]
+    pipe.send([(m.stream, m.window.start, at) for at, m in found if isinstance(m, Embedding)])

@@ -1,0 +1,161 @@
+"""Messages a second to many subscribers: mertd's publisher against a bare pyzmq loop that sends the same bytes."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+import zmq
+
+from mertd.bench.measure import Spread, take_turns
+from mertd.errors import EndpointError
+from mertd.stream.publisher import HIGH_WATER_MARK, Publisher
+from mertd.wire import Audio, Embedding, Latency, Model, Span, Time, encode
+
+_SPAWN = multiprocessing.get_context("spawn")
+MESSAGES = HIGH_WATER_MARK // 2 - 50
+"""Sent in one go, and none is lost: that many more may wait although ZeroMQ hears only of every half queue that it was read."""
+
+PROCESSES = 2
+PATIENCE_MS = 60_000
+
+
+@dataclass(frozen=True)
+class Row:
+    """Messages delivered a second, over all subscribers. `ratio`: ours over theirs, round by round."""
+
+    subscribers: int
+    mertd: Spread
+    pyzmq: Spread
+    ratio: Spread
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "subscribers": self.subscribers,
+            "mertd_per_s": self.mertd.as_json(),
+            "pyzmq_per_s": self.pyzmq.as_json(),
+            "ratio": self.ratio.as_json(),
+        }
+
+
+def measure(counts: Sequence[int], runs: int, progress: Callable[[str], object]) -> list[Row]:
+    """A row for each number of subscribers."""
+    return [_row(count, runs, progress) for count in counts]
+
+
+def _row(count: int, runs: int, progress: Callable[[str], object]) -> Row:
+    message = example()
+    frames = encode(message)
+    with ExitStack() as stack:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        stack.callback(context.destroy, 0)
+        ours = Publisher(context, "tcp://127.0.0.1:*")
+        bare = context.socket(zmq.XPUB)
+        bare.set_hwm(HIGH_WATER_MARK)
+        theirs = f"tcp://127.0.0.1:{bare.bind_to_random_port('tcp://127.0.0.1')}"
+        to_ours = stack.enter_context(_subscribers(ours.endpoint, count))
+        to_theirs = stack.enter_context(_subscribers(theirs, count))
+        _subscribed(ours._bound.socket, count)
+        _subscribed(bare, count)
+
+        def send_ours() -> None:
+            for _ in range(MESSAGES):
+                ours.send(message)
+            to_ours()
+
+        def send_theirs() -> None:
+            for _ in range(MESSAGES):
+                bare.send_multipart(frames, zmq.NOBLOCK)
+            to_theirs()
+
+        where = f"to {count} subscribers"
+        times = take_turns({f"mertd {where}": send_ours, f"pyzmq {where}": send_theirs}, runs, progress)
+        if ours.dropped:
+            raise EndpointError(f"{ours.dropped} messages were lost on the way: the machine is too slow for this measurement")
+        ours.close()
+    mine, bare_times = times.values()
+    rates = [[count * MESSAGES / took for took in found] for found in (mine, bare_times)]
+    ratio = Spread.of([a / b for a, b in zip(*rates, strict=True)])
+    return Row(count, Spread.of(rates[0]), Spread.of(rates[1]), ratio)
+
+
+def example() -> Embedding:
+    """A message as the daemon sends it: one layer of 768."""
+    vector = np.random.Generator(np.random.PCG64(0)).standard_normal((1, 768)).astype(np.float32)
+    return Embedding(
+        boot=bytes(range(16)),
+        stream="room",
+        epoch=0,
+        seq=12_345,
+        window=Span(1_481_400_000, 1_482_120_000, 24_000),
+        time=Time(1_760_000_000_000_000_000, 1_760_000_030_000_000_000, 2_000_000, 12.5),
+        audio=Audio(-20.5, -3.25, 0, 0, 17),
+        model=Model("MERT-v1-95M", "0123456789abcdef", "ab" * 32, True, (6,), "mean", "onnx", "float32"),
+        vector=vector,
+        latency_ns=Latency(1_000_000, 2_500_000_000, 2_510_000_000),
+    )
+
+
+@contextmanager
+def _subscribers(endpoint: str, count: int) -> Iterator[Callable[[], None]]:
+    """So many subscribers in other processes. Gives a function that returns when each has all messages of a round."""
+    shares = [share for i in range(PROCESSES) if (share := count // PROCESSES + (i < count % PROCESSES))]
+    pipes, processes = [], []
+    for share in shares:
+        pipe, theirs = _SPAWN.Pipe()
+        process = _SPAWN.Process(target=_receive, args=(endpoint, share, theirs), daemon=True)
+        process.start()
+        theirs.close()
+        pipes.append(pipe)
+        processes.append(process)
+
+    def all_received() -> None:
+        for pipe in pipes:
+            try:
+                pipe.recv()
+            except EOFError as error:
+                raise EndpointError("a subscriber did not get all messages: the machine is too slow") from error
+
+    try:
+        yield all_received
+    finally:
+        for pipe, process in zip(pipes, processes, strict=True):
+            pipe.close()
+            process.terminate()
+            process.join()
+
+
+def _receive(endpoint: str, count: int, pipe: Connection) -> None:
+    """A process with `count` subscribers: reads rounds of messages, one socket after the other, and says when all are had."""
+    with zmq.Context() as context:
+        sockets = []
+        for number in range(count):
+            socket = context.socket(zmq.SUB)
+            socket.linger, socket.rcvhwm, socket.rcvtimeo = 0, 0, PATIENCE_MS
+            socket.subscribe("embedding/")
+            socket.subscribe(f"here/{os.getpid()}/{number}/")  # of the same topic a publisher hears only once
+            socket.connect(endpoint)
+            sockets.append(socket)
+        while True:
+            for number, socket in enumerate(sockets):
+                for received in range(MESSAGES):
+                    # Between rounds it may wait for as long as others have their turn.
+                    while number == received == 0 and not socket.poll(PATIENCE_MS):
+                        pass
+                    socket.recv_multipart()
+            pipe.send(time.perf_counter())
+
+
+def _subscribed(socket: zmq.Socket[bytes], count: int) -> None:
+    """Wait until so many have subscribed."""
+    while count:
+        if not socket.poll(PATIENCE_MS):
+            raise EndpointError("subscribers did not connect in time")
+        count -= socket.recv().startswith(b"\1here/")

@@ -1,0 +1,87 @@
+"""Fair measuring: contenders take turns, so that whatever else the machine does hits all of them alike."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The middle of some measurements and how far they stray: median, quartiles, how many there were."""
+
+    median: float
+    low: float
+    high: float
+    count: int
+
+    @staticmethod
+    def of(values: Sequence[float], scale: float = 1.0) -> Spread:
+        """Of `values` times `scale`."""
+        low, median, high = np.percentile(np.asarray(values) * scale, [25, 50, 75])
+        return Spread(float(median), float(low), float(high), len(values))
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def take_turns(
+    contenders: Mapping[str, Callable[[], object]], runs: int, progress: Callable[[str], object] = lambda _: None
+) -> dict[str, list[float]]:
+    """Seconds that each call took, `runs` per contender after one to warm up; every round begins with another contender."""
+    names = list(contenders)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for name in names:
+        progress(f"{name}: warming up")
+        contenders[name]()
+    for turn in range(runs):
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            progress(f"{name}: {turn + 1} of {runs}")
+            start = time.perf_counter()
+            contenders[name]()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """Median, 99th percentile and maximum."""
+    p50, p99, most = np.percentile(np.asarray(values), [50, 99, 100])
+    return {"p50": float(p50), "p99": float(p99), "max": float(most), "count": len(values)}
+
+
+def cpu_s(pid: int) -> float:
+    """Seconds of CPU, user and system, that a process has used so far. Raises `ProcessLookupError` if it is gone."""
+    try:  # Linux, where `ps` tells whole seconds only
+        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except FileNotFoundError:
+        return parse_ps_time(_ps(pid, "time"))
+    return (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def resident_mb(pid: int) -> float:
+    """Megabytes of memory that a process holds. Raises `ProcessLookupError` if it is gone."""
+    return int(_ps(pid, "rss")) * 1024 / 1e6
+
+
+def parse_ps_time(text: str) -> float:
+    """Seconds in what `ps` calls a time: `[[days-]hours:]minutes:seconds[.hundredths]`."""
+    days, _, rest = text.strip().rpartition("-")
+    total = 0.0
+    for part in rest.split(":"):
+        total = 60 * total + float(part)
+    return 86_400 * int(days or 0) + total
+
+
+def _ps(pid: int, column: str) -> str:
+    done = subprocess.run(["ps", "-o", f"{column}=", "-p", str(pid)], capture_output=True, text=True, check=False)
+    if not done.stdout.strip():
+        raise ProcessLookupError(f"no process {pid}")
+    return done.stdout.strip()

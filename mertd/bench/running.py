@@ -1,0 +1,92 @@
+"""A real daemon in a process of its own, as a user starts it, and what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from mertd.errors import BackendError, EndpointError
+from mertd.stream.control import ask
+from mertd.wire import Status
+
+MERTD = [sys.executable, "-m", "mertd"]
+PATIENCE_S = 120.0
+"""After so long without what was waited for, something is wrong."""
+
+
+class Daemon:
+    """`mertd run` with sockets in a folder of its own, as a context manager. `lines`: seconds since its start, and the text."""
+
+    def __init__(self, *options: str) -> None:
+        self._folder = tempfile.TemporaryDirectory(prefix="mertd-")
+        self.publish, self.control = (f"ipc://{Path(self._folder.name, name)}" for name in ("publish", "control"))
+        self._command = [*MERTD, "run", "--bind", self.publish, "--control", self.control, *options]
+        self.lines: list[tuple[float, str]] = []
+        self._said = threading.Condition()
+
+    def __enter__(self) -> Self:
+        self._started = time.perf_counter()
+        self._process = subprocess.Popen(
+            self._command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._process.terminate()
+        self._process.wait()
+        self._reader.join()
+        self._folder.cleanup()
+
+    def _read(self) -> None:
+        assert self._process.stderr is not None
+        with self._process.stderr as stream:
+            for line in stream:
+                with self._said:
+                    self.lines.append((time.perf_counter() - self._started, line.rstrip()))
+                    self._said.notify_all()
+        with self._said:
+            self._said.notify_all()
+
+    def said(self, text: str) -> float:
+        """Wait for a line of its log that holds `text`; returns when it came, in seconds since the start."""
+
+        def found() -> float | None:
+            return next((at for at, line in self.lines if text in line), None)
+
+        with self._said:
+            self._said.wait_for(lambda: found() is not None or self._process.poll() is not None, PATIENCE_S)
+            at = found()
+        if at is None:
+            raise BackendError(self._complaint(f"did not say {text!r}"))
+        return at
+
+    def until(self, condition: Callable[[Status], bool]) -> Status:
+        """Ask for its status until that satisfies `condition`."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline and self._process.poll() is None:
+            try:
+                (status,) = ask(self.control, {"request": "status"}, timeout_s=5.0)
+            except EndpointError:
+                time.sleep(0.1)
+                continue
+            if isinstance(status, Status) and condition(status):
+                return status
+            time.sleep(0.1)
+        raise BackendError(self._complaint("did not get where it was to"))
+
+    def _complaint(self, failure: str) -> str:
+        return "\n".join([f"the daemon {failure}; its last words:", *(line for _, line in self.lines[-5:])])
+
+
+def sources(count: int) -> Sequence[str]:
+    """Options for so many synthesised streams."""
+    return [word for i in range(count) for word in ("--source", f"synth:chords?name=s{i}")]

@@ -1,0 +1,114 @@
+"""From the command to a daemon that is ready, and where that time goes; what short commands cost."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mertd.bench.measure import Spread
+from mertd.bench.running import MERTD, Daemon
+
+_LINES = {"imports, sockets bound": "publishing on", "capture hears": ": started ", "ready": " ready on "}
+"""What happens until a daemon's log says so."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """Seconds. `daemon`: since the start of `mertd run`. `embed`: each stage alone, one after the other; the daemon overlaps
+    some of them. `cpu`: CPU of short commands.
+    """
+
+    daemon: dict[str, Spread]
+    embed: dict[str, Spread]
+    cpu: dict[str, Spread]
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            part: {name: spread.as_json() for name, spread in found.items()}
+            for part, found in (("daemon_s", self.daemon), ("embed_alone_s", self.embed), ("command_cpu_s", self.cpu))
+        }
+
+
+def measure(weights: str, layers: str, window: float, runs: int, progress: Callable[[str], object]) -> Result:
+    """Start everything `runs` times, after once to warm the file cache."""
+    daemon: dict[str, list[float]] = {}
+    embed: dict[str, list[float]] = {}
+    cpu: dict[str, list[float]] = {}
+    options = ["--weights", weights, "--layers", layers, "--window", f"{window:g}"]
+    for run in range(runs + 1):
+        progress(f"start-up: {run} of {runs}")
+        with Daemon("--source", "synth:chords", *options) as started:
+            found = {name: started.said(text) for name, text in _LINES.items()}
+        stages = _stages(weights, layers, window)
+        spent = {"mertd --help": _cpu([*MERTD, "--help"])}
+        with Daemon("--source", "synth:chords", "--weights", "random:0?size=tiny", "--layers", "1", "--window", "1") as tiny:
+            tiny.said(" ready on ")
+            listen = ["tail", "--connect", tiny.publish, "--control", tiny.control, "--last", "1", "--count", "1"]
+            tiny.until(lambda status: status.published > 5 and any(s["embedded"] for s in status.streams.values()))
+            spent["mertd tail, to the first message"] = _cpu([*MERTD, *listen[:5], "--count", "1"])
+            spent["mertd tail --last 1"] = _cpu([*MERTD, *listen])
+        if run:
+            for kept, now in ((daemon, found), (embed, stages), (cpu, spent)):
+                for name, seconds in now.items():
+                    kept.setdefault(name, []).append(seconds)
+    return Result(*({name: Spread.of(times) for name, times in kept.items()} for kept in (daemon, embed, cpu)))
+
+
+def _cpu(command: list[str]) -> float:
+    """Seconds of CPU, user and system, of a command from its start to its end."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def _stages(weights: str, layers: str, window: float) -> dict[str, float]:
+    """The stages of an embed process, in a fresh interpreter."""
+    program = "import sys; from mertd.bench.startup import stages; stages(*sys.argv[1:])"
+    start = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-c", program, weights, layers, str(window)], check=True, capture_output=True, text=True
+    )
+    whole = time.perf_counter() - start
+    found: dict[str, float] = json.loads(done.stdout)
+    imports = whole - sum(found.values()) + found.pop("imports")
+    return {"interpreter, imports": imports, **found}
+
+
+def stages(weights: str, layers: str, window: str) -> None:
+    """Entry point of that interpreter: does what an embed process does, and writes seconds per stage to standard output."""
+    found: dict[str, float] = {}
+    last = time.perf_counter()
+
+    def lap(name: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        found[name], last = now - last, now
+
+    from mertd.embed import process  # noqa: F401
+    from mertd.embed.architecture import SAMPLE_RATE
+    from mertd.embed.backends import FACTORIES, NumpyBackend, candidates, check, check_signal
+    from mertd.embed.weights import load
+
+    lap("imports")
+    loaded = load(weights)
+    lap("weights: read, checked, digested")
+    chosen = tuple(int(layer) for layer in layers.split(","))
+    name = candidates("auto")[0]
+    backend = FACTORIES[name](loaded, chosen)
+    lap(f"{name}: import")
+    backend.prepare(SAMPLE_RATE)
+    lap(f"{name}: built for the self-check")
+    reference = NumpyBackend(loaded, chosen).embed(check_signal()[None])
+    lap("self-check: numpy reference")
+    check(backend, reference)
+    lap(f"self-check: {name}")
+    backend.prepare(round(float(window) * SAMPLE_RATE))
+    lap(f"{name}: built for the window")
+    sys.stdout.write(json.dumps(found))

@@ -1,0 +1,122 @@
+"""All measurements of `mertd bench`, each on its own, and their results as one JSON document."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mertd import __version__
+from mertd.bench import backends, daemon, fanout, startup, streams
+from mertd.bench.measure import Spread
+from mertd.embed.weights import load, save
+
+SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
+HOP_S = 5.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and how thoroughly. `quick`: a small network and short rounds, to see that all works."""
+
+    sections: Sequence[str]
+    weights: str = "random:0"
+    seconds: float = 30.0  # of audio in a window
+    runs: int = 5
+    batches: Sequence[int] = ()
+    first_streams: int = 1
+    most_streams: int = 64
+    quick: bool = False
+
+
+def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
+    """The document: `machine`, then a key for each section. Raises `MertdError` if something cannot be measured."""
+    tiny = "size=tiny" in plan.weights
+    layer = 1 if tiny else backends.PRODUCTION_LAYER
+    with _on_disk(plan.weights) as path:
+        options = ["--weights", path, "--layers", str(layer), "--window", f"{plan.seconds:g}"]
+        found: dict[str, Any] = {"machine": machine(plan)}
+        for section in plan.sections:
+            match section:
+                case "backends":
+                    result = backends.measure(load(path), plan.seconds, plan.runs, plan.batches, progress)
+                    found[section] = result.as_json()
+                case "daemon":
+                    found[section] = _daemon(plan, path, layer, progress)
+                case "fanout":
+                    counts = (1, 10) if plan.quick else (1, 10, 100)
+                    found[section] = [row.as_json() for row in fanout.measure(counts, max(plan.runs, 5), progress)]
+                case "startup":
+                    found[section] = startup.measure(path, str(layer), plan.seconds, plan.runs, progress).as_json()
+                case "streams":
+                    seconds = 2 * HOP_S if plan.quick else 60.0
+                    first, most = (1, 2) if plan.quick else (plan.first_streams, plan.most_streams)
+                    trials = streams.measure([*options, "--hop", f"{HOP_S:g}"], plan.seconds, seconds, first, most, progress)
+                    carried = streams.most_carried(trials)
+                    found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
+    return found
+
+
+def _daemon(plan: Plan, weights: str, layer: int, progress: Callable[[str], object]) -> dict[str, Any]:
+    journey = daemon.journey(weights, (layer,), plan.seconds, 3 if plan.quick else 8, progress)
+    return {
+        "processes": daemon.overhead(3.0 if plan.quick else 30.0, progress),
+        "wire_us": _json(daemon.wire_us(plan.runs)),
+        "publish_ms": daemon.publish_path(20 if plan.quick else 200, 10, progress),
+        "journey_ms": _json(journey),
+    }
+
+
+def _json(spreads: dict[str, Spread]) -> dict[str, Any]:
+    return {name: spread.as_json() for name, spread in spreads.items()}
+
+
+def machine(plan: Plan) -> dict[str, Any]:
+    """What the figures were measured on, and with."""
+    return {
+        "mertd": __version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "gpu": _gpu(),
+        "python": platform.python_version(),
+        "weights": plan.weights,
+        "window_s": plan.seconds,
+        "runs": plan.runs,
+        "quick": plan.quick,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.processor())
+
+
+def _gpu() -> str:
+    from mertd.embed.mlx_backend import mlx_has_gpu
+
+    if not mlx_has_gpu():
+        return ""
+    import mlx.core as mx
+
+    return str(mx.device_info().get("device_name", "yes"))
+
+
+@contextmanager
+def _on_disk(weights: str) -> Iterator[str]:
+    """The weights as a file, as a user has them: making random ones takes longer than reading them."""
+    if not weights.startswith("random:"):
+        yield weights
+        return
+    with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
+        path = Path(folder, "weights.safetensors")
+        save(load(weights), path)
+        yield str(path)

@@ -1,0 +1,150 @@
+"""`mertd bench`: tables on the terminal, and what was measured as JSON or as a picture."""
+
+from __future__ import annotations
+
+import importlib.util
+import json as jsonlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from mertd.bench.suite import SECTIONS, Plan, run
+from mertd.errors import UsageError, did_you_mean
+
+
+def bench(plan: Plan, json: str | None, plot: Path | None) -> None:
+    """Measure what `plan` names. `json`: a file, or `-` for standard output in place of tables."""
+    for section in plan.sections:
+        if section not in SECTIONS:
+            raise UsageError(
+                f"--only: there is no {section!r}{did_you_mean(section, SECTIONS)}; there are {', '.join(SECTIONS)}"
+            )
+    if plot is not None:
+        if importlib.util.find_spec("matplotlib") is None:
+            raise UsageError("--plot: matplotlib is not installed; pip install 'mertd[bench]' installs it")
+        _folder_of("--plot", plot)
+    if json not in (None, "-"):
+        _folder_of("--json", Path(str(json)))
+    console = Console(stderr=True)
+    with console.status("measuring") as status:
+        found = run(plan, lambda text: status.update(text))
+    if json == "-":
+        print(jsonlib.dumps(found, indent=1))
+    else:
+        _tables(found)
+    if json not in (None, "-"):
+        Path(str(json)).write_text(jsonlib.dumps(found, indent=1) + "\n", encoding="utf-8")
+    if plot is not None:
+        from mertd.bench.plot import draw
+
+        draw(found, plot)
+
+
+def _folder_of(option: str, path: Path) -> None:
+    """Before an hour of measuring rather than after it."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{option}: there is no folder {path.parent}")
+
+
+def _tables(found: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    machine = found["machine"]
+    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
+    console.print(
+        f"{machine['processor']}, {machine['cores']} cores{gpu}; {machine['weights']}, windows of {machine['window_s']:g} s",
+        highlight=False,
+    )
+    for section, show in (
+        ("backends", _backends),
+        ("daemon", _daemon),
+        ("fanout", _fanout),
+        ("startup", _startup),
+        ("streams", _streams),
+    ):
+        if section in found:
+            show(console, found[section])
+
+
+@contextmanager
+def _table(console: Console, title: str, *columns: str) -> Iterator[Table]:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
+    yield table
+    console.print(table, highlight=False)
+
+
+def _backends(console: Console, found: dict[str, Any]) -> None:
+    references = {row["batch"]: row["ms_per_window"]["median"] for row in found["rows"] if is_reference(row)}
+    columns = ("", "states", "batch", "ms a window", "quartiles", "x eager", "1 - cosine")
+    with _table(console, f"Backends, taking turns; cosine with {found['cosine_with']}", *columns) as table:
+        for row in found["rows"]:
+            ms, states = row["ms_per_window"], row["states"]
+            reference = references.get(row["batch"])
+            table.add_row(
+                f"{row['name']} {row['precision']}",
+                str(len(states)) if len(states) > 1 else f"layer {states[0]}",
+                str(row["batch"]),
+                f"{ms['median']:.2f}",
+                f"{ms['low']:.2f} - {ms['high']:.2f}",
+                f"{reference / ms['median']:.2f}" if reference else "",
+                f"{1 - row['cosine']:.1e}",
+            )
+    for note in found["notes"]:
+        console.print(note, highlight=False)
+
+
+def is_reference(row: dict[str, Any]) -> bool:
+    """What others are compared with: PyTorch as it comes."""
+    return (row["name"], row["precision"]) == ("PyTorch eager", "float32")
+
+
+def _daemon(console: Console, found: dict[str, Any]) -> None:
+    with _table(console, "The daemon without the model, one stream in real time", "", "% of a core", "MB") as table:
+        for name, facts in found["processes"].items():
+            table.add_row(name, f"{facts['cpu_percent']:.2f}", f"{facts['resident_mb']:.0f}")
+    with _table(console, "A message", "", "median", "p99", "max") as table:
+        for name, spread in found["wire_us"].items():
+            table.add_row(f"{name}, microseconds", f"{spread['median']:.1f}", "", "")
+        for name, facts in found["publish_ms"].items():
+            table.add_row(f"{name}, ms", *(f"{facts[key]:.2f}" for key in ("p50", "p99", "max")))
+    with _table(console, "Where a window's time goes", "", "median ms", "quartiles") as table:
+        for name, spread in found["journey_ms"].items():
+            table.add_row(name, f"{spread['median']:.2f}", f"{spread['low']:.2f} - {spread['high']:.2f}")
+
+
+def _fanout(console: Console, found: list[dict[str, Any]]) -> None:
+    columns = ("subscribers", "mertd, messages/s", "bare pyzmq", "ratio", "quartiles")
+    with _table(console, "Fan-out, taking turns", *columns) as table:
+        for row in found:
+            ratio = row["ratio"]
+            table.add_row(
+                str(row["subscribers"]),
+                f"{row['mertd_per_s']['median']:,.0f}",
+                f"{row['pyzmq_per_s']['median']:,.0f}",
+                f"{ratio['median']:.2f}",
+                f"{ratio['low']:.2f} - {ratio['high']:.2f}",
+            )
+
+
+def _startup(console: Console, found: dict[str, Any]) -> None:
+    for part, title in (
+        ("daemon_s", "`mertd run`, from the command until"),
+        ("embed_alone_s", "Stages of the embed process, one after the other (the daemon overlaps some)"),
+        ("command_cpu_s", "CPU of short commands"),
+    ):
+        with _table(console, title, "", "seconds", "quartiles") as table:
+            for name, spread in found[part].items():
+                table.add_row(name, f"{spread['median']:.2f}", f"{spread['low']:.2f} - {spread['high']:.2f}")
+
+
+def _streams(console: Console, found: dict[str, Any]) -> None:
+    title = f"Streams in real time, a window every 5 s: {found['carried']} without a window skipped"
+    with _table(console, title, "streams", "windows due", "embedded", "skipped") as table:
+        for trial in found["trials"]:
+            table.add_row(*(str(trial[name]) for name in ("streams", "due", "embedded", "skipped")))

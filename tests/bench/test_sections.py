@@ -1,0 +1,100 @@
+"""Each measurement for real, only small: the figures are plausible and belong together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mertd.bench import backends, daemon, fanout, pytorch, startup, streams
+from mertd.embed.weights import load
+
+TINY = "random:0?size=tiny"
+
+
+def quiet(_: str) -> None:
+    """No progress is shown."""
+
+
+def test_every_backend_here_is_timed_and_agrees_with_the_reference() -> None:
+    found = backends.measure(load(TINY), 1.0, 2, (1, 2), quiet)
+    forms = {(row.contender.name, len(row.contender.states), row.contender.batch) for row in found.rows}
+    assert {("mertd onnx", states, batch) for states in (1, 3) for batch in (1, 2)} <= forms
+    assert all(row.ms.count == 2 and 0 < row.ms.low <= row.ms.median <= row.ms.high for row in found.rows)
+    assert all(row.cosine > 0.999 for row in found.rows)
+    assert list(found.parts) == ["convolutions, positional", "layers 1-2", "layers 3-2"]
+    assert any("numpy is left out" in note for note in found.notes), "what is not measured is said"
+    if not pytorch.is_here():
+        assert found.judge == "numpy float32"
+        assert any("PyTorch is left out: torch and transformers" in note for note in found.notes)
+
+
+def test_a_backend_that_computes_something_else_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Wrong(backends.NumpyBackend):
+        name = "onnx"
+
+        def embed(self, windows: backends.Array) -> backends.Array:
+            return np.roll(super().embed(windows), 1, axis=-1)
+
+    monkeypatch.setitem(backends.FACTORIES, "onnx", Wrong)
+    found = backends.measure(load(TINY), 1.0, 1, (1,), quiet)
+    assert [row.cosine < 0.9 for row in found.rows if row.contender.name == "mertd onnx"] == [True, True]
+
+
+def test_fan_out_delivers_every_message_to_every_subscriber() -> None:
+    (row,) = fanout.measure([3], 2, quiet)
+    assert row.subscribers == 3
+    assert row.mertd.median > 0
+    assert row.pyzmq.median > 0
+    assert row.ratio.count == 2
+
+
+def test_a_message_takes_microseconds_to_write_and_to_read() -> None:
+    found = daemon.wire_us(5)
+    assert list(found) == ["encode", "decode"]
+    assert all(0.1 < spread.median < 10_000 for spread in found.values())
+
+
+def test_every_window_reaches_every_subscriber_and_its_stages_are_its_latency() -> None:
+    settings = {**daemon.TINY, "window": 1.0, "hop": 0.25, "source": ("synth:chords",)}
+    notes = daemon.watch(settings, 4, 2)
+    assert set(notes.received) <= set(notes.sent) <= set(notes.ready)
+    assert all(len(ats) == 2 for ats in notes.received.values())
+    for key, ats in notes.received.items():
+        message = notes.messages[key]
+        due = notes.sent[key] - message.latency_ns.total
+        assert due + message.latency_ns.wait + message.latency_ns.embed <= notes.ready[key]
+        assert notes.ready[key] <= notes.heard[key] <= notes.sent[key] <= min(ats)
+
+
+def test_the_stages_of_an_embed_process() -> None:
+    found = startup._stages(TINY, "1", 1.0)
+    assert next(iter(found)) == "interpreter, imports"
+    assert "weights: read, checked, digested" in found
+    assert "self-check: numpy reference" in found
+    assert all(seconds > 0 for seconds in found.values())
+
+
+@pytest.mark.parametrize(
+    ("limit", "most", "tried"),
+    [(5, 64, [1, 2, 4, 5, 6, 8]), (0, 64, [1]), (1, 64, [1, 2]), (2, 64, [1, 2, 3, 4]), (99, 8, [1, 2, 4, 8])],
+)
+def test_the_search_for_the_number_of_streams_closes_the_gap(
+    monkeypatch: pytest.MonkeyPatch, limit: int, most: int, tried: list[int]
+) -> None:
+    called: list[int] = []
+
+    def trial(_options: list[str], count: int, _seconds: float) -> streams.Trial:
+        called.append(count)
+        return streams.Trial(count, 10 * count, 10 * count - (count > limit), int(count > limit))
+
+    monkeypatch.setattr(streams, "_trial", trial)
+    found = streams.measure([], 1.0, 1.0, 1, most, quiet)
+    assert [t.streams for t in found] == sorted(called) == tried
+    assert streams.most_carried(found) == min(limit, most)
+
+
+def test_streams_are_counted_by_the_real_daemon() -> None:
+    options = ["--weights", TINY, "--layers", "1", "--window", "1", "--hop", "0.25"]
+    (found,) = streams.measure(options, 1.0, 0.5, 1, 1, quiet)
+    assert (found.streams, found.skipped) == (1, 0)
+    assert found.due >= found.embedded > 0

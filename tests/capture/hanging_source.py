@@ -1,0 +1,34 @@
+"""A capture process whose source breaks, and then hangs while it is closed, as PortAudio can on macOS."""
+
+from __future__ import annotations
+
+import atexit
+import threading
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
+
+from mertd.capture import process
+from mertd.capture.messages import CaptureSettings
+from mertd.capture.source import Block
+from mertd.errors import SourceError
+from mertd.ring import Ring
+
+
+class HangingSource:
+    """Nothing but that."""
+
+    rate, channels, description, reopens, why_zeros = 48_000, 2, "hanging", False, None
+
+    def blocks(self) -> Iterator[Block | None]:
+        yield None
+        raise SourceError("the device was lost", retry=True)
+
+    def close(self) -> None:
+        threading.Event().wait()
+
+
+def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
+    """`mertd.capture.process.main` with that source."""
+    process.open_source = lambda _: HangingSource()
+    atexit.register(HangingSource().close)
+    process.main(settings, ring, pipe)

@@ -1,0 +1,26 @@
+"""A few thousand broken inputs in every run; `mutations.py` tries millions."""
+
+from __future__ import annotations
+
+import pytest
+from mutations import TARGETS, fuzz, peak_bytes
+
+from mertd.capture.address import parse
+
+RUNS = 3000
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_broken_input_meets_its_declared_error(target: str) -> None:
+    assert 0 < fuzz(target, RUNS, 1) < RUNS, "both outcomes must be seen"
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_claim_of_four_billion_entries_allocates_nothing(target: str) -> None:
+    assert peak_bytes(target, RUNS, 2) < 8 << 20
+
+
+def test_a_path_too_long_for_the_system_is_an_address_all_the_same() -> None:
+    """Asking whether it is a file raised OSError; to open it is what fails, with the system's own reason."""
+    path = "/tmp/" + "a" * 5000 + ".wav"
+    assert parse(f"file:{path}?mix=2").target == path
