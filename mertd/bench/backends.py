@@ -13,7 +13,7 @@ from mertd.bench.measure import Spread, take_turns
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.backends import FACTORIES, Array, Backend, NumpyBackend, candidates, cosines
-from mertd.embed.mlx_backend import mlx_has_gpu
+from mertd.embed.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
 from mertd.embed.weights import Weights
 from mertd.errors import BackendError
 
@@ -98,6 +98,9 @@ def measure(weights: Weights, seconds: float, runs: int, batches: Sequence[int],
                 break
             best = best or name
             contenders += [_ours(backend, states, batch) for batch in (on_gpu if backend.max_batch > 1 else on_cpu)]
+    if mlx_has_gpu():  # which formulation is fastest, each GPU must say for itself
+        for backend in _other_forms(weights, production):
+            contenders += [_ours(backend, production, batch, f" {backend.form}") for batch in on_gpu]
     if pytorch.is_here():
         contenders += _pytorch(weights, everything, production, on_gpu if cuda else on_cpu, cuda)
     else:
@@ -128,8 +131,14 @@ def _names(notes: list[str]) -> list[str]:
     return names
 
 
-def _ours(backend: Backend, states: tuple[int, ...], batch: int) -> Contender:
-    return Contender(f"mertd {backend.name}", backend.precision, states, batch, backend.embed)
+def _ours(backend: Backend, states: tuple[int, ...], batch: int, variant: str = "") -> Contender:
+    return Contender(f"mertd {backend.name}{variant}", backend.precision, states, batch, backend.embed)
+
+
+def _other_forms(weights: Weights, states: tuple[int, ...]) -> list[MlxBackend]:
+    """MLX with the formulations of the convolutions that it does not take by itself here."""
+    chosen = fastest_form("float16")
+    return [MlxBackend(weights, states, convolutions=form) for form in FORMS if form != chosen]
 
 
 def _pytorch(

@@ -43,7 +43,10 @@ class Embedder:
         return levels, levels.rms_dbfs >= self._settings.gate_dbfs
 
     def embed(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Windows as they were heard, (samples,) each -> (windows, layers, hidden). Raises `BackendError` for what is no number."""
+        """Windows as they were heard, (samples,) each -> (windows, layers, hidden).
+
+        Raises `BackendError` for states that are not finite numbers.
+        """
         states = self.backend.embed(np.stack([normalise(samples) for samples in windows]))
         if not np.isfinite(states).all():
             raise BackendError(f"{self.backend.name} gave hidden states that are not finite numbers")
