@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,26 +28,24 @@ class Trial:
         return asdict(self)
 
 
-def measure(
-    options: list[str], window: float, seconds: float, first: int, most: int, progress: Callable[[str], object]
-) -> list[Trial]:
+def measure(options: list[str], seconds: float, first: int, most: int, progress: Callable[[str], object]) -> list[Trial]:
     """Trials, ordered by number of streams: from `first` doubled until windows are skipped, or `most` is passed; then the gap
-    is halved until it is closed.
+    is halved until it is an eighth or less of what was carried.
 
-    `options`: of `mertd run`. `seconds`: how long windows are due in each trial, after the first ones are full.
+    `options`: of `mertd run`. `seconds`: how long each trial counts, after the first windows of all streams are embedded.
     """
     trials: dict[int, Trial] = {}
 
     def carries(count: int) -> bool:
-        progress(f"{count} streams for {window + seconds:.0f} s")
-        trials[count] = _trial(options, count, window + seconds)
+        progress(f"{count} streams for {seconds:.0f} s")
+        trials[count] = trial(options, count, seconds)
         return trials[count].carried
 
     good, count = 0, first
     while count <= most and carries(count):
         good, count = count, count * 2
     bad = count
-    while bad - good > 1 and bad <= most:
+    while bad - good > max(1, good // 8) and bad <= most:
         middle = (good + bad) // 2
         good, bad = (middle, bad) if carries(middle) else (good, middle)
     return [trials[count] for count in sorted(trials)]
@@ -58,18 +56,16 @@ def most_carried(trials: list[Trial]) -> int:
     return max((t.streams for t in trials if t.carried), default=0)
 
 
-def _trial(options: list[str], count: int, seconds: float) -> Trial:
+def trial(options: list[str], count: int, seconds: float) -> Trial:
+    """Run `count` streams for `seconds`. What was skipped before each had its first embedding, as the model was loading, does
+    not count.
+    """
     with Daemon(*sources(count), *options) as daemon:
-        # What was skipped while the model was loading does not count.
-        start = daemon.until(lambda s: s.phase == "running" and all(_is_fresh(stream) for stream in s.streams.values()))
+        start = daemon.until(lambda s: all(stream["embedded"] for stream in s.streams.values()))
         time.sleep(seconds)
         end = daemon.until(lambda _: True)
     due, embedded, skipped = (_total(end, name) - _total(start, name) for name in ("due", "embedded", "skipped"))
     return Trial(count, due, embedded, skipped)
-
-
-def _is_fresh(stream: Mapping[str, Any]) -> bool:
-    return bool(stream["samples"]) and not stream["waiting"]
 
 
 def _total(status: Status, name: str) -> int:

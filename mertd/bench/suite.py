@@ -56,7 +56,7 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                 case "streams":
                     seconds = 2 * HOP_S if plan.quick else 60.0
                     first, most = (1, 2) if plan.quick else (plan.first_streams, plan.most_streams)
-                    trials = streams.measure([*options, "--hop", f"{HOP_S:g}"], plan.seconds, seconds, first, most, progress)
+                    trials = streams.measure([*options, "--hop", f"{HOP_S:g}"], seconds, first, most, progress)
                     carried = streams.most_carried(trials)
                     found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
     return found

@@ -34,8 +34,11 @@ CLOSING_S = 1.0
 class Owner(Protocol):
     """The supervisor, as a stream sees it."""
 
+    def heard_more(self, stream: Listening) -> None:
+        """Windows of one stream may have become due."""
+
     def progress(self) -> None:
-        """Windows may have become due."""
+        """A stream may be over."""
 
     def cannot_start(self, message: str, exit_code: int) -> None:
         """The stream's source could not be opened the first time."""
@@ -92,7 +95,7 @@ class Listening:
                 if message.end > self.timeline.end or message.gaps:
                     self.keeper.worked()
                 self.timeline.committed(message, time.monotonic_ns())
-                self._owner.progress()
+                self._owner.heard_more(self)
             case Opened():
                 self._on_opened(message)
             case Discontinuity(_, jump, dropped):

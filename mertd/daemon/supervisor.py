@@ -182,6 +182,12 @@ class Supervisor:
 
     # What streams report
 
+    def heard_more(self, stream: Listening) -> None:
+        """One capture has reported. Each does so twenty times a second: nothing here may look at all of them."""
+        if stream.timeline.due:
+            self._dispatch()
+        stream.grant()
+
     def progress(self) -> None:
         """Give the model its next batch, if it is free; let captures at fast pace go on; see whether all is done."""
         self._dispatch()

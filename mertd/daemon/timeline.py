@@ -157,6 +157,11 @@ class Timeline:
     # What the supervisor asks
 
     @property
+    def due(self) -> bool:
+        """Whether there are windows that the model could be given."""
+        return bool(self._schedule.waiting)
+
+    @property
     def waiting(self) -> int:
         """Windows due that are neither embedded nor accounted for otherwise."""
         return self._schedule.waiting + len(self._pending)
@@ -306,5 +311,7 @@ class Timeline:
             self._gaps.popleft()
         while self._due_at and self._due_at[0][0].start < oldest:
             self._due_at.popleft()
+        if len(self._clocks) == 1:
+            return
         needed = {self.epoch, *(p.window.epoch for p in self._pending), *(window.epoch for window, _ in self._due_at)}
         self._clocks = {epoch: clock for epoch, clock in self._clocks.items() if epoch in needed}

@@ -87,14 +87,14 @@ def test_the_search_for_the_number_of_streams_closes_the_gap(
         called.append(count)
         return streams.Trial(count, 10 * count, 10 * count - (count > limit), int(count > limit))
 
-    monkeypatch.setattr(streams, "_trial", trial)
-    found = streams.measure([], 1.0, 1.0, 1, most, quiet)
+    monkeypatch.setattr(streams, "trial", trial)
+    found = streams.measure([], 1.0, 1, most, quiet)
     assert [t.streams for t in found] == sorted(called) == tried
     assert streams.most_carried(found) == min(limit, most)
 
 
 def test_streams_are_counted_by_the_real_daemon() -> None:
     options = ["--weights", TINY, "--layers", "1", "--window", "1", "--hop", "0.25"]
-    (found,) = streams.measure(options, 1.0, 0.5, 1, 1, quiet)
+    (found,) = streams.measure(options, 0.5, 1, 1, quiet)
     assert (found.streams, found.skipped) == (1, 0)
     assert found.due >= found.embedded > 0
