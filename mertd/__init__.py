@@ -1,3 +1,28 @@
 """mertd: listens to a sound card and publishes what the music is like, as MERT-v1-95M embeddings over ZeroMQ."""
 
+TYPE_CHECKING = False  # as `typing` has it, which is not worth loading here
+if TYPE_CHECKING:
+    from mertd.errors import MertdError
+    from mertd.stream.client import Subscriber, subscribe
+    from mertd.wire import Embedding, Event, Status
+
 __version__ = "0.1.0"
+__all__ = ["Embedding", "Event", "MertdError", "Status", "Subscriber", "__version__", "subscribe"]
+
+_HOMES = {
+    "MertdError": "mertd.errors",
+    "Subscriber": "mertd.stream.client",
+    "subscribe": "mertd.stream.client",
+    "Embedding": "mertd.wire",
+    "Event": "mertd.wire",
+    "Status": "mertd.wire",
+}
+
+
+def __getattr__(name: str) -> object:
+    """The client library, loaded when it is first used: commands that need none of it stay fast."""
+    if name not in _HOMES:
+        raise AttributeError(f"mertd has no {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -43,6 +43,7 @@ class Settings(BaseModel):
 
     expose_without_encryption: bool = False
     source: tuple[str, ...] = ("device:",)
+    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     bind: str = PUBLISH
     control: str = CONTROL
     window: Seconds = Field(30.0, ge=1, le=600)

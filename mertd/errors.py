@@ -51,6 +51,10 @@ class WireError(MertdError):
     """Bytes that are not a message of wire version 1."""
 
 
+class SpaceError(MertdError):
+    """Vectors of two models, layers or window lengths, which may not be compared."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?`, or an empty string when nothing known is close to `word`."""
     near = difflib.get_close_matches(word.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)

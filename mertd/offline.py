@@ -14,7 +14,7 @@ from mertd.capture.address import Address
 from mertd.capture.messages import CaptureSettings
 from mertd.capture.pipeline import RATE, Pipeline
 from mertd.capture.process import open_source
-from mertd.embed.audio import Levels
+from mertd.embed.audio import Levels, measure
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import POOLING
 from mertd.errors import SourceError
@@ -33,18 +33,25 @@ class Silent:
 
 
 def embed_source(
-    address: Address, embedder: Embedder, layers: tuple[int, ...], window: int, hop: int, heard: Callable[[float], None]
+    address: Address,
+    embedder: Embedder,
+    layers: tuple[int, ...],
+    window: int,
+    hop: int,
+    gate_dbfs: float,
+    heard: Callable[[float], None],
 ) -> Iterator[Embedding | Silent]:
-    """Every window of a source, in order; times count from its start. `heard` is told seconds of audio read so far.
+    """Every window of a source, in order; times count from its start. Those below `gate_dbfs` are silent. `heard` is told
+    seconds of audio read so far.
 
     Raises `SourceError` if the source cannot be read, or is shorter than one window.
     """
     sequence, done = count(), 0
     for start, samples in windows(address, window, hop, heard):
         span = Span(start, start + window, RATE)
-        levels, passes = embedder.levels(samples)
+        levels = measure(samples)
         done += 1
-        if not passes:
+        if levels.rms_dbfs < gate_dbfs:
             yield Silent(span, levels)
             continue
         began = time.monotonic_ns()
@@ -52,6 +59,7 @@ def embed_source(
         took = time.monotonic_ns() - began
         yield Embedding(
             boot=BOOT,
+            daemon="",
             stream=address.name,
             epoch=0,
             seq=next(sequence),

@@ -39,6 +39,10 @@ class Skip:
     reason: str  # "late": newer ones were waiting; "overwritten": the ring no longer holds them
 
 
+MOST_ASKED = 4
+"""Windows of one stream that may wait because somebody asked for them."""
+
+
 class Schedule:
     """The windows of one stream: of `window` samples, `hop` apart, read from a ring of `capacity` samples."""
 
@@ -51,12 +55,14 @@ class Schedule:
         self._window, self._hop, self._late, self._capacity = window, hop, late, capacity
         self._due: deque[Window] = deque()
         self._taken: deque[Window] = deque()
-        self._epoch, self._next, self._end = 0, 0, 0
+        self._epoch, self._start, self._next, self._end = 0, 0, 0, 0
+        self._newest: Window | None = None  # that has become due
+        self._asked: list[Window] = []  # of those due
         self.due_total = 0
 
     def begin(self, epoch: int, start: int) -> None:
         """A new epoch starts at sample `start`. Windows already due stay so: the ring still holds them."""
-        self._epoch, self._next, self._end = epoch, start, start
+        self._epoch, self._start, self._next, self._end = epoch, start, start, start
 
     def committed(self, end: int) -> tuple[list[Window], list[Skip]]:
         """Samples up to `end` are in the ring. Returns the windows now due, and those that the ring no longer holds."""
@@ -65,12 +71,43 @@ class Schedule:
         while self._next + self._window <= self._end:
             fresh.append(Window(self._epoch, self._next, self._next + self._window))
             self._next += self._hop
-        self.due_total += len(fresh)
-        self._due += fresh
+        self._become_due(fresh)
         lost: list[Window] = []
         while self._due and self._end - self._due[0].start > self._capacity:
             lost.append(self._due.popleft())
         return fresh, _skips(lost, "overwritten")
+
+    def ask(self) -> tuple[Window, bool]:
+        """The window that ends with the newest sample, due at once, and whether it was not already. It is not given up for
+        later ones. Raises `ValueError` while the epoch has too few samples for one, or `MOST_ASKED` are waiting.
+        """
+        window = Window(self._epoch, self._end - self._window, self._end)
+        if window.start < self._start:
+            raise ValueError(f"{self._window - (self._end - self._start)} samples are still missing for a window")
+        if window == self._newest:
+            return window, False
+        self._asked = [window for window in self._asked if window in self._due]
+        if len(self._asked) >= MOST_ASKED:
+            raise ValueError(f"{MOST_ASKED} windows are waiting already")
+        self._become_due([window])
+        self._asked.append(window)
+        return window, True
+
+    def _become_due(self, windows: list[Window]) -> None:
+        self.due_total += len(windows)
+        self._due += windows
+        self._newest = windows[-1] if windows else self._newest
+
+    def change_hop(self, hop: int) -> None:
+        """Let windows start `hop` samples apart from now on; those that this would have made due already are not.
+
+        Raises `ValueError` for a hop that is not positive, or one for which the ring is too small.
+        """
+        if hop <= 0 or self._window + hop > self._capacity:
+            raise ValueError(f"a hop of {hop} samples does not fit: the ring holds {self._capacity}, a window {self._window}")
+        if self._next > self._start:  # a window of this epoch has been due
+            self._next = max(self._next - self._hop + hop, self._end - self._window)
+        self._hop = hop
 
     def take(self, most: int = 1) -> tuple[list[Window], list[Skip]]:
         """Up to `most` windows to embed now, oldest first, and those given up for them.
@@ -78,10 +115,12 @@ class Schedule:
         With `Late.LATEST` it is the newest window; with `Late.QUEUE` the oldest ones. Tell `finished` about each of them.
         """
         late: list[Window] = []
-        if self._late is Late.LATEST:
-            late = [self._due.popleft() for _ in range(len(self._due) - 1)]
+        if self._late is Late.LATEST and len(self._due) > 1:
+            late = [window for window in self._due if window not in self._asked][:-1]
+            self._due = deque(window for window in self._due if window not in late)
         taken = [self._due.popleft() for _ in range(min(most, len(self._due)))]
         self._taken.extend(taken)
+        self._asked = [window for window in self._asked if window in self._due]
         return taken, _skips(late, "late")
 
     def finished(self, window: Window) -> None:

@@ -4,7 +4,8 @@ Frame 1 is the topic, frame 2 one msgpack map. Rules of this file: bytes in, val
 know it refuses by name, except additional keys, which it ignores, so that version 1 can grow.
 
 Times are Unix nanoseconds, indexes and counts are samples at `rate`. `seq` counts per (boot, stream) without holes, embeddings
-and events each on their own: a hole at the receiver is a lost message.
+and events each on their own: a hole at the receiver is a lost message. `daemon` stays the same when a daemon is started again,
+`boot` does not: two streams are the same one if `daemon` and `stream` are equal.
 """
 
 from __future__ import annotations
@@ -87,6 +88,7 @@ class Embedding:
     """The hidden states of one window. `vector`: (layers, 768) float32."""
 
     boot: bytes
+    daemon: str
     stream: str
     epoch: int
     seq: int
@@ -110,6 +112,7 @@ class Event:
     """Something happened at sample `index` of a stream's timeline; `detail` depends on `event`."""
 
     boot: bytes
+    daemon: str
     stream: str
     epoch: int
     seq: int
@@ -130,6 +133,7 @@ class Status:
     """Heartbeat, once a second: counters of the daemon, of each stream and of each process."""
 
     boot: bytes
+    daemon: str
     time_ns: int
     uptime_ns: int
     version: str

@@ -23,7 +23,7 @@ import soundfile
 from command_process import PATIENCE_S, STOP_S, Traces, wait_until
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
-from mertd.stream.control import ask
+from mertd.stream.request import ask, ask_page
 from mertd.wire import Embedding, Event, Message, Status
 from signals import chord_progression
 
@@ -127,9 +127,9 @@ class Daemon:
 
     def published(self, kind: str) -> list[Message]:
         """All embeddings, or events, so far; fails if there are more than the daemon remembers."""
-        messages = ask(self.control, {"request": "replay", "kind": kind, "stream": "", "last": 256})
-        assert len(messages) < 256
-        return messages
+        page = ask_page(self.control, {"request": "history", "kind": kind, "stream": "", "last": 256})
+        assert not page.more
+        return page.messages
 
     def stop(self, number: signal.Signals = signal.SIGTERM, group: bool = False) -> None:
         """Send a signal, to the process or to its whole group as a terminal does; fails if it does not stop in order."""

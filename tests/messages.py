@@ -8,7 +8,7 @@ import numpy as np
 
 from mertd.wire import Audio, Embedding, Event, Latency, Model, Span, Status, Time
 
-BOOT = bytes(range(16))
+BOOT, DAEMON = bytes(range(16)), "studio"
 MODEL = Model("MERT-v1-95M", "0123456789abcdef", "ab" * 32, False, (6,), "mean", "onnx", "float32")
 
 
@@ -17,6 +17,7 @@ def embedding(seq: int = 0, stream: str = "room", **changes: Any) -> Embedding:
     start = seq * 120_000
     facts: dict[str, Any] = {
         "boot": BOOT,
+        "daemon": DAEMON,
         "stream": stream,
         "epoch": 0,
         "seq": seq,
@@ -33,6 +34,7 @@ def embedding(seq: int = 0, stream: str = "room", **changes: Any) -> Embedding:
 def event(seq: int = 0, stream: str = "room", **changes: Any) -> Event:
     facts: dict[str, Any] = {
         "boot": BOOT,
+        "daemon": DAEMON,
         "stream": stream,
         "epoch": 0,
         "seq": seq,
@@ -47,6 +49,7 @@ def event(seq: int = 0, stream: str = "room", **changes: Any) -> Event:
 def status(**changes: Any) -> Status:
     facts: dict[str, Any] = {
         "boot": BOOT,
+        "daemon": DAEMON,
         "time_ns": 1,
         "uptime_ns": 2,
         "version": "0.1.0",

@@ -59,6 +59,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         pace = "fast"
         late = "latest"
         gate = -50.5
+        name = "studio"
         ring = 20
         exit_at_end = true
         log_level = "debug"

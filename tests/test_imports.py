@@ -34,9 +34,10 @@ MAY_IMPORT = {
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
     "__main__": {"cli"},
-    "": set(),
+    "": {"errors", "wire", "stream"},
 }
-"""For each part of the package the others that it may import; `` is `mertd` itself, for its version."""
+"""For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the
+client library when that is asked for."""
 
 HEAVY = {
     "mlx",

@@ -36,6 +36,7 @@ vectors = npst.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 8)
 embeddings = st.builds(
     Embedding,
     boot=boots,
+    daemon=words,
     stream=words,
     epoch=counts,
     seq=counts,
@@ -51,6 +52,7 @@ embeddings = st.builds(
 events = st.builds(
     Event,
     boot=boots,
+    daemon=words,
     stream=words,
     epoch=counts,
     seq=counts,
@@ -63,6 +65,7 @@ events = st.builds(
 statuses = st.builds(
     Status,
     boot=boots,
+    daemon=words,
     time_ns=counts,
     uptime_ns=counts,
     version=words,

@@ -11,20 +11,21 @@ from messages import BOOT
 
 HEAD = "a6 736368656d61 01 a4 6b696e64"  # schema: 1, kind:
 BOOTS = "a4 626f6f74 c4 10 000102030405060708090a0b0c0d0e0f"  # boot: 16 bytes
+DAEMONS = "a6 6461656d6f6e a1 64"  # daemon: "d"
 STREAM = "a6 73747265616d a1 61"  # stream: "a"
 TABLE: dict[str, tuple[Message, bytes, str]] = {
     "event": (
-        Event(BOOT, "a", 1, 300, "skipped", 70_000, -1, {"windows": 2}),
+        Event(BOOT, "d", "a", 1, 300, "skipped", 70_000, -1, {"windows": 2}),
         b"event/a/",
-        f"8b {HEAD} a5 6576656e74 {BOOTS} {STREAM}"
+        f"8c {HEAD} a5 6576656e74 {BOOTS} {DAEMONS} {STREAM}"
         "a5 65706f6368 01  a3 736571 cd012c  a5 6576656e74 a7 736b6970706564"  # epoch: 1, seq: 300, event: "skipped"
         "a5 696e646578 ce00011170  a7 74696d655f6e73 ff"  # index: 70000, time_ns: -1
         "a6 64657461696c 81 a7 77696e646f7773 02  a6 7265706c6179 c2",  # detail: {windows: 2}, replay: false
     ),
     "status": (
-        Status(BOOT, 1 << 40, 0, "0.1", "running", {}, {"a": {}}, {}, 128, 0),
+        Status(BOOT, "d", 1 << 40, 0, "0.1", "running", {}, {"a": {}}, {}, 128, 0),
         b"status/",
-        f"8c {HEAD} a6 737461747573 {BOOTS}"
+        f"8d {HEAD} a6 737461747573 {BOOTS} {DAEMONS}"
         "a7 74696d655f6e73 cf0000010000000000  a9 757074696d655f6e73 00"  # time_ns: 2^40, uptime_ns: 0
         "a7 76657273696f6e a3 302e31  a5 7068617365 a7 72756e6e696e67"  # version: "0.1", phase: "running"
         "a5 6d6f64656c 80  a7 73747265616d73 81 a1 61 80  a9 70726f636573736573 80"  # model, streams: {a: {}}, processes
@@ -33,6 +34,7 @@ TABLE: dict[str, tuple[Message, bytes, str]] = {
     "embedding": (
         Embedding(
             boot=BOOT,
+            daemon="d",
             stream="a",
             epoch=0,
             seq=0,
@@ -46,7 +48,7 @@ TABLE: dict[str, tuple[Message, bytes, str]] = {
             replay=True,
         ),
         b"embedding/a/",
-        f"8e {HEAD} a9 656d62656464696e67 {BOOTS} {STREAM} a5 65706f6368 00  a3 736571 00"
+        f"8f {HEAD} a9 656d62656464696e67 {BOOTS} {DAEMONS} {STREAM} a5 65706f6368 00  a3 736571 00"
         "a6 77696e646f77 83 a5 7374617274 00 a3 656e64 18 a4 72617465 cd5dc0"  # window: {start, end, rate}
         "a4 74696d65 84 a8 73746172745f6e73 01 a6 656e645f6e73 02 a8 6572726f725f6e73 03"  # time: {start_ns, end_ns, error_ns,
         "a9 64726966745f70706d cbbff8000000000000"  # drift_ppm: -1.5}

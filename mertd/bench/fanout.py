@@ -91,6 +91,7 @@ def example() -> Embedding:
     vector = np.random.Generator(np.random.PCG64(0)).standard_normal((1, 768)).astype(np.float32)
     return Embedding(
         boot=bytes(range(16)),
+        daemon="studio",
         stream="room",
         epoch=0,
         seq=12_345,

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from mertd.errors import BackendError, EndpointError
-from mertd.stream.control import ask
+from mertd.stream.request import ask
 from mertd.wire import Status
 
 MERTD = [sys.executable, "-m", "mertd"]

@@ -57,6 +57,7 @@ def run_daemon(
     config: Config = None,
     bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH}).")] = None,
     control: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL}).")] = None,
+    name: Annotated[str | None, typer.Option(help="What messages call this daemon (a fingerprint of host and --bind).")] = None,
     window: Window = None,
     hop: Hop = None,
     layers: Layers = None,

@@ -32,7 +32,7 @@ def embed(files: list[str], out: Path | None, flags: Mapping[str, Any]) -> None:
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     addresses = distinct([parse(f"file:{path}") for path in files])
-    model = ModelSettings(weights_spec(chosen), chosen.layers, chosen.backend, chosen.window_samples, chosen.gate)
+    model = ModelSettings(weights_spec(chosen), chosen.layers, chosen.backend, chosen.window_samples)
     failures: list[str] = []
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, reader_may_leave():
@@ -77,6 +77,7 @@ def _embed_one(
             chosen.layers,
             chosen.window_samples,
             chosen.hop_samples,
+            chosen.gate,
             lambda seconds: progress.update(task, completed=seconds),
         ):
             if isinstance(message, Silent):

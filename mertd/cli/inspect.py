@@ -42,7 +42,7 @@ def devices(json: bool) -> None:
 
 def status(control: str, json: bool) -> None:
     """Print a daemon's status."""
-    from mertd.stream.control import ask
+    from mertd.stream.request import ask
     from mertd.wire import Status
 
     (message,) = ask(control, {"request": "status"})

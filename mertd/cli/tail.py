@@ -5,7 +5,6 @@ from __future__ import annotations
 import json as jsonlib
 import sys
 import time
-from contextlib import closing
 
 from mertd.cli.show import Lines, reader_may_leave
 from mertd.errors import EndpointError
@@ -26,9 +25,7 @@ def tail(
     """Print messages until `count` embeddings have come. Raises `EndpointError` when `timeout` seconds brought none."""
     kinds = ("embedding", "event") if events else ("embedding",)
     lines, seen, deadline = Lines(), 0, _deadline(timeout)
-    with closing(Subscriber(connect, streams, kinds)) as subscriber, reader_may_leave():
-        for stream in (streams or [""]) if last else []:
-            subscriber.catch_up(control, stream, last)
+    with Subscriber(connect, streams, kinds, control=control, last=last, mix_spaces=True) as subscriber, reader_may_leave():
         while count is None or seen < count:
             received = subscriber.receive(max(0.0, min(1.0, deadline - time.monotonic())))
             if received is None:

@@ -131,6 +131,11 @@ class Health:
         self.failures, self._well = 0, now
         return [*self._become(State.RECOVERING, reason), Start(0.0)]
 
+    def rested(self, now: float) -> None:
+        """The process was ended because nobody wants it for now: nothing is wrong with it."""
+        self._started = self._ready = self._asked = None
+        self.failures, self._well = 0, now
+
     def gave_up(self, reason: str) -> list[Outcome]:
         """It is gone, and no other one can take its place."""
         self._started = self._ready = self._asked = None

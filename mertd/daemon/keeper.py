@@ -146,6 +146,12 @@ class Keeper:
             self._child.kill() if goodbye is None else self._child.send(goodbye)
             await self._child.ended(patience_s)
 
+    async def rest(self, goodbye: Any, patience_s: float) -> None:
+        """End the process as `stop` does, until `start` is called again."""
+        await self.stop(goodbye, patience_s)
+        self._health.rested(time.monotonic())
+        self._stopping = False
+
     # Within
 
     def _went_wrong(self, error: str) -> str:

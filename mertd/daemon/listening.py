@@ -45,7 +45,7 @@ class Owner(Protocol):
 
 
 class Listening:
-    """`state`: opening, listening, lost (to be opened again), ended, failed."""
+    """`state`: opening, listening, lost (to be opened again), paused, ended, failed."""
 
     def __init__(self, address: Address, realtime: bool, once: bool, ring: Ring, timeline: Timeline, owner: Owner) -> None:
         """`realtime`: at the pace of the audio, rather than of the model. `once`: a source that could be opened again when it
@@ -57,8 +57,9 @@ class Listening:
         self.keeper = Keeper(f"capture-{address.name}", "mertd.capture.process", bounds, self)
         self._realtime, self._once, self._ring, self._owner = realtime, once, ring, owner
         self._outcome: Ended | Failed | None = None
-        self._opened_before = False
+        self._opened_before = self._resumed = False
         self._granted = 0
+        self._paused = False
 
     def start(self, stdin: Inherited | None = None) -> None:
         """Start a capture process. `stdin`: what to read if the address is `pipe:-`."""
@@ -74,8 +75,8 @@ class Listening:
 
     @property
     def process(self) -> dict[str, Any]:
-        """For the status. A process that was done is neither well nor ill."""
-        return {**self.keeper.facts, "state": "ended"} if self.state == "ended" else self.keeper.facts
+        """For the status. A process that is not wanted is neither well nor ill."""
+        return {**self.keeper.facts, "state": self.state} if self.state in ("ended", "paused") else self.keeper.facts
 
     @property
     def _resumable(self) -> bool:
@@ -108,7 +109,11 @@ class Listening:
     def _on_opened(self, message: Opened) -> None:
         self.state, self.description, self.problem = "listening", message.description, ""
         detail: dict[str, Any] = {"source": str(self.address), "description": message.description, "rate": message.rate}
-        if self._opened_before:
+        if self._resumed:
+            self._resumed = False
+            self.timeline.begin_epoch("resumed")
+            self.timeline.event("resumed", **detail)
+        elif self._opened_before:
             self.keeper.restarts += 1
             self.timeline.begin_epoch("restart")
             self.timeline.event("device_back", **detail)
@@ -154,6 +159,25 @@ class Listening:
         """Of the keeper: an event of this stream."""
         state, previous = str(change.state), str(change.previous)
         self.timeline.event("health", process=process, state=state, previous=previous, reason=change.reason)
+
+    async def pause(self) -> None:
+        """Close the source: nothing hears until `resume`. Raises `ValueError` for what cannot go on where it was."""
+        if not self._resumable:
+            raise ValueError(f"{self.address} cannot be paused: it would begin again, or in mid-frame")
+        if self.state not in ("opening", "listening", "lost"):
+            raise ValueError(f"{self.address.name} is {self.state}")
+        self.state, self.problem = "paused", ""
+        await self.keeper.rest(Stop(), CLOSING_S)
+        self.timeline.capture_over(False, time.monotonic_ns())
+        self.timeline.event("paused")
+        self._paused = True
+
+    def resume(self) -> None:
+        """Open the source again. Raises `ValueError` if it is not paused."""
+        if self.state != "paused" or not self._paused:
+            raise ValueError(f"{self.address.name} is {'about to be paused' if self.state == 'paused' else self.state}")
+        self.state, self._paused, self._resumed = "opening", False, self._opened_before
+        self.start()
 
     async def stop(self) -> None:
         """End the capture process: politely first."""

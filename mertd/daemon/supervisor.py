@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import itertools
 import logging
 import os
+import platform
 import secrets
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import zmq
@@ -24,12 +25,13 @@ from mertd.daemon.events import log_event
 from mertd.daemon.health import Change
 from mertd.daemon.instance import Instance, explain
 from mertd.daemon.listening import Listening
+from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready, Request
 from mertd.embed.settings import ModelSettings
-from mertd.errors import MertdError, WireError
+from mertd.errors import MertdError
 from mertd.logs import Lines
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
@@ -37,7 +39,7 @@ from mertd.stream.endpoint import InUseError
 from mertd.stream.publisher import Publisher
 from mertd.windows import Schedule
 from mertd.wire import Embedding as EmbeddingMessage
-from mertd.wire import Event, Status, encode
+from mertd.wire import Event, Status
 
 log = logging.getLogger(__name__)
 
@@ -62,15 +64,14 @@ class Supervisor:
         nothing yet.
         """
         self._settings, self._lines = settings, lines
-        self._model_settings = ModelSettings(
-            weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.gate
-        )
-        self._boot = secrets.token_bytes(16)
+        self._model_settings = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
+        self.boot = secrets.token_bytes(16)
         self._started_ns = time.monotonic_ns()
         self._phase = "starting"
         self._reason = "asked to"
         self._failure: StartError | None = None
         self._turn = 0
+        self.streams: dict[str, Listening] = {}
 
     async def run(self) -> None:
         """Start, serve until told to stop or there is nothing left to do, stop. Raises `MertdError` if it could not go on."""
@@ -106,36 +107,39 @@ class Supervisor:
                 self._publisher = Publisher(self._sync_context, self._settings.bind)
                 undo.callback(self._publisher.close)
                 option = "--control"
-                self._control = ControlServer(context, self._settings.control, self._answer)
+                self._requests = Requests(self, self._publisher.history)
+                self._control = ControlServer(context, self._settings.control, self._requests.answer)
                 undo.callback(self._control.close)
             except InUseError as error:
                 raise explain(error, option) from error
+            self._name = self._settings.name or name_of(self._publisher.endpoint)
             self._instance = Instance(self._publisher.endpoint, self._control.endpoint)
             undo.pop_all()
 
     def _start(self) -> None:
         settings, tokens = self._settings, itertools.count()
         self._rings: dict[str, Ring] = {}
-        self._streams: dict[str, Listening] = {}
         self._embedding = Embedding(self._model_settings, self._rings, self)
         log.info("publishing on %s, control on %s", self._publisher.endpoint, self._control.endpoint)
         for address in settings.addresses:
             ring = self._rings[address.name] = self._ring()
             timeline = Timeline(
                 name=address.name,
-                boot=self._boot,
+                boot=self.boot,
+                daemon=self._name,
                 rate=SAMPLE_RATE,
                 schedule=Schedule(settings.window_samples, settings.hop_samples, settings.late_policy, ring.capacity),
                 ring=ring,
                 layers=settings.layers,
+                gate_dbfs=settings.gate,
                 tokens=tokens,
                 unix_ns=time.time_ns,
                 publish=self._publish,
             )
             realtime = settings.pace == "realtime"
-            self._streams[address.name] = Listening(address, realtime, settings.exit_at_end, ring, timeline, self)
+            self.streams[address.name] = Listening(address, realtime, settings.exit_at_end, ring, timeline, self)
         self._embedding.start()
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.start(Inherited(sys.stdin.fileno()) if stream.address.is_stdin else None)
 
     def _ring(self) -> Ring:
@@ -156,23 +160,29 @@ class Supervisor:
         """Several times a second: look for processes that hang."""
         while True:
             self._embedding.keeper.watch()
-            for stream in self._streams.values():
+            for stream in self.streams.values():
                 stream.keeper.watch()
             await asyncio.sleep(WATCH_S)
 
     def _publish(self, message: EmbeddingMessage | Event) -> None:
         """Publish a stream's message; events are logged, too."""
         self._publisher.send(message)
+        self._requests.published(message)
         if isinstance(message, Event):
             log_event(message)
+
+    def stop(self, reason: str) -> None:
+        """Stop in order, for this reason."""
+        self._reason = reason
+        self._stop.set()
 
     async def _shut_down(self) -> None:
         self._phase = "stopping"
         log.info("stopping: %s", self._reason)
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.timeline.event("stopping", reason=self._reason)
         self._publisher.send(self.status())
-        await asyncio.gather(self._embedding.stop(), *(stream.stop() for stream in self._streams.values()))
+        await asyncio.gather(self._embedding.stop(), *(stream.stop() for stream in self.streams.values()))
         for ring in self._rings.values():
             ring.close()
         self._control.close()
@@ -191,10 +201,10 @@ class Supervisor:
     def progress(self) -> None:
         """Give the model its next batch, if it is free; let captures at fast pace go on; see whether all is done."""
         self._dispatch()
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.grant()
-        everything_heard = all(stream.is_over and not stream.timeline.waiting for stream in self._streams.values())
-        broken = [stream for stream in self._streams.values() if stream.state == "failed"]
+        everything_heard = all(stream.is_over and not stream.timeline.waiting for stream in self.streams.values())
+        broken = [stream for stream in self.streams.values() if stream.state == "failed"]
         if not everything_heard or not (self._settings.exit_at_end or broken):
             return
         if broken:
@@ -213,7 +223,7 @@ class Supervisor:
         model = self._embedding.model
         if model is None or not self._embedding.idle or self._phase == "stopping":
             return
-        streams = list(self._streams.values())
+        streams = list(self.streams.values())
         self._turn = (self._turn + 1) % len(streams)
         batch: list[Request] = []
         for stream in streams[self._turn :] + streams[: self._turn]:
@@ -231,31 +241,31 @@ class Supervisor:
         if before != model.backend and (before or model.rejected):
             reason = model.rejected.get(before) or "; ".join(f"{name}: {why}" for name, why in model.rejected.items())
             detail: dict[str, Any] = {"backend": model.backend, "previous": before, "reason": reason}
-            for stream in self._streams.values():
+            for stream in self.streams.values():
                 stream.timeline.event("backend_changed", rejected=dict(model.rejected), **detail)
         self.progress()
 
     def copied(self, message: Copied) -> None:
         """The windows of a batch are out of the ring."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             for token in message.tokens:
                 stream.timeline.copied(token, message.at_ns)
 
     def answered(self, message: Answers, model: Ready) -> None:
         """Vectors, or silence."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             for answer in message.answers:
                 stream.timeline.answered(answer, model, time.monotonic_ns())
         self.progress()
 
     def model_lost(self) -> None:
         """The embed process has died: its windows wait for the next one."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.timeline.embed_lost()
 
     def health_changed(self, process: str, change: Change) -> None:
         """The model's process serves all streams, so each of them tells."""
-        for stream in self._streams.values():
+        for stream in self.streams.values():
             stream.health_changed(process, change)
 
     # What clients ask
@@ -264,7 +274,8 @@ class Supervisor:
         """All counters, now."""
         model = self._embedding.model
         return Status(
-            boot=self._boot,
+            boot=self.boot,
+            daemon=self._name,
             time_ns=time.time_ns(),
             uptime_ns=time.monotonic_ns() - self._started_ns,
             version=__version__,
@@ -279,12 +290,12 @@ class Supervisor:
                     "restarts": stream.keeper.restarts,
                     **stream.timeline.counters,
                 }
-                for name, stream in self._streams.items()
+                for name, stream in self.streams.items()
             },
             processes={
                 "supervisor": self._own_facts(),
                 "embed": self._embedding.keeper.facts,
-                **{stream.keeper.name: stream.process for stream in self._streams.values()},
+                **{stream.keeper.name: stream.process for stream in self.streams.values()},
             },
             published=self._publisher.published,
             dropped=self._publisher.dropped,
@@ -294,15 +305,10 @@ class Supervisor:
         lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)
         return {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out}
 
-    def _answer(self, request: Mapping[str, Any]) -> list[list[bytes]]:
-        match request:
-            case {"request": "status"}:
-                return [encode(self.status())]
-            case {"request": "replay", "kind": "embedding" | "event" as kind, "stream": str() as stream, "last": int() as last}:
-                if stream and stream not in self._streams:
-                    raise WireError(f"no stream {stream!r}, only {', '.join(self._streams)}")
-                return self._publisher.replay(kind, stream, last)
-        raise WireError(f"request {request.get('request')!r} is not known or not complete; known are status and replay")
+
+def name_of(endpoint: str) -> str:
+    """What a daemon that was given no name is called: the same after each start, another one for each host and endpoint."""
+    return hashlib.sha256(f"{platform.node()} {endpoint}".encode()).hexdigest()[:8]
 
 
 def _model_facts(model: Ready) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -51,18 +50,22 @@ class Timeline:
         self,
         name: str,
         boot: bytes,
+        daemon: str,
         rate: int,
         schedule: Schedule,
         ring: Ring,
         layers: tuple[int, ...],
+        gate_dbfs: float,
         tokens: Iterator[int],
         unix_ns: Callable[[], int],
         publish: Callable[[Embedding | Event], None],
     ) -> None:
-        """`rate`: Hz. `tokens`: numbers for requests, unique among all streams. `unix_ns`: dates events that no sample can."""
-        self.name, self._boot, self._rate, self._layers = name, boot, rate, layers
+        """`rate`: Hz. `gate_dbfs`: quieter windows are silent. `tokens`: numbers for requests, unique among all streams.
+        `unix_ns`: dates events that no sample can.
+        """
+        self.name, self._boot, self._daemon, self._rate, self._layers = name, boot, daemon, rate, layers
         self._schedule, self._ring, self._publish = schedule, ring, publish
-        self._tokens, self._unix_ns = tokens, unix_ns
+        self._gate_dbfs, self._tokens, self._unix_ns = gate_dbfs, tokens, unix_ns
         self.epoch, self.end = 0, 0
         self._memory_s = ring.capacity / rate + 60  # a window may wait for as long as the ring holds it
         self._clocks = {0: Clock(rate, self._memory_s)}
@@ -73,7 +76,7 @@ class Timeline:
         self._written = 0  # end of all that may have been written, reported or not
         self._capturing = True
         self._pending: deque[Pending] = deque()
-        self._seq = {"embedding": count(), "event": count()}
+        self._events = 0
         self._lost_since_embedding = 0
         self.embedded = self.silent = self.skipped = self.missing = 0
 
@@ -128,7 +131,7 @@ class Timeline:
         self._pending += fresh
         for pending in again + fresh:
             pending.sent_ns, pending.attempts = now_ns, pending.attempts + 1
-        return [Request(p.token, self.name, p.window.start, p.window.end) for p in again + fresh]
+        return [Request(p.token, self.name, p.window.start, p.window.end, self._gate_dbfs) for p in again + fresh]
 
     def copied(self, token: int, at_ns: int) -> None:
         """The window's samples were out of the ring at monotonic time `at_ns`."""
@@ -153,6 +156,25 @@ class Timeline:
             pending.sent_ns, pending.copied_ns, pending.overwritten = 0, None, None
             if pending.attempts >= ATTEMPTS:
                 self._drop(pending, "failed")
+
+    # What somebody wants
+
+    def ask(self, now_ns: int) -> Window:
+        """The window that ends with the newest sample, due at once. Raises `ValueError` if there is none, or enough wait."""
+        window, fresh = self._schedule.ask()
+        if fresh:
+            self._due_at.append((window, now_ns))
+        return window
+
+    def change(self, hop: int | None = None, gate_dbfs: float | None = None) -> None:
+        """Set the hop, in samples, or the gate, from now on; announced. Raises `ValueError` for a hop that does not fit."""
+        detail: dict[str, Any] = {}
+        if hop is not None:
+            self._schedule.change_hop(hop)
+            detail["hop_s"] = hop / self._rate
+        if gate_dbfs is not None:
+            self._gate_dbfs = detail["gate_dbfs"] = gate_dbfs
+        self.event("changed", **detail)
 
     # What the supervisor asks
 
@@ -187,6 +209,7 @@ class Timeline:
             "skipped": self.skipped,
             "waiting": self.waiting,
             "missing": self.missing,
+            "events": self._events,
         }
 
     def event(self, event: str, index: int | None = None, epoch: int | None = None, **detail: Any) -> None:
@@ -194,7 +217,8 @@ class Timeline:
         epoch, index = self.epoch if epoch is None else epoch, self.end if index is None else index
         clock = self._clocks.get(epoch)
         unix_ns = clock.at(index).unix_ns if clock is not None and clock.known else self._unix_ns()
-        self._publish(Event(self._boot, self.name, epoch, next(self._seq["event"]), event, index, unix_ns, detail))
+        seq, self._events = self._events, self._events + 1
+        self._publish(Event(self._boot, self._daemon, self.name, epoch, seq, event, index, unix_ns, detail))
 
     # Within
 
@@ -280,9 +304,10 @@ class Timeline:
         start, end = clock.at(window.start), clock.at(window.end)
         return Embedding(
             boot=self._boot,
+            daemon=self._daemon,
             stream=self.name,
             epoch=window.epoch,
-            seq=next(self._seq["embedding"]),
+            seq=self.embedded,
             window=Span(window.start, window.end, self._rate),
             time=Time(start.unix_ns, end.unix_ns, max(start.error_ns, end.error_ns), end.drift_ppm),
             audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, self._missing_within(window), levels.zeros),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, Architecture
-from mertd.embed.audio import Levels, measure, normalise
+from mertd.embed.audio import normalise
 from mertd.embed.backends import Chosen, choose, preload
 from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
 from mertd.embed.weights import Weights, load
@@ -25,7 +25,6 @@ class Embedder:
 
         Raises `WeightsError`, `BackendError`, or `UsageError` for layers the network does not have.
         """
-        self._settings = settings
         threading.Thread(target=preload, args=(settings.backend,), name="preload").start()
         self.weights = load(settings.weights)
         architecture = self.weights.architecture
@@ -36,11 +35,6 @@ class Embedder:
         self.backend = self.chosen.backend
         self.backend.prepare(settings.window)
         self.space = space(self.model, self.weights, settings.layers, settings.window)
-
-    def levels(self, samples: NDArray[np.float32]) -> tuple[Levels, bool]:
-        """Levels of one window, (samples,), and whether it is loud enough to embed."""
-        levels = measure(samples)
-        return levels, levels.rms_dbfs >= self._settings.gate_dbfs
 
     def embed(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
         """Windows as they were heard, (samples,) each -> (windows, layers, hidden).

@@ -35,12 +35,13 @@ class Ready:
 
 @dataclass(frozen=True)
 class Request:
-    """Embed samples [start, end) of a stream; `token` comes back with the answer."""
+    """Embed samples [start, end) of a stream, unless they are quieter than `gate_dbfs`; `token` comes back with the answer."""
 
     token: int
     stream: str
     start: int
     end: int
+    gate_dbfs: float
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from mertd.child import Outbox, begin
+from mertd.embed.audio import measure
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
@@ -76,13 +77,14 @@ def _ready(embedder: Embedder) -> Ready:
 def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
     windows = [rings[request.stream].read(request.start, request.end) for request in batch]
     outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
-    levels = [embedder.levels(samples) for samples in windows]
-    loud = [samples for samples, (_, passes) in zip(windows, levels, strict=True) if passes]
+    levels = [measure(samples) for samples in windows]
+    passes = [level.rms_dbfs >= request.gate_dbfs for request, level in zip(batch, levels, strict=True)]
+    loud = [samples for samples, loud_enough in zip(windows, passes, strict=True) if loud_enough]
     started = time.monotonic_ns()
     vectors = iter(embedder.embed(loud) if loud else ())
     took = time.monotonic_ns() - started
     answers = (
-        Answer(request.token, level, np.ascontiguousarray(next(vectors), "<f4").tobytes() if passes else None, took)
-        for request, (level, passes) in zip(batch, levels, strict=True)
+        Answer(request.token, level, np.ascontiguousarray(next(vectors), "<f4").tobytes() if loud_enough else None, took)
+        for request, level, loud_enough in zip(batch, levels, passes, strict=True)
     )
     outbox.send(Answers(tuple(answers), started + took))

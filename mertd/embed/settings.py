@@ -11,7 +11,7 @@ NORMALISATION = "zero-mean-unit-variance"
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model, for which windows. `window`: samples. `gate_dbfs`: quieter windows are not embedded.
+    """Which model, for which windows. `window`: samples.
 
     `excluded`: backends that `auto` must not try again, and why.
     """
@@ -20,5 +20,4 @@ class ModelSettings:
     layers: tuple[int, ...]
     backend: str
     window: int
-    gate_dbfs: float
     excluded: Mapping[str, str] = field(default_factory=dict)

@@ -1,40 +1,84 @@
-"""Questions to a running daemon: `status` and `replay`, one msgpack map each way over REQ/ROUTER.
+"""The daemon's control socket: one msgpack map each way, over ROUTER; ask with REQ, or with DEALER.
 
-{schema: 1, request: "status"}                                   -> {schema: 1, ok: true, messages: [[topic, payload]]}
-{schema: 1, request: "replay", kind: …, stream: "", last: 5}     -> the same, with as many messages
-anything else                                                    -> {schema: 1, ok: false, error: "…"}
+    {schema: 1, request: "status"}
+    {schema: 1, request: "history", kind: "embedding" | "event", stream: "" (all), last: 5}
+    {schema: 1, request: "history", kind: …, stream: "room", first: 17, end: 42, boot: bin}; without `end`
+                                                          up to the newest, without `boot` of whichever run it is
+    {schema: 1, request: "now", stream: "room"}           embed the newest window at once
+    {schema: 1, request: "pause", stream: "room"}         close its source; then nothing hears it
+    {schema: 1, request: "resume", stream: "room"}        open it again; an event `resumed` follows
+    {schema: 1, request: "set", stream: "" (all), hop: seconds, gate: dBFS}, at least one of the last two
+    {schema: 1, request: "shutdown"}
+
+    -> {schema: 1, ok: true, messages: [[topic, payload], …], more: bool}     in the form in which messages are published
+    -> {schema: 1, ok: false, error: "what is wrong, and what to do"}         to everything else
+
+`messages` holds the status, the past, the embedding that was asked for, or the events that tell of a change. `more`: the answer
+was cut off at a page; ask again from the next `seq`. An `id` in a request (a number, or text of at most 64 characters) comes
+back in its answer. Requests have at most 4 kB. Each client may ask 50 times a second, and all of them together get a fifth of
+the daemon's time.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Callable
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgpack
 import zmq
 import zmq.asyncio
 
-from mertd.errors import EndpointError, WireError
-from mertd.stream.endpoint import Bound, harden
-from mertd.wire import SCHEMA, Message, decode
+from mertd.errors import MertdError, WireError
+from mertd.stream.endpoint import Bound
+from mertd.stream.history import Page
+from mertd.wire import SCHEMA
 
-MAX_REQUEST = 4_096
-MAX_REPLY = 64 << 20
+MAX_REQUEST, MAX_ID = 4_096, 64
+RATE, BURST, REMEMBERED = 50.0, 100.0, 1_024
+"""Requests a second from one client, those it may make in advance, and clients whose rate is remembered."""
 
-Handler = Callable[[dict[str, Any]], list[list[bytes]]]
-"""Answers one request with messages in frames; raises `WireError` to refuse."""
+SHARE = 0.2
+"""Of the event loop's time that requests may take when they are many."""
+
+WAITING = 64
+"""Requests that may wait for an answer at a time."""
+
+Handler = Callable[[dict[str, Any]], Page | Awaitable[Page]]
+"""Answers one request, now or later; raises `MertdError` or `ValueError` to refuse."""
+
+
+class Allowance:
+    """Who has asked how often: a bucket of `BURST` for each client, filled at `RATE`."""
+
+    def __init__(self) -> None:
+        self._buckets: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
+
+    def take(self, client: bytes, now: float) -> bool:
+        """Whether the client may ask once more at `now`, in monotonic seconds."""
+        left, since = self._buckets.pop(client, (BURST, now))
+        left = min(BURST, left + (now - since) * RATE)
+        self._buckets[client] = (left - 1 if left >= 1 else left, now)
+        if len(self._buckets) > REMEMBERED:
+            self._buckets.popitem(last=False)
+        return left >= 1
 
 
 class ControlServer:
-    """A ROUTER socket in an event loop."""
+    """A ROUTER socket in an event loop. `refused`: requests that got an error for an answer."""
 
     def __init__(self, context: zmq.asyncio.Context, endpoint: str, handler: Handler) -> None:
         """Raises `EndpointError` if the endpoint cannot be bound."""
         socket = context.socket(zmq.ROUTER)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        socket.setsockopt(zmq.RCVHWM, WAITING)
         self._bound = Bound(socket, endpoint)  # type: ignore[arg-type]
         self._socket, self._handler = socket, handler
+        self._allowance, self._later = Allowance(), set[asyncio.Task[None]]()
+        self.refused = 0
 
     @property
     def endpoint(self) -> str:
@@ -42,58 +86,70 @@ class ControlServer:
 
     async def serve(self) -> None:
         """Answer until cancelled."""
-        while True:
-            client, *envelope = await self._socket.recv_multipart()
-            with contextlib.suppress(zmq.Again):  # a client that does not read its answers gets no more
-                await self._socket.send_multipart([client, b"", self._answer(envelope)], zmq.NOBLOCK)
-
-    def _answer(self, envelope: list[bytes]) -> bytes:
         try:
-            messages = self._handler(_request(envelope))
-        except WireError as error:
-            return msgpack.packb({"schema": SCHEMA, "ok": False, "error": str(error)})  # type: ignore[no-any-return]
-        return msgpack.packb({"schema": SCHEMA, "ok": True, "messages": messages})  # type: ignore[no-any-return]
+            while True:
+                client, *envelope = await self._socket.recv_multipart()
+                began = time.monotonic()
+                await self._hear(client, envelope, began)
+                await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
+        finally:
+            for task in self._later:
+                task.cancel()
+
+    async def _hear(self, client: bytes, envelope: list[bytes], now: float) -> None:
+        head = [client, *envelope[:-1]] if len(envelope) == 2 and not envelope[0] else [client]
+        identifier: int | str | None = None
+        try:
+            body = _request(envelope)
+            identifier = body.pop("id", None)
+            if not self._allowance.take(client, now):
+                raise WireError(f"too many requests: {RATE:.0f} a second are answered")
+            page = self._handler(body)
+            if isinstance(page, Page):
+                await self._send(head, identifier, page)
+            elif len(self._later) >= WAITING:
+                page.close()  # type: ignore[attr-defined]
+                raise WireError(f"{WAITING} requests are waiting already; try again later")
+            else:
+                task = asyncio.ensure_future(self._answer_later(head, identifier, page))
+                self._later.add(task)
+                task.add_done_callback(self._later.discard)
+        except (MertdError, ValueError) as error:
+            await self._refuse(head, identifier, error)
+
+    async def _answer_later(self, head: list[bytes], identifier: int | str | None, page: Awaitable[Page]) -> None:
+        try:
+            await self._send(head, identifier, await page)
+        except (MertdError, ValueError) as error:
+            await self._refuse(head, identifier, error)
+
+    async def _refuse(self, head: list[bytes], identifier: int | str | None, error: Exception) -> None:
+        self.refused += 1
+        await self._reply(head, identifier, {"ok": False, "error": str(error)})
+
+    async def _send(self, head: list[bytes], identifier: int | str | None, page: Page) -> None:
+        await self._reply(head, identifier, {"ok": True, "messages": page.messages, "more": page.more})
+
+    async def _reply(self, head: list[bytes], identifier: int | str | None, body: dict[str, Any]) -> None:
+        body = {"schema": SCHEMA, **body, **({} if identifier is None else {"id": identifier})}
+        with contextlib.suppress(zmq.Again):  # a client that does not read its answers gets no more
+            await self._socket.send_multipart([*head, msgpack.packb(body)], zmq.NOBLOCK)
 
     def close(self) -> None:
         self._bound.close()
 
 
 def _request(envelope: list[bytes]) -> dict[str, Any]:
-    if len(envelope) != 2 or envelope[0]:
-        raise WireError("wanted one frame from a REQ socket")
+    """The map in the frames behind the client's identity. Raises `WireError` if there is none."""
+    if not (len(envelope) == 1 or (len(envelope) == 2 and not envelope[0])):
+        raise WireError(f"{len(envelope)} frames, wanted a request in one")
     try:
-        body = msgpack.unpackb(envelope[1], strict_map_key=True)
-    except (ValueError, msgpack.UnpackException) as error:
+        body = msgpack.unpackb(envelope[-1], strict_map_key=True)
+    except (ValueError, msgpack.UnpackException, RecursionError) as error:
         raise WireError(f"request is not msgpack: {error}") from error
-    if not isinstance(body, dict) or body.get("schema") != SCHEMA:
+    if not isinstance(body, dict) or body.pop("schema", None) != SCHEMA:
         raise WireError(f"request is not a map with schema {SCHEMA}")
+    identifier = body.get("id")
+    if not (identifier is None or type(identifier) is int or (isinstance(identifier, str) and len(identifier) <= MAX_ID)):
+        raise WireError(f"id is neither a number nor text of at most {MAX_ID} characters")
     return body
-
-
-def ask(endpoint: str, request: dict[str, Any], timeout_s: float = 3.0) -> list[Message]:
-    """Put one question to a daemon. Raises `EndpointError` when it does not answer or refuses, `WireError` for a bad answer."""
-    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        harden(socket)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
-        try:
-            socket.connect(endpoint)
-        except zmq.ZMQError as error:
-            raise EndpointError(f"{endpoint} is not an endpoint: {error}") from error
-        socket.send(msgpack.packb({"schema": SCHEMA, **request}))
-        if not socket.poll(round(timeout_s * 1000)):
-            raise EndpointError(f"no daemon answers at {endpoint}; is `mertd run` running, with this --control?")
-        reply = socket.recv()
-    try:
-        body = msgpack.unpackb(reply)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise WireError(f"answer is not msgpack: {error}") from error
-    match body:
-        case {"ok": True, "messages": list() as messages} if all(_are_frames(frames) for frames in messages):
-            return [decode(frames) for frames in messages]
-        case {"ok": False, "error": str() as text}:
-            raise EndpointError(f"{endpoint} refuses: {text}")
-    raise WireError(f"{endpoint} gave an answer that is none")
-
-
-def _are_frames(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(frame, bytes) for frame in value)

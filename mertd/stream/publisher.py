@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import replace
-
 import zmq
 
 from mertd.stream.endpoint import Bound
+from mertd.stream.history import History
 from mertd.wire import Embedding, Event, Message, encode
 
 HIGH_WATER_MARK = 1_000
 """Messages that may wait for one subscriber before it misses some."""
-
-HISTORY = 256
-"""Embeddings, and events, kept per stream for those who come late."""
 
 
 class Publisher:
@@ -31,7 +26,7 @@ class Publisher:
         # A full queue is reported only in this mode, and then nobody gets the message.
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._bound = Bound(socket, endpoint)
-        self._history: dict[tuple[str, str], deque[Embedding | Event]] = {}
+        self.history = History()
         self.published = 0
         self.dropped = 0
 
@@ -40,10 +35,10 @@ class Publisher:
         return self._bound.endpoint
 
     def send(self, message: Message) -> None:
-        """Publish, and keep for replay. Raises `WireError` for what the wire cannot carry."""
+        """Publish, and keep in the history. Raises `WireError` for what the wire cannot carry."""
         frames = encode(message)
         if isinstance(message, Embedding | Event):
-            self._history.setdefault((message.kind, message.stream), deque(maxlen=HISTORY)).append(message)
+            self.history.add(message, frames)
         socket = self._bound.socket
         try:
             socket.send_multipart(frames, zmq.NOBLOCK)
@@ -53,12 +48,6 @@ class Publisher:
             socket.send_multipart(frames, zmq.NOBLOCK)
             socket.setsockopt(zmq.XPUB_NODROP, 1)
         self.published += 1
-
-    def replay(self, kind: str, stream: str, last: int) -> list[list[bytes]]:
-        """The `last` messages of a kind, oldest first, marked as replayed. `stream`: empty for all streams."""
-        found = [m for (k, s), kept in self._history.items() if k == kind and stream in ("", s) for m in list(kept)[-last:]]
-        found.sort(key=lambda m: m.time.end_ns if isinstance(m, Embedding) else m.time_ns)
-        return [encode(replace(message, replay=True)) for message in found[-last:]] if last > 0 else []
 
     def forget_subscriptions(self) -> None:
         """Read what subscribers have said; unread it would pile up."""

@@ -98,7 +98,7 @@ def test_chords_change() -> None:
 
 
 def test_vectors_change_with_the_chords_and_come_back_with_them() -> None:
-    embedder = Embedder(ModelSettings("random:0?size=tiny", (2,), "numpy", 2 * RATE, -70.0))
+    embedder = Embedder(ModelSettings("random:0?size=tiny", (2,), "numpy", 2 * RATE))
     assert isinstance(embedder.backend, NumpyBackend)
     windows = [chords(seconds(at, at + 2)).astype(np.float32) for at in (0, 4, 8, 32)]
     a, b, c, again = embedder.embed(windows)[:, 0]

@@ -17,7 +17,7 @@ import pytest
 from command_process import PATIENCE_S, STOP_S, Traces, complaints, mertd, wait_until
 from daemon_process import SHORT, TINY, Daemon, embeddings, events, listening
 from mertd.errors import EndpointError
-from mertd.stream.control import ask
+from mertd.stream.request import ask
 from mertd.wire import Event, Message, Status
 
 LIVE = [*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords"]

@@ -40,7 +40,17 @@ class Simulation:
         self.schedule = Schedule(window, hop, late, capacity)
         self.published: list[Embedding | Event] = []
         self.timeline = Timeline(
-            "room", BOOT, rate, self.schedule, self.ring, (6,), itertools.count(), lambda: 1, self.published.append
+            "room",
+            BOOT,
+            "studio",
+            rate,
+            self.schedule,
+            self.ring,
+            (6,),
+            -70.0,
+            itertools.count(),
+            lambda: 1,
+            self.published.append,
         )
         self.timeline.capture_began()
         self.now = 1

@@ -40,7 +40,17 @@ class Listener:
         self._ring = Ring(window + hop + 30 * RATE)
         schedule = Schedule(window, hop, Late.QUEUE, self._ring.capacity)
         self.timeline = Timeline(
-            "room", bytes(16), RATE, schedule, self._ring, (6,), itertools.count(), lambda: 1, self.published.append
+            "room",
+            bytes(16),
+            "studio",
+            RATE,
+            schedule,
+            self._ring,
+            (6,),
+            -70.0,
+            itertools.count(),
+            lambda: 1,
+            self.published.append,
         )
         self.timeline.capture_began()
         self._prompt, self._whole, self._now = prompt, whole, 0

@@ -77,7 +77,7 @@ def _one_take(tmp_path: Path, weights: str, layer: int) -> None:
     _check_timeline(messages)
 
     heard = Pipeline(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
-    embedder = Embedder(ModelSettings(weights, (layer,), "auto", WINDOW_S * RATE, -70.0))
+    embedder = Embedder(ModelSettings(weights, (layer,), "auto", WINDOW_S * RATE))
     claimed = (messages[0]["time"]["start_ns"] - started) / 1e9
     true = _align(embedder, heard, _vector(messages[0]), claimed)
     assert abs(true - claimed) < 0.5, f"the window began at {true:.3f} s of the piece, its timestamp says {claimed:.3f} s"

@@ -13,7 +13,7 @@ from signals import chord_progression
 
 def test_states_that_are_no_numbers_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that fails, or float16 that overflows: never published, and a reason to start anew."""
-    embedder = Embedder(ModelSettings("random:0?size=tiny", (1,), "numpy", 24_000, -70.0))
+    embedder = Embedder(ModelSettings("random:0?size=tiny", (1,), "numpy", 24_000))
     window = chord_progression(1.0)
     assert np.isfinite(embedder.embed([window])).all()
     whole = embedder.backend.embed

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import threading
+from collections.abc import Awaitable
+from queue import SimpleQueue
 from typing import Any
 
 import msgpack
@@ -12,18 +16,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mertd.errors import EndpointError, WireError
-from mertd.stream.control import MAX_REQUEST, _request, ask
+from mertd.stream.control import BURST, MAX_REQUEST, RATE, REMEMBERED, WAITING, Allowance, _request
+from mertd.stream.history import Page
+from mertd.stream.request import ask, ask_page
 from mertd.wire import Event, Status, encode
 from messages import embedding, event, status
 from stream.servers import PATIENCE_S, answering, control
 
 
-def answer_status(request: dict[str, Any]) -> list[list[bytes]]:
+def answer_status(request: dict[str, Any]) -> Page:
     """As the daemon does: known questions are answered, others refused."""
     if request.get("request") == "status":
-        return [encode(status(published=request.get("number", 0)))]
-    if request.get("request") == "replay":
-        return [encode(event(seq)) for seq in range(request["last"])]
+        return Page([encode(status(published=request.get("number", 0)))], False)
+    if request.get("request") == "history":
+        return Page([encode(event(seq)) for seq in range(request["last"])], True)
     raise WireError(f"request {request.get('request')!r} is not known")
 
 
@@ -32,9 +38,10 @@ def test_a_question_is_answered_with_messages() -> None:
         (found,) = ask(endpoint, {"request": "status", "number": 7})
         assert isinstance(found, Status)
         assert found.published == 7
-        events = ask(endpoint, {"request": "replay", "last": 300})
-        assert [message.seq for message in events if isinstance(message, Event)] == list(range(300))
-        assert ask(endpoint, {"request": "replay", "last": 0}) == []
+        page = ask_page(endpoint, {"request": "history", "last": 300})
+        assert [message.seq for message in page.messages if isinstance(message, Event)] == list(range(300))
+        assert page.more
+        assert ask(endpoint, {"request": "history", "last": 0}) == []
 
 
 def test_a_refusal_says_why() -> None:
@@ -50,9 +57,7 @@ def raw(endpoint: str, *frames: bytes) -> Any:
         socket.send_multipart(frames)
         if not socket.poll(PATIENCE_S * 1000 if len(b"".join(frames)) <= MAX_REQUEST else 300):
             return None
-        empty, answer = socket.recv_multipart()
-        assert empty == b""
-        return msgpack.unpackb(answer)
+        return msgpack.unpackb(socket.recv_multipart()[-1])
 
 
 @pytest.mark.parametrize(
@@ -65,9 +70,11 @@ def raw(endpoint: str, *frames: bytes) -> Any:
         ([b"", msgpack.packb({"request": "status"})], "not a map with schema 1"),
         ([b"", msgpack.packb({"schema": 2, "request": "status"})], "not a map with schema 1"),
         ([b"", msgpack.packb({1: 2})], "request is not msgpack"),
-        ([msgpack.packb({"schema": 1, "request": "status"})], "one frame from a REQ socket"),
-        ([b"", b"", b""], "one frame from a REQ socket"),
-        ([b"x", msgpack.packb({"schema": 1})], "one frame from a REQ socket"),
+        ([b"", b"", b""], "3 frames, wanted a request in one"),
+        ([b"x", msgpack.packb({"schema": 1})], "2 frames, wanted a request in one"),
+        ([b"", msgpack.packb({"schema": 1, "id": 1.5})], "id is neither a number nor text"),
+        ([b"", msgpack.packb({"schema": 1, "id": "x" * 65})], "id is neither a number nor text"),
+        ([b"", b"\x81\xa1a" * 1_300 + b"\xc0"], "request is not msgpack"),
         ([b"", msgpack.packb({"schema": 1})], "request None is not known"),
     ],
 )
@@ -77,6 +84,71 @@ def test_a_client_that_cannot_ask_is_told_and_harms_nobody(frames: list[bytes], 
         assert answer["ok"] is False
         assert says in answer["error"]
         assert ask(endpoint, {"request": "status"}), "the next one is served"
+
+
+def test_questions_without_a_wait_are_told_apart_by_their_id() -> None:
+    with control(answer_status) as endpoint, zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(endpoint)
+        for number in ("a", 7, None):
+            question = {"schema": 1, "request": "status"}
+            socket.send(msgpack.packb(question if number is None else {**question, "id": number}))
+        answers = [msgpack.unpackb(socket.recv()) for _ in range(3) if socket.poll(PATIENCE_S * 1000)]
+    assert [answer.get("id") for answer in answers] == ["a", 7, None]
+    assert all(answer["ok"] for answer in answers)
+
+
+def test_an_answer_that_takes_long_holds_up_nobody() -> None:
+    """And no more of them may wait than there is room for."""
+    release, loops = threading.Event(), SimpleQueue[asyncio.AbstractEventLoop]()
+
+    async def later() -> Page:
+        loops.put(asyncio.get_running_loop())
+        await asyncio.to_thread(release.wait, PATIENCE_S)
+        return answer_status({"request": "status", "number": 5})
+
+    def handler(request: dict[str, Any]) -> Page | Awaitable[Page]:
+        return later() if request["request"] == "later" else answer_status(request)
+
+    with control(handler) as endpoint, zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(endpoint)
+        for number in range(WAITING + 1):
+            socket.send(msgpack.packb({"schema": 1, "request": "later", "id": number}))
+        assert socket.poll(PATIENCE_S * 1000)
+        refused = msgpack.unpackb(socket.recv())
+        assert (refused["id"], refused["ok"]) == (WAITING, False)
+        assert "are waiting already" in refused["error"]
+        assert ask(endpoint, {"request": "status"})
+        release.set()
+        found = {msgpack.unpackb(socket.recv())["id"] for _ in range(WAITING) if socket.poll(PATIENCE_S * 1000)}
+    assert found == set(range(WAITING))
+
+
+def test_who_asks_without_end_is_refused_and_the_others_are_not() -> None:
+    allowance = Allowance()
+    assert [allowance.take(b"greedy", 0.0) for _ in range(round(BURST) + 2)] == [True] * round(BURST) + [False] * 2
+    assert allowance.take(b"modest", 0.0)
+    assert not allowance.take(b"greedy", 0.5 / RATE)
+    assert allowance.take(b"greedy", 1.6 / RATE)
+    assert sum(allowance.take(b"greedy", 1_000.0) for _ in range(1_000)) == BURST, "it saves no more than that"
+    for number in range(3 * REMEMBERED):
+        allowance.take(str(number).encode(), 1_000.0)
+    assert len(allowance._buckets) == REMEMBERED
+
+
+def test_a_flood_is_answered_with_refusals() -> None:
+    with control(answer_status) as endpoint, zmq.Context() as context, context.socket(zmq.DEALER) as socket:
+        socket.linger = 0
+        socket.connect(endpoint)
+        for _ in range(200):
+            socket.send(msgpack.packb({"schema": 1, "request": "status"}))
+        answers = [msgpack.unpackb(socket.recv()) for _ in range(200) if socket.poll(PATIENCE_S * 1000)]
+        assert ask(endpoint, {"request": "status"}), "another client is served"
+    refused = [answer["error"] for answer in answers if not answer["ok"]]
+    assert len(answers) == 200
+    assert refused
+    assert set(refused) == {"too many requests: 50 a second are answered"}
 
 
 def test_a_question_as_long_as_a_book_is_not_read() -> None:

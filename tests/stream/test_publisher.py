@@ -11,7 +11,7 @@ import zmq
 from mertd.errors import EndpointError, WireError
 from mertd.stream import publisher as module
 from mertd.stream.client import Subscriber
-from mertd.stream.publisher import HISTORY, Publisher
+from mertd.stream.publisher import Publisher
 from mertd.wire import Embedding, Message, decode
 from messages import embedding, event, status
 from stream.servers import publisher, subscribed
@@ -89,46 +89,7 @@ def test_a_message_that_cannot_be_sent_leaves_no_trace(publishing: Publisher) ->
     with pytest.raises(WireError):
         publishing.send(event(0, detail={"x": object()}))
     assert publishing.published == 0
-    assert publishing.replay("event", "", 10) == []
-
-
-def replayed(publishing: Publisher, kind: str, stream: str, last: int) -> list[tuple[str, int]]:
-    found = [decode(frames) for frames in publishing.replay(kind, stream, last)]
-    assert all(message.replay for message in found if not isinstance(message, type(status())))
-    return [(message.stream, message.seq) for message in found]  # type: ignore[union-attr]
-
-
-def test_the_last_messages_are_kept_for_those_who_come_late(publishing: Publisher) -> None:
-    for seq in range(4):
-        publishing.send(embedding(seq, "a"))
-        publishing.send(embedding(seq, "b"))
-        publishing.send(event(seq, "a"))
-        publishing.send(status())
-    assert replayed(publishing, "embedding", "a", 2) == [("a", 2), ("a", 3)]
-    assert replayed(publishing, "embedding", "", 3) == [("b", 2), ("a", 3), ("b", 3)]
-    assert replayed(publishing, "embedding", "b", 99) == [("b", seq) for seq in range(4)]
-    assert replayed(publishing, "event", "", 1) == [("a", 3)]
-    assert replayed(publishing, "event", "b", 5) == []
-    assert replayed(publishing, "embedding", "a", 0) == []
-    assert replayed(publishing, "embedding", "a", -1) == []
-    assert replayed(publishing, "status", "", 5) == []
-
-
-def test_replay_is_the_same_message_but_for_its_mark(publishing: Publisher) -> None:
-    original = embedding(5)
-    publishing.send(original)
-    again = decode(publishing.replay("embedding", "room", 1)[0])
-    assert isinstance(again, Embedding)
-    assert again.replay
-    assert not original.replay
-    assert (again.seq, again.window, again.time, again.model) == (original.seq, original.window, original.time, original.model)
-    assert np.array_equal(again.vector, original.vector)
-
-
-def test_history_has_an_end(publishing: Publisher) -> None:
-    for seq in range(HISTORY + 50):
-        publishing.send(event(seq))
-    assert replayed(publishing, "event", "", 10_000) == [("room", seq) for seq in range(50, HISTORY + 50)]
+    assert publishing.history.last("event", "", 10).messages == []
 
 
 def test_subscriptions_are_read_so_that_they_do_not_pile_up(publishing: Publisher) -> None:
