@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mertd.windows import Late, Schedule, Skip, Window
+from mertd.windows import MOST_ASKED, Late, Schedule, Skip, Window
 
 
 class ScheduleMachine(RuleBasedStateMachine):
@@ -117,6 +117,92 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 TestSchedule = ScheduleMachine.TestCase
 TestSchedule.settings = settings(max_examples=150, stateful_step_count=40)
+
+
+class WishesMachine(RuleBasedStateMachine):
+    """The same schedule when people ask for windows in between and change the hop."""
+
+    @initialize(window=st.integers(1, 30), hop=st.integers(1, 40), spare=st.integers(0, 60), late=st.sampled_from(Late))
+    def start(self, window: int, hop: int, spare: int, late: Late) -> None:
+        self.window, self.hop, self.late, self.capacity = window, hop, late, window + hop + spare
+        self.schedule = Schedule(window, hop, late, self.capacity)
+        self.epoch, self.base, self.end = 0, 0, 0
+        self.due: list[Window] = []
+        self.asked: list[Window] = []
+        self.last: int | None = None  # start of the last window of this epoch that nobody asked for
+        self.changed = False
+        self.gone = 0
+
+    @rule(samples=st.integers(0, 100))
+    def write(self, samples: int) -> None:
+        self.end += samples
+        fresh, skips = self.schedule.committed(self.end)
+        for window in fresh:
+            assert window.end - window.start == self.window
+            assert self.base <= window.start <= self.end - self.window
+            if self.last is not None:
+                apart = window.start - self.last
+                assert apart == self.hop or (self.changed and apart > self.hop), "later, if at once would be a burst"
+            self.last, self.changed = window.start, False
+        self.due += fresh
+        self.leave(skips, "overwritten")
+
+    @rule()
+    def ask(self) -> None:
+        try:
+            window, fresh = self.schedule.ask()
+        except ValueError:
+            asked = [w for w in self.asked if w in self.due]
+            assert self.end - self.base < self.window or len(asked) == MOST_ASKED
+            return
+        assert (window.epoch, window.start, window.end) == (self.epoch, self.end - self.window, self.end)
+        if fresh:
+            self.due.append(window)
+            self.asked.append(window)
+
+    @rule(hop=st.integers(-1, 120))
+    def change_hop(self, hop: int) -> None:
+        if not 0 < hop <= self.capacity - self.window:
+            with pytest.raises(ValueError, match="does not fit"):
+                self.schedule.change_hop(hop)
+            return
+        self.schedule.change_hop(hop)
+        self.hop, self.changed = hop, True
+
+    @rule()
+    def new_epoch(self) -> None:
+        self.epoch, self.base, self.last = self.epoch + 1, self.end, None
+        self.schedule.begin(self.epoch, self.end)
+
+    @rule(most=st.integers(1, 5))
+    def take(self, most: int) -> None:
+        taken, skips = self.schedule.take(most)
+        self.leave(skips, "late")
+        for window in taken:
+            assert window == self.due.pop(0), "oldest first"
+            self.gone += 1
+            self.schedule.finished(window)
+        if self.late is Late.LATEST:
+            assert len([w for w in self.due if w not in self.asked]) <= 1
+
+    def leave(self, skips: list[Skip], reason: str) -> None:
+        for skip in skips:
+            assert skip.reason == reason
+            lost = [w for w in self.due if w.epoch == skip.epoch and skip.start <= w.start and w.end <= skip.end]
+            if reason == "late":
+                lost = [w for w in lost if w not in self.asked]
+            assert len(lost) == skip.windows, "who was asked for is not late"
+            self.gone += skip.windows
+            self.due = [w for w in self.due if w not in lost]
+
+    @invariant()
+    def each_leaves_once(self) -> None:
+        assert self.schedule.waiting == len(self.due) == len(set(self.due))
+        assert self.schedule.due_total == self.gone + len(self.due)
+
+
+TestWishes = WishesMachine.TestCase
+TestWishes.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 @given(parts=st.lists(st.integers(0, 50), max_size=30), window=st.integers(1, 20), hop=st.integers(1, 20))

@@ -21,6 +21,8 @@ app = typer.Typer(
 )
 model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(model, name="model")
+control_app = typer.Typer(help="Tell a running daemon to do something.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(control_app, name="control")
 
 Sources = Annotated[
     list[str] | None,
@@ -34,6 +36,7 @@ Backend = Annotated[str | None, typer.Option(help="auto, mlx, coreml, onnx or nu
 Weights = Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED to try without.")]
 Gate = Annotated[float | None, typer.Option(metavar="DBFS", help="Windows quieter than this are not embedded (-70).")]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
+Stream = Annotated[str | None, typer.Option(help="Which stream, if there are several.")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON in place of text.")]
 PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 
@@ -173,6 +176,48 @@ def bench(
         quick=quick,
     )
     bench(plan, json, plot)
+
+
+@control_app.command("now")
+def control_now(stream: Stream = None, control: Control = CONTROL, json: Json = False) -> None:
+    """Embed the newest window at once; everybody who is subscribed gets it, too."""
+    from mertd.cli.control import NOW_S, tell
+
+    tell(control, {"request": "now", "stream": stream}, json, NOW_S)
+
+
+@control_app.command("pause")
+def control_pause(stream: Stream = None, control: Control = CONTROL, json: Json = False) -> None:
+    """Close a stream's device, so that nothing hears it."""
+    from mertd.cli.control import tell
+
+    tell(control, {"request": "pause", "stream": stream}, json)
+
+
+@control_app.command("resume")
+def control_resume(stream: Stream = None, control: Control = CONTROL, json: Json = False) -> None:
+    """Open a paused stream's device again."""
+    from mertd.cli.control import tell
+
+    tell(control, {"request": "resume", "stream": stream}, json)
+
+
+@control_app.command("set")
+def control_set(
+    hop: Hop = None, gate: Gate = None, stream: Stream = None, control: Control = CONTROL, json: Json = False
+) -> None:
+    """Change the hop or the gate of one stream or all, until the daemon stops."""
+    from mertd.cli.control import tell
+
+    tell(control, {"request": "set", "stream": stream, "hop": hop, "gate": gate}, json)
+
+
+@control_app.command("shutdown")
+def control_shutdown(control: Control = CONTROL, json: Json = False) -> None:
+    """Stop the daemon in order."""
+    from mertd.cli.control import tell
+
+    tell(control, {"request": "shutdown"}, json)
 
 
 @model.command("pull")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -152,3 +154,43 @@ class TimelineMachine(RuleBasedStateMachine):
 
 TestTimeline = TimelineMachine.TestCase
 TestTimeline.settings = settings(max_examples=120, stateful_step_count=50)
+
+
+class WishesMachine(TimelineMachine):
+    """The same when people ask for windows in between and change the hop, so that nobody can say beforehand which are due."""
+
+    @rule()
+    def ask(self) -> None:
+        with contextlib.suppress(ValueError):
+            window = self.sim.timeline.ask(self.sim.tick())
+            assert (window.epoch, window.end) == (self.sim.timeline.epoch, self.sim.timeline.end)
+
+    @rule(hop=st.integers(1, 8_000))
+    def change_hop(self, hop: int) -> None:
+        with contextlib.suppress(ValueError):
+            self.sim.timeline.change(hop)
+
+    @invariant()
+    def nothing_is_lost_in_silence(self) -> None:
+        self.follow()
+        counters = self.sim.timeline.counters
+        assert counters["due"] == counters["embedded"] + counters["silent"] + counters["skipped"] + counters["waiting"]
+        assert counters["due"] - counters["waiting"] == len(self.done)
+
+    def event(self, message: Event) -> None:
+        if message.event == "skipped":
+            self.skipped_since += message.detail["windows"]
+            self.done += [(message.epoch, -1)] * message.detail["windows"]
+        else:
+            super().event(message)
+
+    def in_order(self, epoch: int, start: int) -> None:
+        self.done.append((epoch, start))
+
+    def expected(self) -> list[tuple[int, int]]:
+        assert len(self.done) == self.sim.timeline.counters["due"]
+        return self.done
+
+
+TestWishes = WishesMachine.TestCase
+TestWishes.settings = settings(max_examples=80, stateful_step_count=50)

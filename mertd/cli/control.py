@@ -1,0 +1,25 @@
+"""`mertd control`: what a running daemon can be told."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import Any
+
+from mertd.cli.show import Lines
+from mertd.stream.request import ask
+from mertd.wire import Embedding, Event, as_json
+
+NOW_S = 120.0
+"""How long an embedding may take: a full network on a slow processor, behind one that is under way."""
+
+
+def tell(control: str, request: dict[str, Any], json: bool, timeout_s: float = 5.0) -> None:
+    """Send one request, without the options that were not given, and print the answer. Raises what `ask` raises."""
+    lines = Lines()
+    for message in ask(control, {key: value for key, value in request.items() if value is not None}, timeout_s):
+        if json:
+            print(jsonlib.dumps(as_json(message)))
+        elif isinstance(message, Embedding):
+            print(lines.embedding(message))
+        elif isinstance(message, Event):
+            print(lines.event(message))
