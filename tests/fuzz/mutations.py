@@ -2,7 +2,8 @@
 
     PYTHONPATH=tests python tests/fuzz/mutations.py --runs 1000000 --seed 1
 
-`targets.py` and `control.py` say what must hold of each.
+`targets.py` and `control.py` say what must hold of each. atheris, guided by coverage, was given `wire.decode` for 41 s: 862,216
+inputs, and nothing found; it was not tried on the others.
 """
 
 from __future__ import annotations
