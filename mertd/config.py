@@ -140,7 +140,9 @@ def load(path: Path | None, flags: Mapping[str, Any]) -> Settings:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise UsageError(f"{path}: {error.strerror}") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except RecursionError as error:
+            raise UsageError(f"{path} is not TOML that can be read: it is nested too deeply") from error
+        except ValueError as error:  # not TOML, not UTF-8, or a number of more digits than Python converts
             raise UsageError(f"{path} is not TOML: {error}") from error
     values |= {name: value for name, value in flags.items() if value is not None and value != () and value != []}
     try:

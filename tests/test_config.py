@@ -155,7 +155,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         load(tmp_path / "none.toml", {})
     with pytest.raises(UsageError, match="Is a directory"):
         load(tmp_path, {})
-    for content in (b"window = ", b"\xff\xfe", b"a = 1\na = 2"):
+    for content in (b"window = ", b"\xff\xfe", b"a = 1\na = 2", b"a = " + b"[" * 5000, b"window = " + b"9" * 5000):
         (tmp_path / "x.toml").write_bytes(content)
         with pytest.raises(UsageError, match=r"x\.toml is not TOML"):
             load(tmp_path / "x.toml", {})
