@@ -17,8 +17,8 @@ import zmq
 from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import TINY, Daemon
 from mertd.stream.client import Subscriber
-from mertd.stream.control import ask
-from mertd.stream.publisher import HISTORY
+from mertd.stream.history import PAGE_MESSAGES
+from mertd.stream.request import ask_page
 from mertd.wire import Embedding, Event, Status, decode
 
 LIVE = [*TINY, "--window", "1", "--hop", "0.25"]
@@ -57,7 +57,9 @@ def test_a_subscriber_that_stops_reading_misses_messages_and_nobody_else_does() 
         missed = got[-1] + 1 - len(got) - got[0]
         assert missed > 0, "it had room for all"
         print(f"dropped was counted at {dropped_at}; the sleeper missed {missed} of {got[-1] + 1}")
-        assert len(ask(daemon.control, {"request": "replay", "kind": "embedding", "stream": "", "last": 100_000})) == HISTORY
+        page = ask_page(daemon.control, {"request": "history", "kind": "embedding", "stream": "", "last": 100_000})
+        assert len(page.messages) == PAGE_MESSAGES
+        assert page.more
 
 
 @pytest.mark.slow

@@ -12,10 +12,23 @@ from mutate import mutate
 
 from command_process import PATIENCE_S
 from daemon_process import SHORT, TINY, Daemon
+from mertd.stream.request import ask
 
 VALID: list[dict[str, Any]] = [
     {"schema": 1, "request": "status"},
-    {"schema": 1, "request": "replay", "kind": "event", "stream": "", "last": 3},
+    {"schema": 1, "request": "history", "kind": "event", "stream": "", "last": 3},
+    {
+        "schema": 1,
+        "request": "history",
+        "kind": "embedding",
+        "stream": "chords",
+        "first": 2,
+        "end": 5,
+        "boot": bytes(16),
+        "id": 7,
+    },
+    {"schema": 1, "request": "set", "stream": "chords", "hop": 0.5, "gate": -70.0},
+    {"schema": 1, "request": "resume", "stream": "chords"},
 ]
 ODD = [
     None,
@@ -39,6 +52,7 @@ ODD = [
 LONGEST = 4_000
 """Bytes; longer requests are not read, and so not answered."""
 
+ALLOWED = 50
 GROWTH_MB = 16
 
 
@@ -65,16 +79,23 @@ def fuzz_control(runs: int, seed: int) -> int:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
         supervisor = psutil.Process(daemon.process.pid)
         before = (supervisor.num_fds(), supervisor.memory_info().rss)
-        with context.socket(zmq.DEALER) as socket:
-            socket.linger = 0
-            socket.connect(daemon.control)
+        socket = context.socket(zmq.DEALER)
+        try:
             for run in range(runs):
+                if run % ALLOWED == 0:  # a new client, because one that asks too often is refused unread
+                    socket.close()
+                    socket = context.socket(zmq.DEALER)
+                    socket.linger = 0
+                    socket.connect(daemon.control)
                 frames = request(random.Random(f"{seed} {run}"))
                 socket.send_multipart(frames)
                 assert socket.poll(PATIENCE_S * 1000), f"no answer to seed {seed}, run {run}: {frames}"
                 answer = msgpack.unpackb(socket.recv_multipart()[-1])
                 assert answer["ok"] is True or (answer["ok"] is False and answer["error"]), answer
                 accepted += answer["ok"]
+        finally:
+            socket.close()
+        ask(daemon.control, {"request": "set", "hop": 0.5, "gate": -70.0})
         reached = daemon.status().streams["chords"]["embedded"]
         status = daemon.until(lambda s: s.streams["chords"]["embedded"] > reached)  # and the work goes on
         assert status.processes["embed"]["restarts"] == 0
