@@ -89,8 +89,8 @@ class Subscriber:
         and skip the others. `mix_spaces`: give vectors that may not be compared with each other, too. `timeout`: seconds
         without a message after which iterating raises `EndpointError`; None waits for ever.
 
-        Raises `EndpointError` for what is not an endpoint, or no answer about the past; `UsageError` for arguments that make
-        no sense.
+        Raises `EndpointError` for what is not an endpoint, or, if there is a past to ask for, for no answer or no such stream;
+        `UsageError` for arguments that make no sense.
         """
         endpoints = [endpoint] if isinstance(endpoint, str) else list(endpoint)
         if control is None:
@@ -289,6 +289,9 @@ class Subscriber:
             (status,) = ask(connection.control, {"request": "status"})
             if not isinstance(status, Status):
                 raise WireError(f"{connection.control} answers with {status.kind}, not a status")
+            if unknown := set(self._streams) - set(status.streams):
+                names = ", ".join(status.streams)
+                raise EndpointError(f"{connection.control} has no stream {unknown.pop()!r}, only {names}")
             past: list[Message] = []
             for stream, counters in status.streams.items():
                 for kind, counter in (("embedding", "embedded"), ("event", "events")):
