@@ -1,0 +1,323 @@
+"""The live set: a daemon with three sources, a sound server, a FIFO with a writer, a client that sees all, a pacemaker."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psutil
+
+from chaos.laws import Laws
+from chaos.timecode import ITEM, Timecode
+from command_process import PATIENCE_S, wait_until
+from daemon_process import RATE, TINY, Daemon
+from device.pulse import SoundServer
+from mertd.errors import EndpointError
+from mertd.stream.client import Subscriber
+from mertd.stream.control import ask
+from mertd.wire import Embedding, Message, Status
+
+WINDOW_S, HOP_S = 1.0, 0.5
+STREAMS = ("room", "radio", "chords")
+SINK, VOLUME = "a", 20_000
+WRITE_S = 0.005
+LOG_BYTES = 4_096
+"""Size of the pipe to the log's reader: some twenty lines fill it."""
+
+TRUTH_NS = 20_000_000
+"""By so much the writer itself may be off: it wakes every 5 ms at best, and its reader wakes for blocks of 50."""
+
+
+class Pacemaker:
+    """By how much a thread that wants to sleep for 20 ms is held up: the machine's own stalls, which no daemon can help."""
+
+    STEP_S, WORTH_S = 0.02, 0.05
+
+    def __init__(self) -> None:
+        self._stalls: list[tuple[float, float]] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="pacemaker")
+        self._thread.start()
+
+    def _beat(self) -> None:
+        last = time.monotonic()
+        while not self._stop.wait(self.STEP_S):
+            now = time.monotonic()
+            if (stall := now - last - self.STEP_S) > self.WORTH_S:
+                self._stalls.append((now, stall))
+            last = now
+
+    def stalled(self, since: float, until: float) -> float:
+        """Seconds lost between two monotonic times."""
+        return sum(stall for at, stall in list(self._stalls) if since <= at <= until)
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Writer:
+    """A live source behind a FIFO: makes samples by the wall clock, and drops what the pipe does not take at once."""
+
+    def __init__(self, path: Path, code: Timecode) -> None:
+        self._path, self._code = path, code
+        self._stop, self._gate = threading.Event(), threading.Lock()
+        self._descriptor: int | None = None
+        self._made, self._started_ns = 0, time.time_ns()
+        self.dropped = 0
+        self._thread = threading.Thread(target=self._run, name="writer")
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stop.wait(WRITE_S):
+            with self._gate:
+                self._write(self._due())
+        self._close()
+
+    def _due(self) -> int:
+        """Samples that should have been made by now, and were not."""
+        return (time.time_ns() - self._started_ns) * RATE // 1_000_000_000 - self._made
+
+    def _write(self, count: int) -> None:
+        taken = 0
+        try:
+            if self._descriptor is None:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+            size = os.write(self._descriptor, self._code.samples(count)) if count else 0
+            taken, broken = divmod(size, ITEM)
+            assert not broken, "a pipe took a part of a sample"
+        except (BlockingIOError, BrokenPipeError):
+            pass
+        except OSError:  # nobody has opened it for reading yet
+            assert self._descriptor is None
+        self._code.taken(taken, self._started_ns + self._made * 1_000_000_000 // RATE)
+        self._made += count
+        self.dropped += count - taken
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def stall(self, seconds: float, catch_up: bool) -> None:
+        """Give nothing for a while; then all at once, as a network does, or only what is made from then on."""
+        with self._gate:
+            time.sleep(seconds)  # not to wait for something, but what is provoked
+            if not catch_up:
+                due = self._due()
+                self._made += due
+                self.dropped += due
+
+    def reopen(self, after_s: float) -> None:
+        """Close the FIFO, as a program that ends does; its successor opens it `after_s` later."""
+        with self._gate:
+            self._close()
+            time.sleep(after_s)
+            self._made += self._due()
+
+    def close(self) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+class Client:
+    """Sees every message of a daemon, and holds it to the laws as it comes."""
+
+    def __init__(self, endpoint: str, laws: Laws) -> None:
+        self.laws, self.heard = laws, 0
+        self.latest: dict[str, Embedding] = {}
+        self.last_status: Status | None = None
+        self._changed = threading.Condition()
+        self._stop = threading.Event()
+        self._subscriber = Subscriber(endpoint, kinds=("embedding", "event", "status"))
+        self._thread = threading.Thread(target=self._listen, name="client")
+        self._thread.start()
+
+    def _listen(self) -> None:
+        while True:
+            received = self._subscriber.receive(0.2)
+            if received is not None:
+                self._hear(received.message)
+            elif self._stop.is_set():
+                break
+        self._subscriber.close()
+
+    def _hear(self, message: Message) -> None:
+        with self._changed:
+            self.laws.heard(message, time.time_ns())
+            self.heard += 1
+            match message:
+                case Embedding():
+                    self.latest[message.stream] = message
+                case Status():
+                    self.last_status = message
+            self._changed.notify_all()
+
+    def struck(self, stream: str) -> int:
+        """The stream's source fails now, and the next epoch is all after that. Returns the epoch that ends."""
+        with self._changed:
+            self.laws.struck(stream, time.time_ns())
+            return self.epoch(stream)
+
+    def epoch(self, stream: str) -> int:
+        """The newest that was announced."""
+        return self.laws.epoch(stream)
+
+    def until(self, condition: Callable[[], bool], deadline: Callable[[], float]) -> bool:
+        """Wait until `condition` holds, which is looked at after every message. `deadline`: monotonic, and may move."""
+        with self._changed:
+            while not condition():
+                if time.monotonic() > deadline():
+                    return False
+                self._changed.wait(0.1)
+            return True
+
+    def close(self) -> None:
+        """Once the daemon has ended: what is still on its way is heard."""
+        self._stop.set()
+        self._thread.join()
+
+
+class Live(Daemon):
+    """A daemon whose log is read through a small pipe, and only as long as `reading` is set."""
+
+    def __init__(self, *options: object, endpoints: tuple[str, str]) -> None:
+        super().__init__(*options, endpoints=endpoints)
+        self.reading = threading.Event()
+        self.reading.set()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        assert self.process.stderr is not None
+        fcntl.fcntl(self.process.stderr, fcntl.F_SETPIPE_SZ, LOG_BYTES)
+        return self
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stream:
+            while line := os.read(stream.fileno(), LOG_BYTES):
+                with self._changed:
+                    self._lines.append(line.decode(errors="replace"))
+                    self._changed.notify_all()
+                self.reading.wait()
+
+    def ask_status(self, timeout_s: float = 3.0) -> Status:
+        """What the daemon answers when asked, as soon as it does."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                (message,) = ask(self.control, {"request": "status"}, timeout_s)
+            except EndpointError:
+                assert self.process.poll() is None, f"it has exited with {self.process.returncode}:\n{self.stderr}"
+                assert time.monotonic() < deadline, "the daemon does not answer"
+                continue
+            assert isinstance(message, Status)
+            return message
+
+
+class Holding:
+    """What the supervisor has open: file descriptors, threads, descendants."""
+
+    def __init__(self, pid: int) -> None:
+        process = psutil.Process(pid)
+        self.descriptors, self.threads = process.num_fds(), process.num_threads()
+        self.processes = len(process.children(recursive=True))
+
+    def __str__(self) -> str:
+        return f"{self.descriptors} descriptors, {self.threads} threads, {self.processes} processes"
+
+    def exceeds(self, other: Holding) -> bool:
+        """Whether there is more of anything."""
+        return self.descriptors > other.descriptors or self.threads > other.threads or self.processes != other.processes
+
+
+class Stage:
+    """All of it, as a context manager. Leaving it stops the daemon and fails if anything is left on the machine."""
+
+    def __init__(self, folder: Path, seconds: float) -> None:
+        self.folder, self._undo = folder, ExitStack()
+        window, hop = round(WINDOW_S * RATE), round(HOP_S * RATE)
+        self._code = Timecode(round((seconds * 2 + 300) * RATE), RATE, window)
+        self.laws = Laws(window, hop, RATE, {"radio": lambda m: self._code.window(m.audio.rms_dbfs)}, TRUTH_NS)
+
+    def __enter__(self) -> Self:
+        with self._undo as undo:
+            self.server = undo.enter_context(SoundServer(self.folder / "pulse"))
+            os.environ["XDG_RUNTIME_DIR"] = self.server.environment["XDG_RUNTIME_DIR"]
+            os.environ.pop("PULSE_SOURCE", None)
+            self.furnish()
+            undo.callback(lambda: self.player.kill())
+            self.pacemaker = Pacemaker()
+            undo.callback(self.pacemaker.close)
+            fifo = self.folder / "radio"
+            os.mkfifo(fifo)
+            self._enter_daemon(undo, fifo)
+            self._undo = undo.pop_all()
+        return self
+
+    def _enter_daemon(self, undo: ExitStack, fifo: Path) -> None:
+        sources = ["device:pulse?name=room", f"pipe:{fifo}?rate={RATE}&channels=1&format=f32le", "synth:chords"]
+        words = [word for source in sources for word in ("--source", source)]
+        pace = ["--window", WINDOW_S, "--hop", HOP_S, "--backend", "onnx"]
+        endpoints = (f"tcp://127.0.0.1:{free_port()}", f"ipc://{self.folder}/sockets/control")
+        self.client = Client(endpoints[0], self.laws)  # before the daemon, to miss nothing; and closed after it
+        undo.callback(self.client.close)
+        self.writer = Writer(fifo, self._code)
+        undo.callback(self.writer.close)
+        self.daemon = undo.enter_context(Live(*TINY, *pace, *words, endpoints=endpoints))
+        self.record = self.folder / "onlooker"
+        with self.record.open("w") as file:
+            command = [sys.executable, "-m", "chaos.onlooker", self.daemon.publish]
+            self.onlooker = subprocess.Popen(command, stdout=file, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
+        undo.callback(self.onlooker.wait)
+        undo.callback(self.onlooker.kill)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._undo.__exit__(kind, error, trace)
+
+    def furnish(self) -> None:
+        """A sink with noise."""
+        self.server.add_sink(SINK)
+        self.player = self.server.noise(SINK, VOLUME)
+
+    def unfurnish(self) -> None:
+        """The player ends with its sink, or its server."""
+        self.player.kill()
+        self.player.wait()
+
+    def ready(self) -> None:
+        """Wait until every stream gives vectors, and its clock has settled."""
+        deadline = time.monotonic() + PATIENCE_S
+        ready = self.client.until(lambda: all(stream in self.client.latest for stream in STREAMS), lambda: deadline)
+        assert ready, f"no vectors of every stream: {sorted(self.client.latest)}\n{self.daemon.stderr}"
+
+    def settled(self, before: Holding) -> Holding:
+        """What the supervisor holds once all is well again and it has let go of what it needed no longer."""
+
+        def well() -> bool:
+            status = self.daemon.ask_status()
+            healthy = all(facts["state"] == "healthy" for facts in status.processes.values())
+            return healthy and not Holding(self.daemon.process.pid).exceeds(before)
+
+        with contextlib.suppress(AssertionError):  # what it holds instead is told by who asked
+            wait_until(well, 30, lambda: "")
+        return Holding(self.daemon.process.pid)
+
+
+def free_port() -> int:
+    """A port of the loopback device that nobody has at the moment."""
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
