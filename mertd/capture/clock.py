@@ -27,8 +27,8 @@ left out; the rest gives a line by ridge regression, with a prior of `DRIFT_PPM`
     local             where groups next to the sample stand off the line, believed or not: they may be right
     young             `YOUNG_S` while there are less than `YOUNG_GROUPS` groups, since the first ones cannot be told from astray
                       ones, or less than `YOUNG_READINGS` readings, from which no spread can be judged
-    late              by how much the readings from the sample on are all late, as long as there are too few of them for a group:
-                      a source may have paused for so long, without catching up
+    late              by how much the readings from the sample on are all late, while they are too few for a group: the source
+                      may have paused for so long, without catching up
     step              what wall time moved by against the steady clock between the notes before and after the sample, and
                       `SLEW` beyond the last note
 
@@ -46,9 +46,9 @@ from numpy.typing import NDArray
 
 from mertd.capture.instant import Instant
 
-GROUP_S, LOW, ENOUGH, RECENT_S = 1.0, 0.1, 10, 2.0
-"""Readings are grouped by so many seconds; the quantile that counts; readings that make the last group worth believing; how long
-single ones are kept."""
+GROUP_S, LOW, ENOUGH, RECENT = 1.0, 0.1, 10, 40
+"""Readings are grouped by so many seconds; the quantile that counts; readings that make the last group worth believing; as many
+are kept singly."""
 
 DRIFT_PPM, JITTER_S = 100.0, 0.001
 """Prior of the drift, and expected scatter of a group's low quantile: how long the slope stays near nominal."""
@@ -145,7 +145,7 @@ class Clock:
         self._last = 0.0
         self._group: list[tuple[float, float]] = []  # x, steady - nominal
         self._groups: deque[_Group] = deque()
-        self._recent: deque[tuple[float, float]] = deque()  # the same, of the last `RECENT_S`
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # the same, whatever their group
         self._notes: deque[Instant] = deque()  # what wall time was, when
         self._line: _Line | None = None
 
@@ -165,8 +165,6 @@ class Clock:
             self._group = []
         self._group.append((x, (reading.heard.steady_ns - origin.heard.steady_ns) / 1e9 - x))
         self._recent.append(self._group[-1])
-        while x - self._recent[0][0] > RECENT_S:
-            self._recent.popleft()
         while self._groups and x - self._groups[0].x > self._memory_s:
             self._groups.popleft()
         if reading.before:

@@ -220,9 +220,8 @@ def main() -> None:
     for violation in violations:
         print(f"VIOLATION {violation}")
     if violations:
-        print(
-            f"{len(violations)} violations; to repeat: {' '.join(sys.argv)} --seconds {options.seconds:g} --seed {options.seed}"
-        )
+        again = f"PYTHONPATH=tests python tests/chaos/run.py --seconds {options.seconds:g} --seed {options.seed}"
+        print(f"{len(violations)} violations; to repeat: {again}")
         sys.exit(1)
     print("no violations")
 
