@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import msgpack
 import zmq
 
-from chaos.stage import SINK, STREAMS, Stage
+from chaos.stage import STREAMS, Stage
 from mertd.stream.endpoint import harden
 
 EMBED_REST_S, CAPTURE_REST_S = 31.0, 6.0
@@ -119,27 +119,47 @@ def server_dies(stage: Stage, chance: random.Random) -> Struck:
 
 def sink_goes(stage: Stage, chance: random.Random) -> Struck:
     ended = {"room": stage.client.struck("room")}
-    stage.server.remove_sink(SINK)
+    stage.server.remove_sink(stage.sink)
     stage.unfurnish()
     time.sleep(chance.uniform(1.5, 3.0))
     stage.furnish()
     return Struck(("room",), time.time_ns(), time.monotonic(), ended)
 
 
+def default_moves(stage: Stage, _: random.Random) -> Struck:
+    """Another source becomes the default, and the one that was is gone."""
+    ended = {"room": stage.client.struck("room")}
+    stage.move()
+    return Struck(("room",), time.time_ns(), time.monotonic(), ended)
+
+
+def server_stopped(shortest_s: float, longest_s: float, lost: bool) -> Strike:
+    """For longer than a driver may give nothing, or not quite."""
+
+    def strike(stage: Stage, chance: random.Random) -> Struck:
+        ended = {"room": stage.client.struck("room")} if lost else {}
+        stage.server.signal(signal.SIGSTOP)
+        time.sleep(chance.uniform(shortest_s, longest_s))
+        stage.server.signal(signal.SIGCONT)
+        return Struck(("room",), time.time_ns(), time.monotonic(), ended)
+
+    return strike
+
+
 def source_suspended(stage: Stage, chance: random.Random) -> Struck:
     """For longer than a driver may give nothing."""
     ended = {"room": stage.client.struck("room")}
-    stage.server.control("suspend-sink", SINK, "1")
+    stage.server.control("suspend-sink", stage.sink, "1")
     time.sleep(chance.uniform(3.0, 4.0))
-    stage.server.control("suspend-sink", SINK, "0")
+    stage.server.control("suspend-sink", stage.sink, "0")
     return Struck(("room",), time.time_ns(), time.monotonic(), ended)
 
 
 def source_muted(stage: Stage, chance: random.Random) -> Struck:
     """Silent windows, and then vectors again."""
-    stage.server.control("set-source-mute", f"{SINK}.monitor", "1")
+    stage.server.control("set-source-mute", f"{stage.sink}.monitor", "1")
     time.sleep(chance.uniform(1.0, 4.0))
-    stage.server.control("set-source-mute", f"{SINK}.monitor", "0")
+    stage.server.control("set-source-mute", f"{stage.sink}.monitor", "0")
     return Struck(("room",), time.time_ns(), time.monotonic(), {})
 
 
@@ -179,6 +199,9 @@ SOURCES_AND_MODEL = [
     Fault("embed pauses for several hops", "embed", pauses("embed", 1.2, 2.2), kills=False),
     Fault("sound server killed and restarted", "capture-room", server_dies),
     Fault("sink removed and added", "capture-room", sink_goes),
+    Fault("sound server hangs, and goes on", "capture-room", server_stopped(3.0, 4.0, lost=True)),
+    Fault("sound server pauses", "capture-room", server_stopped(0.2, 1.3, lost=False), kills=False),
+    Fault("default source moves", "capture-room", default_moves),
     Fault("source suspended and resumed", "capture-room", source_suspended),
     Fault("source muted and unmuted", "capture-room", source_muted, kills=False),
     Fault("writer stalls, then bursts", "capture-radio", writer_bursts, kills=False),

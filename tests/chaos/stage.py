@@ -29,7 +29,7 @@ from mertd.wire import Embedding, Message, Status
 
 WINDOW_S, HOP_S = 1.0, 0.5
 STREAMS = ("room", "radio", "chords")
-SINK, VOLUME = "a", 20_000
+SINKS, VOLUME = ("a", "b"), 20_000
 WRITE_S = 0.005
 LOG_BYTES = 4_096
 """Size of the pipe to the log's reader: some twenty lines fill it."""
@@ -246,6 +246,7 @@ class Stage:
 
     def __init__(self, folder: Path, seconds: float) -> None:
         self.folder, self._undo = folder, ExitStack()
+        self.sink = SINKS[0]
         window, hop = round(WINDOW_S * RATE), round(HOP_S * RATE)
         self._code = Timecode(round((seconds * 2 + 300) * RATE), RATE, window)
         self.laws = Laws(window, hop, RATE, {"radio": lambda m: self._code.window(m.audio.rms_dbfs)}, TRUTH_NS)
@@ -286,14 +287,24 @@ class Stage:
         self._undo.__exit__(kind, error, trace)
 
     def furnish(self) -> None:
-        """A sink with noise."""
-        self.server.add_sink(SINK)
-        self.player = self.server.noise(SINK, VOLUME)
+        """A sink with noise, whose monitor is the default source if there is no other one."""
+        self.server.add_sink(self.sink)
+        self.player = self.server.noise(self.sink, VOLUME)
 
     def unfurnish(self) -> None:
         """The player ends with its sink, or its server."""
         self.player.kill()
         self.player.wait()
+
+    def move(self) -> None:
+        """The other sink takes the place of this one."""
+        old, self.sink = self.sink, SINKS[self.sink == SINKS[0]]
+        player = self.player
+        self.furnish()
+        self.server.control("set-default-source", f"{self.sink}.monitor")
+        player.kill()
+        player.wait()
+        self.server.remove_sink(old)
 
     def ready(self) -> None:
         """Wait until every stream gives vectors, and its clock has settled."""
