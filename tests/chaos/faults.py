@@ -157,9 +157,10 @@ def source_suspended(stage: Stage, chance: random.Random) -> Struck:
 
 def source_muted(stage: Stage, chance: random.Random) -> Struck:
     """Silent windows, and then vectors again."""
-    stage.server.control("set-source-mute", f"{stage.sink}.monitor", "1")
-    time.sleep(chance.uniform(1.0, 4.0))
-    stage.server.control("set-source-mute", f"{stage.sink}.monitor", "0")
+    for mute, seconds in (("1", chance.uniform(1.5, 4.0)), ("0", 0.0)):
+        stage.client.muted("room", mute == "1")
+        stage.server.control("set-source-mute", f"{stage.sink}.monitor", mute)
+        time.sleep(seconds)
     return Struck(("room",), time.time_ns(), time.monotonic(), {})
 
 

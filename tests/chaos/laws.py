@@ -18,6 +18,9 @@ DRIFT = 2e-3
 HELD_UP_NS = 6_000_000_000
 """Audio may lie so long in a sound server, a pipe or a stopped process before it is reported: beyond, its date is too old."""
 
+EDGE_NS, NEAR_NS = 500_000_000, 2_000_000_000
+"""How long after the order a sound server may mute, and so near to one zeros in a window are taken to come from it."""
+
 Truth = Callable[[Embedding], tuple[int, int] | None]
 """When the first and the last sample of a window were made (Unix ns), if that can be told from what is published of it."""
 
@@ -37,6 +40,7 @@ class _Stream:
     skipped_since: int = 0
     lost: bool = False  # told of as `device_lost`
     not_before_ns: dict[int, int] = field(default_factory=dict)  # of epochs: when the fault before them happened
+    edges: list[tuple[int, bool]] = field(default_factory=list)  # when (ns) sound became silence, or the reverse
     status: dict[str, int] | None = None
 
 
@@ -51,14 +55,20 @@ class Laws:
         self._boot = b""
         self._published = 0
         self.violations: list[str] = []
-        self.judged = self.unjudged = 0
-        self.worst_of_bound = 0.0
-        """Windows whose time was held against the truth, or could not be; the largest error found, as a share of its bound."""
+        self.bounds_ns: list[int] = []
+        self.unjudged, self.worst_of_bound = 0, 0.0
+        """Bounds of the windows that were held against the truth; windows that could not be; largest error over its bound."""
+        self.edges_off_ns: list[int] = []
+        """How much later than the orders silence began or ended, by the windows that show it."""
 
     def struck(self, stream: str, at_ns: int) -> None:
         """A source failed at `at_ns`, so that all of its next epoch must have been heard later."""
         known = self._streams[stream]
         known.not_before_ns[known.epoch + 1] = at_ns
+
+    def muted(self, stream: str, at_ns: int, silent: bool) -> None:
+        """A source was told to be `silent`, or to be heard again, at `at_ns`: a window with that in it tells when."""
+        self._streams[stream].edges.append((at_ns, silent))
 
     def epoch(self, stream: str) -> int:
         """The newest that was announced."""
@@ -193,14 +203,30 @@ class Laws:
             self._hold(back <= bound, f"{where} is {back / 1e6:.1f} ms too early after the last one, bounds {_ms(bound)}")
         if message.stream in self._truths:
             self._truth(where, message)
+        self._edge(where, message, stream.edges)
+
+    def _edge(self, where: str, message: Embedding, edges: list[tuple[int, bool]]) -> None:
+        """Zeros at one end of a window, around the time at which the source was muted: they say when that was."""
+        time, zeros = message.time, message.audio.zeros
+        near = [edge for edge in edges if time.start_ns - NEAR_NS < edge[0] < time.end_ns + NEAR_NS]
+        if not near or message.audio.missing or zeros in (0, self._window):
+            return
+        silent_ns = zeros * 1_000_000_000 // self._rate
+        seen_ns = {True: time.end_ns - silent_ns, False: time.start_ns + silent_ns}
+        off = min((seen_ns[silent] - at for at, silent in near), key=abs)
+        self.edges_off_ns.append(off)
+        bound = time.error_ns + EDGE_NS
+        self._hold(
+            abs(off) <= bound, f"{where}: was muted or heard again {off / 1e6:+.1f} ms away from the order, bound {_ms(bound)}"
+        )
 
     def _truth(self, where: str, message: Embedding) -> None:
         truth = self._truths[message.stream](message)
         if truth is None:
             self.unjudged += 1
             return
-        self.judged += 1
         time = message.time
+        self.bounds_ns.append(time.error_ns)
         for end, published, true in (("start", time.start_ns, truth[0]), ("end", time.end_ns, truth[1])):
             error = abs(published - true)
             self.worst_of_bound = max(self.worst_of_bound, error / (time.error_ns + self._slack_ns))

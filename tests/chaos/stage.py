@@ -169,6 +169,11 @@ class Client:
             self.laws.struck(stream, time.time_ns())
             return self.epoch(stream)
 
+    def muted(self, stream: str, silent: bool) -> None:
+        """The stream's source is muted, or heard again, now."""
+        with self._changed:
+            self.laws.muted(stream, time.time_ns(), silent)
+
     def epoch(self, stream: str) -> int:
         """The newest that was announced."""
         return self.laws.epoch(stream)

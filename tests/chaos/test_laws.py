@@ -189,6 +189,19 @@ def test_times_are_held_against_the_truth_at_both_ends(off_ms: int, bound_ms: in
     assert all("is off by" in violation for violation in laws.violations)
 
 
+@pytest.mark.parametrize("off_ms", [-700, -490, 0, 490, 700])
+@pytest.mark.parametrize("silent", [False, True])
+def test_zeros_of_a_mute_tell_when_it_was(off_ms: int, silent: bool) -> None:
+    """A quarter of the window is silent, at its end or, if the mute is over, at its beginning."""
+    edge_ns = heard_at(WINDOW * 3 // 4 if silent else WINDOW // 4) - off_ms * 1_000_000
+    laws = Laws(WINDOW, HOP, RATE)
+    laws.muted("room", edge_ns, silent)
+    window = vector(0, 0)
+    laws.heard(replace(window, audio=replace(window.audio, zeros=WINDOW // 4)), heard_at(WINDOW) + S)
+    assert laws.edges_off_ns == [off_ms * 1_000_000]
+    assert bool(laws.violations) == (abs(off_ms) > 505)
+
+
 def test_what_the_truth_does_not_know_is_counted() -> None:
     laws = judged(STORY, truths={"room": lambda _: None})
-    assert (laws.judged, laws.unjudged, laws.violations) == (0, 4, [])
+    assert (laws.bounds_ns, laws.unjudged, laws.violations) == ([], 4, [])
