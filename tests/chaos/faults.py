@@ -204,7 +204,7 @@ SOURCES_AND_MODEL = [
     Fault("sound server pauses", "capture-room", server_stopped(0.2, 1.3, lost=False), kills=False),
     Fault("default source moves", "capture-room", default_moves),
     Fault("source suspended and resumed", "capture-room", source_suspended),
-    Fault("source muted and unmuted", "capture-room", source_muted, kills=False),
+    Fault("source muted and unmuted", "machine", source_muted, kills=False),
     Fault("writer stalls, then bursts", "capture-radio", writer_bursts, kills=False),
     Fault("writer stalls, and drops", "capture-radio", writer_loses, kills=False),
     Fault("writer changes", "capture-radio", writer_changes),

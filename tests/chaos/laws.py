@@ -22,7 +22,25 @@ EDGE_NS, NEAR_NS = 500_000_000, 2_000_000_000
 """How long after the order a sound server may mute, and so near to one zeros in a window are taken to come from it."""
 
 Truth = Callable[[Embedding], tuple[int, int] | None]
-"""When the first and the last sample of a window were made (Unix ns), if that can be told from what is published of it."""
+"""When the first sample of a window was made, and the one behind its last (Unix ns), by what is published of its sound; None if
+nobody has made such a sound.
+"""
+
+
+@dataclass
+class _Edge:
+    """At `at_ns` a source was told to be `silent`, or to be heard again. `seen`: how much later windows show it, and bounds.
+
+    One of them must be right; others may show zeros of another origin, as when the player of a sound server is held up.
+    """
+
+    at_ns: int
+    silent: bool
+    seen: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def nearest(self) -> tuple[int, int]:
+        return min(self.seen, key=lambda seen: abs(seen[0]))
 
 
 @dataclass
@@ -40,7 +58,7 @@ class _Stream:
     skipped_since: int = 0
     lost: bool = False  # told of as `device_lost`
     not_before_ns: dict[int, int] = field(default_factory=dict)  # of epochs: when the fault before them happened
-    edges: list[tuple[int, bool]] = field(default_factory=list)  # when (ns) sound became silence, or the reverse
+    edges: list[_Edge] = field(default_factory=list)
     status: dict[str, int] | None = None
 
 
@@ -56,10 +74,8 @@ class Laws:
         self._published = 0
         self.violations: list[str] = []
         self.bounds_ns: list[int] = []
-        self.unjudged, self.worst_of_bound = 0, 0.0
-        """Bounds of the windows that were held against the truth; windows that could not be; largest error over its bound."""
-        self.edges_off_ns: list[int] = []
-        """How much later than the orders silence began or ended, by the windows that show it."""
+        self.worst_of_bound = 0.0
+        """Bounds of the windows that were held against the truth; the largest error, as a share of its bound."""
 
     def struck(self, stream: str, at_ns: int) -> None:
         """A source failed at `at_ns`, so that all of its next epoch must have been heard later."""
@@ -68,11 +84,21 @@ class Laws:
 
     def muted(self, stream: str, at_ns: int, silent: bool) -> None:
         """A source was told to be `silent`, or to be heard again, at `at_ns`: a window with that in it tells when."""
-        self._streams[stream].edges.append((at_ns, silent))
+        self._streams[stream].edges.append(_Edge(at_ns, silent))
+
+    @property
+    def edges_ns(self) -> list[int]:
+        """How much later than ordered sources were silent or heard again, by the windows that show it best."""
+        return [edge.nearest[0] for stream in self._streams.values() for edge in stream.edges if edge.seen]
 
     def epoch(self, stream: str) -> int:
         """The newest that was announced."""
         return self._streams[stream].epoch
+
+    @property
+    def numbers(self) -> dict[tuple[str, str], int]:
+        """The last `seq`, by kind and stream."""
+        return {(kind, name): seq - 1 for name, stream in self._streams.items() for kind, seq in stream.seq.items() if seq}
 
     def heard(self, message: Message, came_ns: int) -> None:
         """The next message, which came at `came_ns` (Unix)."""
@@ -96,6 +122,11 @@ class Laws:
                 absent += len(holes)
                 if holes and len(holes) > waiting:
                     self._hold(False, f"{name}: {len(holes)} windows of epoch {epoch} vanished, the first at {holes[0]}")
+            for edge in stream.edges:
+                if edge.seen:
+                    off, bound = edge.nearest
+                    what = "muted" if edge.silent else "heard again"
+                    self._hold(abs(off) <= bound, f"{name}: was {what} {_ms(off)} later than ordered, bound {_ms(bound)}")
             status = stream.status
             self._hold(status is not None, f"{name}: in no status")
         self._hold(absent <= waiting, f"{absent} windows vanished, and {waiting} were waiting at the end")
@@ -203,27 +234,23 @@ class Laws:
             self._hold(back <= bound, f"{where} is {back / 1e6:.1f} ms too early after the last one, bounds {_ms(bound)}")
         if message.stream in self._truths:
             self._truth(where, message)
-        self._edge(where, message, stream.edges)
+        self._edge(message, stream.edges)
 
-    def _edge(self, where: str, message: Embedding, edges: list[tuple[int, bool]]) -> None:
-        """Zeros at one end of a window, around the time at which the source was muted: they say when that was."""
+    def _edge(self, message: Embedding, edges: list[_Edge]) -> None:
+        """Zeros at one end of a window, around the time at which the source was muted, may come from that."""
         time, zeros = message.time, message.audio.zeros
-        near = [edge for edge in edges if time.start_ns - NEAR_NS < edge[0] < time.end_ns + NEAR_NS]
-        if not near or message.audio.missing or zeros in (0, self._window):
+        if message.audio.missing or zeros in (0, self._window):
             return
         silent_ns = zeros * 1_000_000_000 // self._rate
-        seen_ns = {True: time.end_ns - silent_ns, False: time.start_ns + silent_ns}
-        off = min((seen_ns[silent] - at for at, silent in near), key=abs)
-        self.edges_off_ns.append(off)
-        bound = time.error_ns + EDGE_NS
-        self._hold(
-            abs(off) <= bound, f"{where}: was muted or heard again {off / 1e6:+.1f} ms away from the order, bound {_ms(bound)}"
-        )
+        for edge in edges:
+            if time.start_ns - NEAR_NS < edge.at_ns < time.end_ns + NEAR_NS:
+                seen_ns = time.end_ns - silent_ns if edge.silent else time.start_ns + silent_ns
+                edge.seen.append((seen_ns - edge.at_ns, time.error_ns + EDGE_NS))
 
     def _truth(self, where: str, message: Embedding) -> None:
         truth = self._truths[message.stream](message)
         if truth is None:
-            self.unjudged += 1
+            self._hold(False, f"{where} holds sound that was never made")
             return
         time = message.time
         self.bounds_ns.append(time.error_ns)

@@ -6,10 +6,14 @@ Run: python -m chaos.onlooker ENDPOINT, until it is killed. A line a message: ki
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from mertd.stream.client import Subscriber
 from mertd.wire import Embedding, Event
+
+PATIENCE_S = 5.0
 
 
 def main() -> None:
@@ -21,8 +25,21 @@ def main() -> None:
             print(message.kind, message.stream, message.seq, received.lost, flush=True)
 
 
-def complaints(record: Path) -> tuple[list[str], int, int]:
-    """What is wrong with its record; messages that it got; messages that it knows it lost."""
+def complaints(record: Path, numbers: Mapping[tuple[str, str], int]) -> tuple[list[str], int, int]:
+    """What is wrong with its record; messages that it got; messages that it knows it lost.
+
+    `numbers`: last `seq` by kind and stream, up to which it must have come, after a moment.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := _read(record))[1] != numbers and time.monotonic() < deadline:
+        time.sleep(0.1)  # between looks
+    wrong, last, got, lost = found
+    wrong += [f"onlooker: {key} ended at {last.get(key)}, not {seq}" for key, seq in numbers.items() if last.get(key) != seq]
+    return wrong, got, lost
+
+
+def _read(record: Path) -> tuple[list[str], dict[tuple[str, str], int], int, int]:
+    """Holes and repeats that it was not told of; last numbers; messages that it got, and lost."""
     wrong: list[str] = []
     last: dict[tuple[str, str], int] = {}
     got = lost = 0
@@ -34,7 +51,7 @@ def complaints(record: Path) -> tuple[list[str], int, int]:
                     wrong.append(f"onlooker: {kind} {seq} of {stream} after {before}, with {missed} reported as lost")
                 last[kind, stream] = int(seq)
                 got, lost = got + 1, lost + int(missed)
-    return wrong, got, lost
+    return wrong, last, got, lost
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ from mertd.stream.control import ask
 from mertd.wire import Embedding, Message, Status
 
 WINDOW_S, HOP_S = 1.0, 0.5
+"""Short, as the time that a window takes to fill is part of every recovery."""
+
 STREAMS = ("room", "radio", "chords")
 SINKS, VOLUME = ("a", "b"), 20_000
 WRITE_S = 0.005

@@ -198,10 +198,26 @@ def test_zeros_of_a_mute_tell_when_it_was(off_ms: int, silent: bool) -> None:
     laws.muted("room", edge_ns, silent)
     window = vector(0, 0)
     laws.heard(replace(window, audio=replace(window.audio, zeros=WINDOW // 4)), heard_at(WINDOW) + S)
-    assert laws.edges_off_ns == [off_ms * 1_000_000]
-    assert bool(laws.violations) == (abs(off_ms) > 505)
+    laws.heard(counted(due=1, embedded=1), heard_at(WINDOW) + S)
+    laws.over(0)
+    assert laws.edges_ns == [off_ms * 1_000_000]
+    assert ["later than ordered" in violation for violation in laws.violations] == [True] * (abs(off_ms) > 505)
 
 
-def test_what_the_truth_does_not_know_is_counted() -> None:
+def test_zeros_of_another_origin_are_no_mute() -> None:
+    laws = Laws(WINDOW, HOP, RATE)
+    laws.muted("room", heard_at(WINDOW * 3 // 4), True)
+    for window, zeros in ((vector(0, 0), WINDOW // 4), (vector(1, HOP), 3), (vector(2, 4 * HOP), 0)):
+        laws.heard(replace(window, audio=replace(window.audio, zeros=zeros)), heard_at(4 * WINDOW))
+    assert laws.edges_ns == [0]
+    assert laws.violations == []
+
+
+def test_sound_that_nobody_has_made_is_found() -> None:
     laws = judged(STORY, truths={"room": lambda _: None})
-    assert (laws.bounds_ns, laws.unjudged, laws.violations) == ([], 4, [])
+    assert laws.bounds_ns == []
+    assert [violation.split("holds")[1] for violation in laws.violations] == [" sound that was never made"] * 4
+
+
+def test_the_last_numbers() -> None:
+    assert judged(STORY).numbers == {("embedding", "room"): 3, ("event", "room"): 5}

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,12 +49,16 @@ def test_what_was_never_made_has_no_time() -> None:
     assert code.window(-200.0) is None
 
 
-def test_a_loss_that_a_subscriber_does_not_know_of_is_found(tmp_path) -> None:
+def test_a_loss_that_a_subscriber_does_not_know_of_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = tmp_path / "record"
     record.write_text("embedding room 4 0\nevent room 0 0\nembedding room 5 0\nembedding room 9 3\n")
-    assert complaints(record) == ([], 4, 3)
+    numbers = {("embedding", "room"): 9, ("event", "room"): 0}
+    assert complaints(record, numbers) == ([], 4, 3)
+    monkeypatch.setattr("chaos.onlooker.PATIENCE_S", 0.0)
+    wrong, _, _ = complaints(record, numbers | {("embedding", "radio"): 2})
+    assert wrong == ["onlooker: ('embedding', 'radio') ended at None, not 2"]
     record.write_text("embedding room 4 0\nembedding room 6 0\nembedding room 6 0\n")
-    wrong, _, _ = complaints(record)
+    wrong, _, _ = complaints(record, {("embedding", "room"): 6})
     assert [w.split(",")[0] for w in wrong] == [
         "onlooker: embedding 6 of room after 4",
         "onlooker: embedding 6 of room after 6",
