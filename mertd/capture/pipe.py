@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -46,11 +47,12 @@ class PipeSource:
     def _drop_stale(self) -> int:
         """Frames read and thrown away: what was written while nobody listened would be dated now, beside what is new."""
         there = struct.unpack("i", fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4)))[0]
-        frames: int = there // self._frame_bytes
-        rest = frames * self._frame_bytes
-        while rest and (data := os.read(self._descriptor, rest)):
-            rest -= len(data)
-        return frames
+        rest = there // self._frame_bytes * self._frame_bytes
+        dropped = 0
+        with contextlib.suppress(BlockingIOError):  # somebody else reads it, too
+            while dropped < rest and (data := os.read(self._descriptor, rest - dropped)):
+                dropped += len(data)
+        return dropped // self._frame_bytes
 
     def blocks(self) -> Iterator[Block | None]:
         wanted = self._frame_bytes * round(self.rate * (BLOCK_S if self._realtime else 1.0))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -314,7 +315,7 @@ class Stage:
         self.server.remove_sink(old)
 
     def ready(self) -> None:
-        """Wait until every stream gives vectors, and its clock has settled."""
+        """Wait until every stream gives vectors."""
         deadline = time.monotonic() + PATIENCE_S
         ready = self.client.until(lambda: all(stream in self.client.latest for stream in STREAMS), lambda: deadline)
         assert ready, f"no vectors of every stream: {sorted(self.client.latest)}\n{self.daemon.stderr}"
@@ -334,8 +335,6 @@ class Stage:
 
 def free_port() -> int:
     """A port of the loopback device that nobody has at the moment."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
