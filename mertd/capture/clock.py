@@ -27,6 +27,8 @@ left out; the rest gives a line by ridge regression, with a prior of `DRIFT_PPM`
     local             where groups next to the sample stand off the line, believed or not: they may be right
     young             `YOUNG_S` while there are less than `YOUNG_GROUPS` groups, since the first ones cannot be told from astray
                       ones, or less than `YOUNG_READINGS` readings, from which no spread can be judged
+    late              by how much the readings from the sample on are all late, while they are too few for a group: the source
+                      may have paused for so long, without catching up
     step              what wall time moved by against the steady clock between the notes before and after the sample, and
                       `SLEW` beyond the last note
 
@@ -44,8 +46,9 @@ from numpy.typing import NDArray
 
 from mertd.capture.instant import Instant
 
-GROUP_S, LOW, ENOUGH = 1.0, 0.1, 10
-"""Readings are grouped by so many seconds; the quantile that counts; readings that make the last group worth believing."""
+GROUP_S, LOW, ENOUGH, RECENT = 1.0, 0.1, 10, 40
+"""Readings are grouped by so many seconds; the quantile that counts; readings that make the last group worth believing; as many
+are kept singly."""
 
 DRIFT_PPM, JITTER_S = 100.0, 0.001
 """Prior of the drift, and expected scatter of a group's low quantile: how long the slope stays near nominal."""
@@ -142,6 +145,7 @@ class Clock:
         self._last = 0.0
         self._group: list[tuple[float, float]] = []  # x, steady - nominal
         self._groups: deque[_Group] = deque()
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT)  # the same, whatever their group
         self._notes: deque[Instant] = deque()  # what wall time was, when
         self._line: _Line | None = None
 
@@ -160,6 +164,7 @@ class Clock:
             self._groups.append(_summary(self._group))
             self._group = []
         self._group.append((x, (reading.heard.steady_ns - origin.heard.steady_ns) / 1e9 - x))
+        self._recent.append(self._group[-1])
         while self._groups and x - self._groups[0].x > self._memory_s:
             self._groups.popleft()
         if reading.before:
@@ -182,9 +187,21 @@ class Clock:
             whole = not self._groups or len(self._group) >= ENOUGH
             self._line = _Line([*self._groups, _summary(self._group)] if whole else [*self._groups])
         excess, error = self._line.at(x)
+        error = max(error, FLOOR_S + self._late(x, excess))
         steady_ns = heard.steady_ns + round((x + excess) * 1e9)
         offset_ns, step_ns = self._offset(steady_ns)
         return Moment(steady_ns + offset_ns, round(error * 1e9) + step_ns, (1 / (1 + self._line.tilt) - 1) * 1e6)
+
+    def _late(self, x: float, excess: float) -> float:
+        """Seconds by which no reading of the block with the sample, or after it, is as early as the line says; 0 for few.
+
+        For older samples than the recent ones, the groups tell.
+        """
+        if x < self._recent[0][0]:
+            return 0.0
+        before = max((reading for reading in self._recent if reading[0] <= x), default=self._recent[0])
+        late = min(reading for at, reading in self._recent if at >= before[0]) - excess
+        return late if late > ASTRAY_S else 0.0
 
     def _note(self, instant: Instant) -> None:
         """Keep what wall time was: once a second, and on both sides of a step."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import select
 import stat
+import struct
+import termios
 import time
 from collections.abc import Iterator
 
@@ -37,6 +41,18 @@ class PipeSource:
         )
         self.reopens = descriptor is None and stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
         self.description = f"{address}: raw {self._format}, {self.rate} Hz, {self.channels} channels"
+        if realtime and self.reopens and (stale := self._drop_stale()):
+            self.description += f"; dropped {stale} frames that lay in it already, as nobody knows since when"
+
+    def _drop_stale(self) -> int:
+        """Frames read and thrown away: what was written while nobody listened would be dated now, beside what is new."""
+        there = struct.unpack("i", fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4)))[0]
+        rest = there // self._frame_bytes * self._frame_bytes
+        dropped = 0
+        with contextlib.suppress(BlockingIOError):  # somebody else reads it, too
+            while dropped < rest and (data := os.read(self._descriptor, rest - dropped)):
+                dropped += len(data)
+        return dropped // self._frame_bytes
 
     def blocks(self) -> Iterator[Block | None]:
         wanted = self._frame_bytes * round(self.rate * (BLOCK_S if self._realtime else 1.0))

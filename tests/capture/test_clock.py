@@ -146,6 +146,25 @@ def test_samples_lost_unnoticed_move_the_line_and_widen_the_bound_there() -> Non
         assert abs(clock.at(index).unix_ns - truth) <= clock.at(index).error_ns
 
 
+@pytest.mark.parametrize("mean_ms", [0.1, 3])
+def test_a_source_that_pauses_and_does_not_catch_up_is_known_by_its_first_block(mean_ms: float) -> None:
+    """As a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
+    generator, world, clock = np.random.Generator(np.random.PCG64(3)), World(), Clock(RATE)
+    seconds = np.arange(0, 20, 0.05)
+    late = delays(generator, len(seconds), mean_ms / 1e3)
+    pause, at_s = 1.0, 10.23
+    for at, delay in zip(seconds, late, strict=True):
+        paused = at > at_s
+        clock.add(world.reading(float(at), float(delay) + (pause if paused else 0.0)))
+        newest = round(at * RATE) + RATE // 20
+        moment = clock.at(newest)
+        assert abs(moment.unix_ns - world.unix_ns(newest) - (pause * 1e9 if paused else 0)) <= moment.error_ns
+        if 4 < at < at_s:
+            assert moment.error_ns < 20 * MS
+        if at > 2:
+            check(clock, world, round(min(at - 1, at_s - 0.1) * RATE))
+
+
 def test_beyond_the_readings_the_bound_grows() -> None:
     clock, world = Clock(RATE), World(200)
     seconds = np.arange(0, 10, 0.05)

@@ -206,6 +206,25 @@ def test_a_fifo_waits_for_its_writer_and_can_be_opened_again(tmp_path: Path) -> 
         assert np.array_equal(np.concatenate(found)[:, 0] * 32_768, RAMP[run * 10 : run * 10 + 10])
 
 
+@pytest.mark.parametrize("realtime", [True, False])
+def test_what_lies_in_a_fifo_at_real_pace_is_dropped_and_told(tmp_path: Path, realtime: bool) -> None:
+    """It was written while nobody listened: its time is unknown. A frame that is not all there is kept, for its other half."""
+    fifo = tmp_path / "radio"
+    os.mkfifo(fifo)
+    ends = os.open(fifo, os.O_RDWR), os.open(fifo, os.O_WRONLY)  # the first, so that the second finds a reader
+    stale, fresh = np.full(1_001, 7, "<i2"), RAMP[:2_001]
+    os.write(ends[1], stale.tobytes())
+    source = PipeSource(parse(f"pipe:{fifo}?format=s16le&channels=2&rate=8000"), realtime, None)
+    os.write(ends[1], fresh.tobytes())
+    for descriptor in ends:
+        os.close(descriptor)
+    heard = np.concatenate([block.frames for block in source.blocks() if block is not None]).ravel()
+    source.close()
+    expected = np.concatenate([stale[1_000 if realtime else 0 :], fresh])
+    assert np.array_equal(heard, expected.astype(np.float32) / 32_768)
+    assert ("dropped 500 frames" in source.description) is realtime
+
+
 def test_a_raw_file_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "raw"
     path.write_bytes(RAMP.tobytes())
