@@ -250,7 +250,7 @@ def garbage(stage: Stage, chance: random.Random) -> None:
 def questions(stage: Stage, chance: random.Random) -> None:
     """Many requests at once, good and bad, whose answers nobody reads."""
     good = [msgpack.packb({"schema": 1, "request": "status"})]
-    good += [msgpack.packb({"schema": 1, "request": "replay", "kind": "embedding", "stream": "", "last": 256})]
+    good += [msgpack.packb({"schema": 1, "request": "history", "kind": "embedding", "stream": "", "last": 256})]
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         harden(dealer)
         dealer.connect(stage.daemon.control)

@@ -26,7 +26,7 @@ from daemon_process import RATE, TINY, Daemon
 from device.pulse import SoundServer
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
-from mertd.stream.control import ask
+from mertd.stream.request import ask
 from mertd.wire import Embedding, Message, Status
 
 WINDOW_S, HOP_S = 1.0, 0.5
