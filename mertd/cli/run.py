@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +14,9 @@ from typing import Any
 from mertd.cli.settings import settings
 from mertd.daemon.supervisor import Supervisor
 from mertd.logs import Lines, install, uninstall
+
+FILES = 10_240
+"""The most that macOS gives to a process, whatever its limit says."""
 
 
 def run_daemon(config: Path | None, flags: Mapping[str, Any]) -> None:
@@ -23,7 +28,19 @@ def run_daemon(config: Path | None, flags: Mapping[str, Any]) -> None:
     # Without a standard error its number is free, and would be given to the next file or socket.
     lines = Lines(sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY), chosen.log_format)
     install(lines, chosen.log_level)
+    _allow_many_files()
     try:
         asyncio.run(Supervisor(chosen, lines).run())
     finally:
         uninstall(lines)
+
+
+def _allow_many_files() -> None:
+    """Every subscriber takes a file descriptor, and every stream some; systems begin with 256 (macOS) or 1,024, and allow more
+    to whoever asks.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
