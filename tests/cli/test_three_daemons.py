@@ -44,7 +44,9 @@ def test_three_daemons_and_a_restart() -> None:
             again.until(lambda s: s.streams["chords"]["embedded"] > 0)
             second = follow(subscriber, {"cellar": 4, "attic": 1, "bar": 1})
             again.stop()
-        assert {(name, where) for name, where, *_ in first + second} == set(zip(("attic", "bar", "cellar"), publish, strict=True))
+        assert {(name, where) for name, where, *_ in first + second} == set(
+            zip(("attic", "bar", "cellar"), publish, strict=True)
+        )
         for name in ("attic", "bar", "cellar"):
             runs: dict[bytes, list[int]] = {}
             for _, _, boot, seq in [entry for entry in first + second if entry[0] == name]:
