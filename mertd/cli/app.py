@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from mertd.cli.service_commands import service
 from mertd.errors import MertdError
 
 app = typer.Typer(
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(model, name="model")
+app.add_typer(service, name="service")
 
 Sources = Annotated[
     list[str] | None,
@@ -49,6 +51,21 @@ def run(arguments: list[str]) -> int:
     except SystemExit as done:  # typer's way to end: 0, 2 for wrong usage, 130 for Ctrl-C
         return done.code if isinstance(done.code, int) else 0
     return 0
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from mertd import __version__
+
+        print(f"mertd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """What the program itself is asked, before any command."""
 
 
 @app.command("run")

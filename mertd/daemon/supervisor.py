@@ -24,6 +24,7 @@ from mertd.daemon.events import log_event
 from mertd.daemon.health import Change
 from mertd.daemon.instance import Instance, explain
 from mertd.daemon.listening import Listening
+from mertd.daemon.notify import Notifier
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
 from mertd.embed.architecture import SAMPLE_RATE
@@ -62,6 +63,7 @@ class Supervisor:
         nothing yet.
         """
         self._settings, self._lines = settings, lines
+        self._notifier = Notifier(os.environ)
         self._model_settings = ModelSettings(
             weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.gate
         )
@@ -150,6 +152,7 @@ class Supervisor:
         while True:
             self._publisher.send(self.status())
             self._publisher.forget_subscriptions()
+            self._notifier.turned("status", self._summary())
             await asyncio.sleep(STATUS_S)
 
     async def _watch(self) -> None:
@@ -158,6 +161,7 @@ class Supervisor:
             self._embedding.keeper.watch()
             for stream in self._streams.values():
                 stream.keeper.watch()
+            self._notifier.turned("watch")
             await asyncio.sleep(WATCH_S)
 
     def _publish(self, message: EmbeddingMessage | Event) -> None:
@@ -169,6 +173,7 @@ class Supervisor:
     async def _shut_down(self) -> None:
         self._phase = "stopping"
         log.info("stopping: %s", self._reason)
+        self._notifier.stopping(self._reason)
         for stream in self._streams.values():
             stream.timeline.event("stopping", reason=self._reason)
         self._publisher.send(self.status())
@@ -221,6 +226,7 @@ class Supervisor:
     def model_ready(self, model: Ready, previous: Ready | None) -> None:
         """The model can embed; announced if it is not the backend that was wanted, or not the one that was."""
         self._phase = "running"
+        self._notifier.ready()
         before = previous.backend if previous else ""
         if before != model.backend and (before or model.rejected):
             reason = model.rejected.get(before) or "; ".join(f"{name}: {why}" for name, why in model.rejected.items())
@@ -283,6 +289,15 @@ class Supervisor:
             published=self._publisher.published,
             dropped=self._publisher.dropped,
         )
+
+    def _summary(self) -> str:
+        """How the daemon is, in a line: for the service manager."""
+        model = self._embedding.model
+        parts = [f"{model.model} on {model.backend}" if model else "model not ready"]
+        for name, stream in self._streams.items():
+            counts = stream.timeline.counters
+            parts.append(f"{name} {stream.state}: {counts['embedded']} embedded, {counts['skipped']} skipped")
+        return "; ".join(parts)
 
     def _own_facts(self) -> dict[str, Any]:
         lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)
