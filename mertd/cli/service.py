@@ -142,4 +142,5 @@ def _settings(words: Sequence[str]) -> Settings:
     command = group.commands["run"]  # type: ignore[attr-defined]
     with command.make_context("mertd run", list(words)) as context:
         flags = dict(context.params)
-    return settings(flags.pop("config"), flags)
+    config = flags.pop("config")
+    return settings(Path(config) if config else None, flags)

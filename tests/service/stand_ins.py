@@ -1,7 +1,7 @@
-"""Programs of macOS that tests put on PATH: each records how it was called, and launchctl behaves as launchd does.
+"""Programs that tests put on PATH: each records how it was called; launchctl and systemctl behave as launchd and systemd do.
 
-It starts what it is given exactly as written, with exactly that environment, and plays the failures that launchd is known for:
-exit codes told to it beforehand, and an agent that is still there for a while after `bootout`.
+They start what they are given exactly as written. launchctl does so with exactly that environment, and plays the failures that
+launchd is known for: exit codes told to it beforehand, and an agent that is still there for a while after `bootout`.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ main({folder!r})
 """
 
 
-class MacOS:
-    """The stand-ins, in a folder that is to go first on PATH."""
+class StandIns:
+    """In a folder that is to go first on PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.bin, self._state = folder / "bin", folder / "state"
         self.bin.mkdir()
         self._state.mkdir()
-        for name in ("launchctl", "codesign", "open", "tccutil"):
+        for name in ("launchctl", "codesign", "open", "tccutil", "systemctl"):
             path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
             (self.bin / name).write_text(SCRIPT.format(python=sys.executable, path=path, folder=str(self._state)))
             (self.bin / name).chmod(0o755)
@@ -43,8 +43,9 @@ class MacOS:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def verbs(self) -> list[str]:
-        """What launchctl was told, without the questions."""
-        return [call[1] for call in self.calls if call[0] == "launchctl" and call[1] != "print"]
+        """What the manager was told, without the questions."""
+        told = [[word for word in call if word != "--user"] for call in self.calls if call[0] in ("launchctl", "systemctl")]
+        return [call[1] for call in told if call[1] not in ("print", "show")]
 
     def forget(self) -> None:
         (self._state / "calls").unlink(missing_ok=True)
@@ -78,6 +79,8 @@ def main(folder: str) -> None:
         calls.write(json.dumps([name, *words]) + "\n")
     if name == "launchctl":
         sys.exit(_launchctl(state, *words))
+    if name == "systemctl":
+        sys.exit(_systemctl(state, *[word for word in words if not word.startswith("--")]))
     if name == "open":
         told = Path(words[words.index("--stdout") + 1])
         told.write_text("'Built-in Microphone' is heard\n")
@@ -115,6 +118,46 @@ def _launchctl(state: Path, verb: str, *words: str) -> int:
                 return _complain("No process to signal.", 3)
             os.kill(pid, signal.Signals[words[0]])
     return 0
+
+
+def _systemctl(state: Path, verb: str, *_: str) -> int:
+    unit, pid = Path(os.environ["XDG_CONFIG_HOME"]) / "systemd" / "user" / "mertd.service", _running(state)
+    match verb:
+        case "show":
+            print(f"LoadState={'loaded' if unit.exists() else 'not-found'}\nMainPID={pid}\nResult=success\nNRestarts=0")
+            print(f"ActiveState={'active' if pid else 'inactive'}\nSubState={'running' if pid else 'dead'}\nStatusText=")
+        case "restart" | "start" | "stop" | "disable":
+            if not unit.exists():
+                return _complain("Unit mertd.service not found.", 5)
+            if verb != "start":
+                _end(pid)
+            if verb in ("restart", "start") and not _running(state):
+                _start_unit(state, unit.read_text())
+        case "reload":
+            os.kill(pid, signal.SIGHUP)
+        case "reset-failed":
+            return _complain("Unit mertd.service not loaded.", 1)
+    return 0
+
+
+def _start_unit(state: Path, unit: str) -> None:
+    """ExecStart with Environment. The rest of it is for systemd-analyze to judge."""
+    import shlex
+
+    settings = [line.partition("=") for line in unit.splitlines() if line[:1].isupper()]
+    environment = dict(
+        word.split("=", 1) for name, _, value in settings if name == "Environment" for word in shlex.split(value)
+    )
+    (command,) = (
+        shlex.split(value.replace("%%", "%").replace("$$", "$")) for name, _, value in settings if name == "ExecStart"
+    )
+    pid = os.fork()
+    if pid == 0:
+        os.setsid()
+        for number in range(3):
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+        os.execve(command[0], command, {**os.environ, **environment})
+    (state / "pid").write_text(str(pid))
 
 
 def _complain(text: str, code: int) -> int:

@@ -19,7 +19,7 @@ from mertd.service.launchd import LABEL, Launchd
 from mertd.service.manager import Found, State, Wanted
 from mertd.service.plan import Plan, Run
 from mertd.service.program import current
-from service.stand_ins import MacOS
+from service.stand_ins import StandIns
 
 STRINGS, INTEGERS = "array of strings", "dictionary of integers"
 DOCUMENTED = {
@@ -127,7 +127,7 @@ def test_what_the_agent_must_be() -> None:
     assert isinstance(facts["ProgramArguments"], list)
     program, *words = facts["ProgramArguments"]
     assert words == ["-m", "mertd", "run", *OPTIONS]
-    assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
+    assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/StandIns/mertd"
     assert isinstance(facts["EnvironmentVariables"], dict)
     assert "/usr/bin" in facts["EnvironmentVariables"]["PATH"].split(":")
 
@@ -181,8 +181,8 @@ def test_every_change_says_how_to_undo_it() -> None:
 
 
 @pytest.fixture
-def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MacOS]:
-    mac = MacOS(tmp_path)
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
+    mac = StandIns(tmp_path)
     monkeypatch.setenv("PATH", f"{mac.bin}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o700)
@@ -201,7 +201,7 @@ def options(home: Path) -> list[str]:
     return ["--", *TINY, *SHORT, "--source", "synth:chords", *endpoints]
 
 
-def test_a_life(mac: MacOS, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_life(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     control = f"ipc://{home}/run/control"
     install = ["service", "install", *options(home)]
 
@@ -265,7 +265,7 @@ def bootstrap(service: Launchd) -> Plan:
     return [replace(step, pause_s=0.0) if isinstance(step, Run) else step for step in service._bootstrap()]
 
 
-def test_already_loaded(mac: MacOS, home: Path) -> None:
+def test_already_loaded(mac: StandIns, home: Path) -> None:
     """Somebody else, login say, has handed the new agent to launchd in the meantime: that is what was wanted."""
     service = choose.manager()
     assert isinstance(service, Launchd)
@@ -281,7 +281,7 @@ def test_already_loaded(mac: MacOS, home: Path) -> None:
     ("code", "words", "times"),
     [(125, "log in at the Mac itself", 1), (119, "Login Items", 1), (64, "failed with exit code 64", 1), (5, "exit code 5", 5)],
 )
-def test_what_launchd_refuses_is_explained(mac: MacOS, code: int, words: str, times: int) -> None:
+def test_what_launchd_refuses_is_explained(mac: StandIns, code: int, words: str, times: int) -> None:
     service = choose.manager()
     assert isinstance(service, Launchd)
     mac.fail("bootstrap", *[code] * 9)
@@ -290,7 +290,7 @@ def test_what_launchd_refuses_is_explained(mac: MacOS, code: int, words: str, ti
     assert mac.verbs().count("bootstrap") == times, "only what may pass is tried again"
 
 
-def test_the_microphone_is_opened_as_the_app(mac: MacOS, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The source is a device that no machine has, so the agent does not come up; but consent is asked for before."""
     mac.fail("bootstrap", 64)
     words = [word if word != "synth:chords" else "device:no such thing" for word in options(home)]
@@ -304,7 +304,7 @@ def test_the_microphone_is_opened_as_the_app(mac: MacOS, home: Path, capsys: pyt
     assert run(["service", "uninstall"]) == 0
 
 
-def test_another_daemon_in_the_way(mac: MacOS, capsys: pytest.CaptureFixture[str]) -> None:
+def test_another_daemon_in_the_way(mac: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         wait_until(lambda: answering(daemon.control) is not None, PATIENCE_S, lambda: daemon.stderr)
         words = ["--", *TINY, "--source", "synth:chords", "--control", daemon.control, "--bind", daemon.publish]

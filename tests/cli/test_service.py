@@ -1,0 +1,70 @@
+"""`mertd service` as a command: what a dry run shows on any machine, and what is refused."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from command_process import complaints, mertd
+from mertd.service import choose
+
+OTHER = "launchd" if sys.platform == "linux" else "systemd"
+
+
+@pytest.mark.parametrize("platform", choose.PLATFORMS)
+def test_a_dry_run_on_any_machine(platform: str) -> None:
+    """On a machine without weights, and so without anything that could be installed yet."""
+    done = mertd("service", "install", "--dry-run", "--platform", platform)  # which also sees that no file is left
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("it could not be installed yet: ")
+    for words in {
+        "launchd": ("launchctl bootstrap gui/", "codesign ", "<key>ProcessType</key>", "open -W", "undo   launchctl bootout"),
+        "systemd": ("systemctl --user restart", "WatchdogSec=10", "ExecStart=/", "undo   systemctl --user disable"),
+    }[platform]:
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize("verb", ["uninstall", "start", "stop", "restart", "reload", "logs"])
+def test_a_dry_run_of(verb: str) -> None:
+    done = mertd("service", verb, "--dry-run", "--platform", OTHER)
+    assert done.returncode == 0
+    assert done.stdout.startswith("1. ")
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "complaint"),
+    [
+        (["install", "--platform", OTHER], 2, "with --dry-run you see"),
+        (["install", "--platform", "launchdd", "--dry-run"], 2, "did you mean 'launchd'"),
+        (["install", "--dry-run", "--", "--config", "x.toml"], 2, "before the --"),
+        (["install", "--dry-run", "--", "--hop", "0"], 2, "hop"),
+        (["install", "--config", "no/such.toml"], 2, "No such file"),
+        (["install"], 2, "no weights"),
+        (["start"], 3, "not installed"),
+        (["logs"], 3, "not installed"),
+    ],
+)
+def test_what_is_refused(words: list[str], code: int, complaint: str) -> None:
+    done = mertd("service", *words)
+    assert done.returncode == code
+    assert complaint in "\n".join(complaints(done.stderr))
+
+
+def test_an_option_that_mertd_run_does_not_have() -> None:
+    done = mertd("service", "install", "--dry-run", "--", "--hopp", "1")
+    assert done.returncode == 2
+    assert "--hop" in done.stderr
+
+
+def test_status_where_nothing_is_installed(tmp_path: Path) -> None:
+    done = mertd("service", "status", folder=tmp_path)
+    assert done.returncode == 3
+    assert "not installed" in done.stdout
+    assert '"installed": false' in mertd("service", "status", "--json").stdout
+
+
+def test_version() -> None:
+    assert mertd("--version").stdout == "mertd 0.1.0\n"
