@@ -44,12 +44,19 @@ class State:
 
 @dataclass(frozen=True)
 class Found:
-    """What is there before a plan is made. `version`: of the daemon that runs as this service, if it answers."""
+    """What is there before a plan is made.
+
+    same        whether the service is described as it is to be
+    version     of the daemon that runs as this service; empty if it does not answer
+    same_app    launchd: whether the app is as it is to be
+    namespaces  systemd: whether services can have a file system of their own
+    """
 
     state: State
     same: bool = False
     version: str = ""
     same_app: bool = False
+    namespaces: bool = True
 
     def is_all_of(self, wanted: Wanted) -> bool:
         """Whether nothing is left to do."""

@@ -18,6 +18,25 @@ NO_MANAGER = (
     "if it cannot connect to the bus: this session has no systemd of its own, as after su or sudo; log in properly, or run "
     "`loginctl enable-linger` and set XDG_RUNTIME_DIR=/run/user/$(id -u)"
 )
+NO_NAMESPACE = frozenset({217, 226})
+"""What systemd ends a service with whose user namespace, or file system of its own, could not be made (systemd.exec(5))."""
+
+PROBE = (
+    "systemd-run",
+    "--user",
+    "--wait",
+    "--collect",
+    "--quiet",
+    "-p",
+    "PrivateUsers=yes",
+    "-p",
+    "ProtectSystem=strict",
+    "true",
+)
+"""Some distributions let no ordinary process make a user namespace; a unit that insists on one does not start there."""
+
+UNPROTECTED = "This system lets services of a user have no namespaces: mertd will see files as any of your programs does."
+
 PASSED_ON = ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
 """Variables that say where configuration and weights are, and that a shell may set where systemd does not see it."""
 
@@ -36,14 +55,15 @@ class Systemd:
     def definition(self) -> Path:
         return self.folder / UNIT
 
-    def unit(self, wanted: Wanted) -> str:
-        """The unit's text: the template, and what depends on the machine."""
+    def unit(self, wanted: Wanted, insists: bool = True) -> str:
+        """The unit's text: the template, and what depends on the machine. `insists`: on a user namespace."""
         command = [quote(str(self.program.python), False), *map(quote, ["-m", "mertd", "run", *wanted.options])]
         passed = [f"Environment={quote(f'{name}={value}', False)}" for name, value in sorted(self.environment.items())]
         text = (TEMPLATES / UNIT).read_text(encoding="utf-8")
         return (
             text.replace("@EXEC@", " ".join(command))
             .replace("@ENVIRONMENT@\n", "".join(f"{line}\n" for line in passed) + "\n")
+            .replace("@PRIVATE@", "yes" if insists else "no")
             .replace("@WRITABLE@", "".join(" -" + quote(str(folder), False) for folder in wanted.folders))
         )
 
@@ -68,7 +88,9 @@ class Systemd:
         )
 
     def find(self, wanted: Wanted, version: str) -> Found:
-        return Found(state=self.state(), same=same(self.definition, self.unit(wanted).encode()), version=version)
+        insists = query(PROBE)[0] not in NO_NAMESPACE
+        unit = self.unit(wanted, insists).encode()
+        return Found(state=self.state(), same=same(self.definition, unit), version=version, namespaces=insists)
 
     def options(self) -> tuple[str, ...] | None:
         try:
@@ -84,12 +106,13 @@ class Systemd:
         if found.is_all_of(wanted):
             return [self._answer(wanted)]
         return [
+            *([] if found.namespaces else [Step(what=UNPROTECTED)]),
             *(Folder(what="Make the folder of an endpoint.", path=folder) for folder in wanted.folders),
             Write(
                 what="Describe the service to systemd.",
                 undo=f"rm {self.definition}",
                 path=self.definition,
-                content=self.unit(wanted).encode(),
+                content=self.unit(wanted, found.namespaces).encode(),
             ),
             self._reload_units(),
             self._control("Start it at every login.", "enable", undo=f"systemctl --user disable {UNIT}"),

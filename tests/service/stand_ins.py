@@ -31,7 +31,7 @@ class StandIns:
         self.bin, self._state = folder / "bin", folder / "state"
         self.bin.mkdir()
         self._state.mkdir()
-        for name in ("launchctl", "codesign", "open", "tccutil", "systemctl"):
+        for name in ("launchctl", "codesign", "open", "tccutil", "systemctl", "systemd-run"):
             path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
             (self.bin / name).write_text(SCRIPT.format(python=sys.executable, path=path, folder=str(self._state)))
             (self.bin / name).chmod(0o755)
@@ -53,6 +53,10 @@ class StandIns:
     def fail(self, verb: str, *codes: int) -> None:
         """The next calls of launchctl with this verb end so; 0 is success."""
         (self._state / f"fail-{verb}").write_text(json.dumps(codes))
+
+    def forbid_namespaces(self) -> None:
+        """As some distributions do."""
+        (self._state / "no-namespaces").touch()
 
     def linger(self, questions: int) -> None:
         """After the next `bootout`, the agent is still known for so many calls of `launchctl print`."""
@@ -81,6 +85,8 @@ def main(folder: str) -> None:
         sys.exit(_launchctl(state, *words))
     if name == "systemctl":
         sys.exit(_systemctl(state, *[word for word in words if not word.startswith("--")]))
+    if name == "systemd-run":
+        sys.exit(217 if (state / "no-namespaces").exists() else 0)
     if name == "open":
         told = Path(words[words.index("--stdout") + 1])
         told.write_text("'Built-in Microphone' is heard\n")

@@ -20,6 +20,7 @@ from mertd.config import Settings
 from mertd.service import choose
 from mertd.service.execute import answering
 from mertd.service.manager import Wanted
+from mertd.service.plan import Write
 from mertd.service.program import current
 from mertd.service.systemd import UNIT, Systemd, quote, unquote
 from service.stand_ins import StandIns
@@ -149,6 +150,19 @@ def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(["service", "uninstall"]) == 0, "twice does no harm"
     assert run(["service", "reload"]) == 3
     assert "not installed" in capsys.readouterr().err
+
+
+def test_where_a_user_may_have_no_namespaces(linux: StandIns, tmp_path: Path) -> None:
+    """A unit that insists on them would not start at all."""
+    service = choose.manager()
+    wanted = Wanted(ODD, f"ipc://{tmp_path}/control", "1", listens=False)
+
+    def describes() -> str:
+        return "".join(s.content.decode() for s in service.install(wanted, service.find(wanted, "")) if isinstance(s, Write))
+
+    assert "\nPrivateUsers=yes\n" in describes()
+    linux.forbid_namespaces()
+    assert "\nPrivateUsers=no\n" in describes()
 
 
 def test_settings_of_ones_own_survive(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
