@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.main
 
 from mertd.cli.service_commands import service
 from mertd.errors import MertdError
@@ -15,7 +16,7 @@ app = typer.Typer(
     name="mertd",
     help="Listen to a sound card and publish what the music is like, as MERT embeddings over ZeroMQ.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its help pages cost 0.2 s of imports
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -189,6 +190,14 @@ def bench(
         quick=quick,
     )
     bench(plan, json, plot)
+
+
+@app.command()
+def man() -> None:
+    """Print the manual page, for `man -l -`."""
+    from mertd.cli.man import page
+
+    print(page(typer.main.get_command(app)), end="")
 
 
 @model.command("pull")
