@@ -11,7 +11,7 @@ import typer.main
 
 from mertd.cli.settings import settings
 from mertd.config import Settings
-from mertd.errors import UsageError
+from mertd.errors import MertdError, UsageError
 from mertd.service import choose
 from mertd.service.execute import ServiceError, answering, carry_out, show
 from mertd.service.manager import Found, Manager, Wanted
@@ -79,10 +79,13 @@ def status(json: bool) -> int:
     """Print how it is, by its manager and by itself; the exit code is 0 if it runs and answers, otherwise 3."""
     service = choose.manager()
     state, options = service.state(), service.options()
-    answer, control = None, ""
+    answer, control, problem = None, "", ""
     if state.installed and options is not None:
-        control = _settings(options).control
-        answer = answering(control)
+        try:
+            control = _settings(options).control
+        except MertdError as error:  # it may run all the same, with what it read when it started
+            problem = str(error)
+        answer = answering(control) if control else None
     well = state.running and answer is not None
     if json:
         print(jsonlib.dumps({**asdict(state), "definition": str(state.definition), "control": control, "answers": well}))
@@ -94,7 +97,7 @@ def status(json: bool) -> int:
     print(f"{state.manager}: {runs}; {state.detail or 'nothing more is known'}")
     print(f"described in {state.definition}")
     if answer is None:
-        print(f"no answer at {control or 'an unknown endpoint'}; `mertd service logs` may say why")
+        print(f"no answer at {control or 'an unknown endpoint'}; {problem or '`mertd service logs` may say why'}")
     else:
         print(f"mertd {answer.version}, {answer.phase}, answers; `mertd status --control {control}` tells more")
     return 0 if well else 3

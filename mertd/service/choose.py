@@ -81,7 +81,7 @@ def find(service: Manager, wanted: Wanted) -> Found:
 
 def problems(service: Manager, settings: Settings) -> list[str]:
     """What a service could not find or do, one line each."""
-    out = []
+    out = ["a service belongs to who runs this, and that is root; do it without sudo"] if "SUDO_UID" in os.environ else []
     files = [(f"source {a}", Path(a.target)) for a in settings.addresses if a.kind in ("file", "pipe") and not a.is_stdin]
     try:
         weights = weights_spec(settings)

@@ -169,7 +169,7 @@ class Launchd:
 
     def start(self, wanted: Wanted, found: Found) -> Plan:
         if found.state.running:
-            return [self._answer(wanted)]
+            return [Answer(what="It runs already; see whether it answers.", control=wanted.control, version="")]
         kick = Run(
             what="Start the agent.", undo="mertd service stop", command=("launchctl", "kickstart", self.target), again=NOT_YET
         )

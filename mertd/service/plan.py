@@ -97,7 +97,7 @@ class Until(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class Answer(Step):
-    """Wait until the daemon of this version answers at a control endpoint."""
+    """Wait until the daemon of this version answers at a control endpoint; any version, if that is empty."""
 
     control: str
     version: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mertd.service.execute import query, same
@@ -138,8 +138,9 @@ class Systemd:
         ]
 
     def start(self, wanted: Wanted, found: Found) -> Plan:
-        start = [] if found.state.running else [self._control("Start it.", "start", "--no-block", undo="mertd service stop")]
-        return [*start, self._answer(wanted)]
+        if found.state.running:
+            return [Answer(what="It runs already; see whether it answers.", control=wanted.control, version="")]
+        return [self._control("Start it.", "start", "--no-block", undo="mertd service stop"), self._answer(wanted)]
 
     def stop(self, found: Found) -> Plan:
         if not found.state.running:
@@ -148,7 +149,7 @@ class Systemd:
 
     def restart(self, wanted: Wanted, found: Found) -> Plan:
         stop = self.stop(found) if found.state.running else []
-        return [*stop, self._control("Start it.", "start", "--no-block", undo="mertd service stop"), self._answer(wanted)]
+        return [*stop, *self.start(wanted, Found(replace(found.state, running=False)))]
 
     def reload(self) -> Plan:
         return [self._control("Tell it to read its configuration again.", "reload")]

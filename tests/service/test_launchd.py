@@ -127,7 +127,7 @@ def test_what_the_agent_must_be() -> None:
     assert isinstance(facts["ProgramArguments"], list)
     program, *words = facts["ProgramArguments"]
     assert words == ["-m", "mertd", "run", *OPTIONS]
-    assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/StandIns/mertd"
+    assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
     assert isinstance(facts["EnvironmentVariables"], dict)
     assert "/usr/bin" in facts["EnvironmentVariables"]["PATH"].split(":")
 

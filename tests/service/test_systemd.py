@@ -19,8 +19,9 @@ from mertd.cli.app import run
 from mertd.config import Settings
 from mertd.service import choose
 from mertd.service.execute import answering
-from mertd.service.manager import Wanted
-from mertd.service.plan import Write
+from mertd.service.launchd import Launchd
+from mertd.service.manager import Found, State, Wanted
+from mertd.service.plan import Answer, Write
 from mertd.service.program import current
 from mertd.service.systemd import UNIT, Systemd, quote, unquote
 from service.stand_ins import StandIns
@@ -200,5 +201,23 @@ def test_what_a_service_could_not_find(settings: dict[str, object], words: str) 
 def test_an_empty_machine_is_told_to_get_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = choose.problems(Systemd(Path("/x"), current()), Settings.model_validate({}))
-    assert any("no weights" in problem for problem in found)
+    found = choose.problems(Systemd(Path("/x"), current(), hidden=()), Settings.model_validate({}))
+    assert ["no weights" in problem for problem in found] == [True]
+
+
+def test_root_is_told_that_it_is_not_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "1000")
+    settings = Settings.model_validate({"weights": "random:0", "source": ("synth:chords",)})
+    (problem,) = choose.problems(Systemd(Path("/x"), current(), hidden=()), settings)
+    assert "without sudo" in problem
+
+
+def test_a_start_of_what_runs_accepts_an_older_version() -> None:
+    """Only an install or a restart brings the new one in."""
+    running = Found(State("systemd", Path("/x"), installed=True, loaded=True, running=True, pid=7))
+    wanted = Wanted((), "tcp://127.0.0.1:5591", "2", listens=False)
+    for service in (Systemd(Path("/x"), current()), Launchd(Path("/x"), 501, current())):
+        (step,) = service.start(wanted, running)
+        assert isinstance(step, Answer)
+        assert step.version == ""
+        assert [each.version for each in service.restart(wanted, running) if isinstance(each, Answer)] == ["2"]
