@@ -59,7 +59,7 @@ def query(command: Sequence[str]) -> tuple[int, str]:
     return done.returncode, done.stdout.decode(errors="replace")
 
 
-def answering(control: str, timeout_s: float = 1.0) -> Status | None:
+def answering(control: str, timeout_s: float = 0.5) -> Status | None:
     """The status of the daemon at an endpoint, or None if none answers."""
     with contextlib.suppress(EndpointError, WireError):
         for message in ask(control, {"request": "status"}, timeout_s):

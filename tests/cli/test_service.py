@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from command_process import complaints, mertd
+from command_process import mertd
+from mertd.cli.app import run
 from mertd.service import choose
 
 OTHER = "launchd" if sys.platform == "linux" else "systemd"
@@ -27,11 +28,19 @@ def test_a_dry_run_on_any_machine(platform: str) -> None:
         assert words in done.stdout
 
 
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the commands that run in this very process."""
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR"):
+        monkeypatch.setenv(name, str(tmp_path))
+
+
 @pytest.mark.parametrize("verb", ["uninstall", "start", "stop", "restart", "reload", "logs"])
-def test_a_dry_run_of(verb: str) -> None:
-    done = mertd("service", verb, "--dry-run", "--platform", OTHER)
-    assert done.returncode == 0
-    assert done.stdout.startswith("1. ")
+def test_a_dry_run_of(verb: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    for platform in choose.PLATFORMS:
+        assert run(["service", verb, "--dry-run", "--platform", platform]) == 0
+        assert capsys.readouterr().out.startswith("1. ")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -41,29 +50,23 @@ def test_a_dry_run_of(verb: str) -> None:
         (["install", "--platform", "launchdd", "--dry-run"], 2, "did you mean 'launchd'"),
         (["install", "--dry-run", "--", "--config", "x.toml"], 2, "before the --"),
         (["install", "--dry-run", "--", "--hop", "0"], 2, "hop"),
+        (["install", "--dry-run", "--", "--hopp", "1"], 2, "--hop"),
         (["install", "--config", "no/such.toml"], 2, "No such file"),
         (["install"], 2, "no weights"),
         (["start"], 3, "not installed"),
         (["logs"], 3, "not installed"),
     ],
 )
-def test_what_is_refused(words: list[str], code: int, complaint: str) -> None:
-    done = mertd("service", *words)
-    assert done.returncode == code
-    assert complaint in "\n".join(complaints(done.stderr))
+def test_what_is_refused(words: list[str], code: int, complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["service", *words]) == code
+    assert complaint in capsys.readouterr().err
 
 
-def test_an_option_that_mertd_run_does_not_have() -> None:
-    done = mertd("service", "install", "--dry-run", "--", "--hopp", "1")
-    assert done.returncode == 2
-    assert "--hop" in done.stderr
-
-
-def test_status_where_nothing_is_installed(tmp_path: Path) -> None:
-    done = mertd("service", "status", folder=tmp_path)
-    assert done.returncode == 3
-    assert "not installed" in done.stdout
-    assert '"installed": false' in mertd("service", "status", "--json").stdout
+def test_status_where_nothing_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["service", "status"]) == 3
+    assert "not installed" in capsys.readouterr().out
+    assert run(["service", "status", "--json"]) == 3
+    assert '"installed": false' in capsys.readouterr().out
 
 
 def test_version() -> None:
