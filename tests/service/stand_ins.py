@@ -16,7 +16,7 @@ import psutil
 
 from command_process import STOP_S, wait_until
 
-SCRIPT = """#!{python}
+SCRIPT = """#!{python} -SE
 import sys
 sys.path[:0] = {path!r}
 from service.stand_ins import main
