@@ -77,7 +77,7 @@ class Supervisor:
     async def run(self) -> None:
         """Start, serve until told to stop or there is nothing left to do, stop. Raises `MertdError` if it could not go on."""
         self._stop = asyncio.Event()
-        with Signals(self._stop.set), zmq.asyncio.Context() as context:
+        with Signals(self._stop.set, self._reload), zmq.asyncio.Context() as context:
             if self._stop.is_set():
                 log.info("stopping: %s, before anything was begun", self._reason)
                 return
@@ -169,6 +169,12 @@ class Supervisor:
         self._publisher.send(message)
         if isinstance(message, Event):
             log_event(message)
+
+    def _reload(self) -> None:
+        """SIGHUP: whoever sent it is told that nothing has changed."""
+        self._notifier.reloading()
+        log.warning("asked to read the configuration again, but nothing in it can change while mertd runs; restart it")
+        self._notifier.reloaded()
 
     async def _shut_down(self) -> None:
         self._phase = "stopping"
