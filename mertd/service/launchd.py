@@ -273,7 +273,7 @@ class Launchd:
                 command=("launchctl", "bootstrap", f"gui/{self.uid}", str(self.definition)),
                 reached=("launchctl", "print", self.target),
                 again=NOT_YET,
-                hints={125: NO_SESSION, 119: DISABLED},
+                hints={125: NO_SESSION, 119: DISABLED, 5: f"launchd gives no reason; if it is this: {NO_SESSION}"},
             ),
         ]
 

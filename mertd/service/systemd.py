@@ -21,19 +21,8 @@ NO_MANAGER = (
 NO_NAMESPACE = frozenset({217, 226})
 """What systemd ends a service with whose user namespace, or file system of its own, could not be made (systemd.exec(5))."""
 
-PROBE = (
-    "systemd-run",
-    "--user",
-    "--wait",
-    "--collect",
-    "--quiet",
-    "-p",
-    "PrivateUsers=yes",
-    "-p",
-    "ProtectSystem=strict",
-    "true",
-)
-"""Some distributions let no ordinary process make a user namespace; a unit that insists on one does not start there."""
+NAMESPACES = ("Private", "Protect", "ReadWritePaths")
+"""How settings begin that need them. Some distributions let no ordinary process have any: a unit with them fails there."""
 
 UNPROTECTED = "This system lets services of a user have no namespaces: mertd will see files as any of your programs does."
 
@@ -55,15 +44,14 @@ class Systemd:
     def definition(self) -> Path:
         return self.folder / UNIT
 
-    def unit(self, wanted: Wanted, insists: bool = True) -> str:
-        """The unit's text: the template, and what depends on the machine. `insists`: on a user namespace."""
+    def unit(self, wanted: Wanted, namespaces: bool = True) -> str:
+        """The unit's text: the template, and what depends on the machine. `namespaces`: whether it may have any."""
         command = [quote(str(self.program.python), False), *map(quote, ["-m", "mertd", "run", *wanted.options])]
         passed = [f"Environment={quote(f'{name}={value}', False)}" for name, value in sorted(self.environment.items())]
-        text = (TEMPLATES / UNIT).read_text(encoding="utf-8")
+        text = "".join(f"{line}\n" for line in template() if namespaces or not line.startswith(NAMESPACES))
         return (
             text.replace("@EXEC@", " ".join(command))
             .replace("@ENVIRONMENT@\n", "".join(f"{line}\n" for line in passed) + "\n")
-            .replace("@PRIVATE@", "yes" if insists else "no")
             .replace("@WRITABLE@", "".join(" -" + quote(str(folder), False) for folder in wanted.folders))
         )
 
@@ -88,9 +76,9 @@ class Systemd:
         )
 
     def find(self, wanted: Wanted, version: str) -> Found:
-        insists = query(PROBE)[0] not in NO_NAMESPACE
-        unit = self.unit(wanted, insists).encode()
-        return Found(state=self.state(), same=same(self.definition, unit), version=version, namespaces=insists)
+        namespaces = query(probe())[0] not in NO_NAMESPACE
+        unit = self.unit(wanted, namespaces).encode()
+        return Found(state=self.state(), same=same(self.definition, unit), version=version, namespaces=namespaces)
 
     def options(self) -> tuple[str, ...] | None:
         try:
@@ -175,6 +163,17 @@ class Systemd:
 
 
 _MORE: Mapping[str, str] = {"Result": "result", "NRestarts": "restarts", "StatusText": "says"}
+
+
+def template() -> list[str]:
+    """The lines of the unit as it lies here."""
+    return (TEMPLATES / UNIT).read_text(encoding="utf-8").splitlines()
+
+
+def probe() -> tuple[str, ...]:
+    """A program that does nothing, under the unit's namespaces: whether they can be had is best found out so."""
+    settings = [word for line in template() if line.startswith(("Private", "Protect")) for word in ("-p", line)]
+    return ("systemd-run", "--user", "--wait", "--collect", "--quiet", *settings, "true")
 
 
 def quote(word: str, dollars: bool = True) -> str:

@@ -161,9 +161,14 @@ def test_where_a_user_may_have_no_namespaces(linux: StandIns, tmp_path: Path) ->
     def describes() -> str:
         return "".join(s.content.decode() for s in service.install(wanted, service.find(wanted, "")) if isinstance(s, Write))
 
-    assert "\nPrivateUsers=yes\n" in describes()
+    before = describes().splitlines()
+    assert "PrivateUsers=yes" in before
+    assert [call for call in linux.calls if call[0] == "systemd-run" and "PrivateUsers=yes" in call], "it has been tried"
     linux.forbid_namespaces()
-    assert "\nPrivateUsers=no\n" in describes()
+    after = describes().splitlines()
+    assert not [line for line in after if line.startswith(("Private", "Protect", "ReadWritePaths"))]
+    assert "NoNewPrivileges=yes" in after
+    assert [line for line in before if line not in after] == [line for line in before if line.startswith(("P", "ReadW"))]
 
 
 def test_settings_of_ones_own_survive(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
