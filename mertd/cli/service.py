@@ -31,8 +31,7 @@ def install(config: Path | None, options: Sequence[str], dry_run: bool, platform
             raise UsageError("\n".join(problems))
         for problem in problems:
             print(f"it could not be installed yet: {problem}")
-    found = choose.find(service, wanted) if platform in (None, choose.native()) and not dry_run else service.find(wanted, "")
-    _do(service.install(wanted, found), dry_run)
+    _do(service.install(wanted, choose.find(service, wanted, dry_run)), dry_run)
     if not dry_run:
         print("installed; `mertd service uninstall` undoes all of it, `mertd service logs --follow` shows what it does")
 
@@ -126,8 +125,7 @@ def _with_installed(plan: Callable[[Manager, Wanted, Found], Plan], dry_run: boo
     service = _installed(dry_run, platform)
     options = service.options() or ()
     wanted = choose.wanted(_settings(options), options)
-    found = Found(service.state()) if dry_run else choose.find(service, wanted)
-    _do(plan(service, wanted, found), dry_run)
+    _do(plan(service, wanted, choose.find(service, wanted, dry_run)), dry_run)
 
 
 def _do(plan: Plan, dry_run: bool, quiet: bool = False) -> None:

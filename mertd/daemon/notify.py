@@ -37,7 +37,7 @@ class Notifier:
         path = environment.pop("NOTIFY_SOCKET", "")
         microseconds, pid = environment.pop("WATCHDOG_USEC", ""), environment.pop("WATCHDOG_PID", "")
         self._address = ""
-        self._started = self._complained = False
+        self._started = self._told_ready = self._complained = False
         self._turned: set[str] = set()
         self._watched = microseconds.isdecimal() and pid in ("", str(os.getpid()))
         if path.startswith(("/", "@")):
@@ -51,7 +51,7 @@ class Notifier:
         """The model can embed. Only the first time counts: later ones are told in the status."""
         if not self._started:
             self._started = True
-            self._send("READY=1")
+            self._told_ready = self._send("READY=1")
 
     def turned(self, loop: Loop, status: str = "") -> None:
         """One of the supervisor's loops has come round; with what `systemctl status` is to show, if that has changed."""
@@ -59,16 +59,17 @@ class Notifier:
         self._turned.add(loop)
         if self._turned == LOOPS:
             self._turned.clear()
-            if not self._started:
-                lines.append(f"EXTEND_TIMEOUT_USEC={STARTING_US}")
+            if not self._told_ready:  # if that was lost, it would be given up however well it is
+                lines.append("READY=1" if self._started else f"EXTEND_TIMEOUT_USEC={STARTING_US}")
             if self._watched:
                 lines.append("WATCHDOG=1")
-        if lines:
-            self._send(*lines)
+        if lines and self._send(*lines):
+            self._told_ready = self._told_ready or "READY=1" in lines
 
     def reloading(self) -> None:
         """The configuration is being read again; `reloaded` follows."""
-        self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        if self._started:
+            self._send("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
         """What could change has changed."""
@@ -79,9 +80,10 @@ class Notifier:
         """The daemon stops, in order, and why; the last word."""
         self._send("STOPPING=1", f"STATUS=stopping: {reason}")
 
-    def _send(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> bool:
+        """Whether it has arrived."""
         if not self._address:
-            return
+            return False
         text = "\n".join(line.replace("\n", " ") for line in lines)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
@@ -91,3 +93,5 @@ class Notifier:
             if not self._complained:
                 log.warning("the service manager cannot be told how the daemon is: %s", error)
             self._complained = True
+            return False
+        return True

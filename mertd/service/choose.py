@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from mertd import __version__
@@ -64,19 +65,21 @@ def wanted(settings: Settings, options: Sequence[str]) -> Wanted:
     )
 
 
-def find(service: Manager, wanted: Wanted) -> Found:
+def find(service: Manager, wanted: Wanted, dry_run: bool = False) -> Found:
     """What is there already. Raises `ServiceError` if another daemon has the endpoint at which this one is to answer."""
-    found = service.find(wanted, "")
+    found = service.find(wanted, try_out=not dry_run)
     status = answering(wanted.control)
     if status is None:
         return found
     pid = int(status.processes.get("supervisor", {}).get("pid", 0))
-    if pid != found.state.pid:
-        raise ServiceError(
-            f"another mertd, process {pid}, answers at {wanted.control}, where the service is to; `kill {pid}` stops it, or "
-            "give the service other endpoints with --bind and --control"
-        )
-    return service.find(wanted, status.version)
+    if pid == found.state.pid:
+        return replace(found, version=status.version)
+    if dry_run:
+        return found
+    raise ServiceError(
+        f"another mertd, process {pid}, answers at {wanted.control}, where the service is to; `kill {pid}` stops it, or "
+        "give the service other endpoints with --bind and --control"
+    )
 
 
 def problems(service: Manager, settings: Settings) -> list[str]:

@@ -116,11 +116,10 @@ class Launchd:
             detail=", ".join(f"{name} {value}" for name, value in facts.items() if name != "pid"),
         )
 
-    def find(self, wanted: Wanted, version: str) -> Found:
+    def find(self, wanted: Wanted, try_out: bool) -> Found:  # noqa: ARG002 - there is nothing to try here
         return Found(
             state=self.state(),
             same=same(self.definition, _bytes(self.agent(wanted.options))),
-            version=version,
             same_app=same(self._info, _bytes(self.app_info())) and self.executable.is_file(),
         )
 

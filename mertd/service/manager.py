@@ -76,8 +76,8 @@ class Manager(Protocol):
     def state(self) -> State:
         """Ask the system."""
 
-    def find(self, wanted: Wanted, version: str) -> Found:
-        """Ask the system, and compare with what is wanted; `version` runs now."""
+    def find(self, wanted: Wanted, try_out: bool) -> Found:
+        """Ask the system, and compare with what is wanted. `try_out`: also start what does nothing, to see what is allowed."""
 
     def options(self) -> tuple[str, ...] | None:
         """Of `mertd run`, in the service that is installed; None if none is, or none of ours."""

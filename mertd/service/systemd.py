@@ -75,10 +75,10 @@ class Systemd:
             detail=", ".join(detail),
         )
 
-    def find(self, wanted: Wanted, version: str) -> Found:
-        namespaces = query(probe())[0] not in NO_NAMESPACE
+    def find(self, wanted: Wanted, try_out: bool) -> Found:
+        namespaces = not try_out or query(probe())[0] not in NO_NAMESPACE
         unit = self.unit(wanted, namespaces).encode()
-        return Found(state=self.state(), same=same(self.definition, unit), version=version, namespaces=namespaces)
+        return Found(state=self.state(), same=same(self.definition, unit), namespaces=namespaces)
 
     def options(self) -> tuple[str, ...] | None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from command_process import mertd
 from mertd.cli.app import run
 from mertd.service import choose
+from service.stand_ins import StandIns
 
 OTHER = "launchd" if sys.platform == "linux" else "systemd"
 
@@ -41,6 +43,15 @@ def test_a_dry_run_of(verb: str, capsys: pytest.CaptureFixture[str], tmp_path: P
         assert run(["service", verb, "--dry-run", "--platform", platform]) == 0
         assert capsys.readouterr().out.startswith("1. ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stand_ins = StandIns(tmp_path)
+    monkeypatch.setenv("PATH", f"{stand_ins.bin}:{os.environ['PATH']}")
+    for platform in choose.PLATFORMS:
+        for verb in ("install", "uninstall", "start", "stop", "restart", "reload", "logs"):
+            assert run(["service", verb, "--dry-run", "--platform", platform]) == 0
+    assert {tuple(word for word in call[:3] if word != "--user")[1] for call in stand_ins.calls} == {"print", "show"}
 
 
 @pytest.mark.parametrize(

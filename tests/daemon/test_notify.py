@@ -129,6 +129,7 @@ def test_no_watchdog_of_ours(manager: ServiceManager, more: dict[str, str]) -> N
 
 def test_a_reload(manager: ServiceManager) -> None:
     speaker = notifier(manager)
+    speaker.reloading()
     speaker.reloaded()
     assert not manager.told(), "it is not ready yet"
     speaker.ready()
@@ -140,6 +141,18 @@ def test_a_reload(manager: ServiceManager) -> None:
     name, value = second[1].split("=")
     assert name == "MONOTONIC_USEC"
     assert 0 <= time.monotonic() - int(value) / 1e6 < PATIENCE_S
+
+
+def test_that_it_is_ready_cannot_be_lost(tmp_path: Path) -> None:
+    """systemd may be starting anew just then."""
+    speaker = Notifier({"NOTIFY_SOCKET": str(tmp_path / "notify")})
+    speaker.ready()
+    with listening(str(tmp_path / "notify")) as manager:
+        for _ in range(2):
+            speaker.turned("status")
+            speaker.turned("watch")
+        assert manager.told() == ["READY=1"]
+        assert not manager.told()
 
 
 def test_stopping(manager: ServiceManager) -> None:

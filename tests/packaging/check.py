@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     ("--version",),
     ("--help",),
+    ("man",),
     ("service", "install", "--dry-run", "--platform", "launchd"),
     ("service", "install", "--dry-run", "--platform", "systemd"),
     ("demo", "--count", "2"),

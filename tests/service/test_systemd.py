@@ -159,7 +159,9 @@ def test_where_a_user_may_have_no_namespaces(linux: StandIns, tmp_path: Path) ->
     wanted = Wanted(ODD, f"ipc://{tmp_path}/control", "1", listens=False)
 
     def describes() -> str:
-        return "".join(s.content.decode() for s in service.install(wanted, service.find(wanted, "")) if isinstance(s, Write))
+        return "".join(
+            s.content.decode() for s in service.install(wanted, service.find(wanted, try_out=True)) if isinstance(s, Write)
+        )
 
     before = describes().splitlines()
     assert "PrivateUsers=yes" in before
