@@ -46,17 +46,17 @@ class State:
 class Found:
     """What is there before a plan is made.
 
-    same        whether the service is described as it is to be
-    version     of the daemon that runs as this service; empty if it does not answer
-    same_app    launchd: whether the app is as it is to be
-    namespaces  systemd: whether services can have a file system of their own
+    same      whether the service is described as it is to be
+    version   of the daemon that runs as this service; empty if it does not answer
+    same_app  launchd: whether the app is as it is to be
+    refused   systemd: settings, or how they begin, that this system does not let a service have
     """
 
     state: State
     same: bool = False
     version: str = ""
     same_app: bool = False
-    namespaces: bool = True
+    refused: tuple[str, ...] = ()
 
     def is_all_of(self, wanted: Wanted) -> bool:
         """Whether nothing is left to do."""

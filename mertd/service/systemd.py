@@ -22,9 +22,9 @@ NO_NAMESPACE = frozenset({217, 226})
 """What systemd ends a service with whose user namespace, or file system of its own, could not be made (systemd.exec(5))."""
 
 NAMESPACES = ("Private", "Protect", "ReadWritePaths")
-"""How settings begin that need them. Some distributions let no ordinary process have any: a unit with them fails there."""
-
-UNPROTECTED = "This system lets services of a user have no namespaces: mertd will see files as any of your programs does."
+"""How settings begin that need namespaces. Some distributions let no ordinary process have any, and in containers some fail; a
+service with one that fails does not start.
+"""
 
 PASSED_ON = ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
 """Variables that say where configuration and weights are, and that a shell may set where systemd does not see it."""
@@ -44,11 +44,11 @@ class Systemd:
     def definition(self) -> Path:
         return self.folder / UNIT
 
-    def unit(self, wanted: Wanted, namespaces: bool = True) -> str:
-        """The unit's text: the template, and what depends on the machine. `namespaces`: whether it may have any."""
+    def unit(self, wanted: Wanted, refused: tuple[str, ...] = ()) -> str:
+        """The unit's text: the template without settings that begin like one of `refused`, and what depends on the machine."""
         command = [quote(str(self.program.python), False), *map(quote, ["-m", "mertd", "run", *wanted.options])]
         passed = [f"Environment={quote(f'{name}={value}', False)}" for name, value in sorted(self.environment.items())]
-        text = "".join(f"{line}\n" for line in template() if namespaces or not line.startswith(NAMESPACES))
+        text = "".join(f"{line}\n" for line in template() if not line.startswith(refused))
         return (
             text.replace("@EXEC@", " ".join(command))
             .replace("@ENVIRONMENT@\n", "".join(f"{line}\n" for line in passed) + "\n")
@@ -76,9 +76,8 @@ class Systemd:
         )
 
     def find(self, wanted: Wanted, try_out: bool) -> Found:
-        namespaces = not try_out or query(probe())[0] not in NO_NAMESPACE
-        unit = self.unit(wanted, namespaces).encode()
-        return Found(state=self.state(), same=same(self.definition, unit), namespaces=namespaces)
+        refused = refusals() if try_out else ()
+        return Found(state=self.state(), same=same(self.definition, self.unit(wanted, refused).encode()), refused=refused)
 
     def options(self) -> tuple[str, ...] | None:
         try:
@@ -94,13 +93,17 @@ class Systemd:
         if found.is_all_of(wanted):
             return [self._answer(wanted)]
         return [
-            *([] if found.namespaces else [Step(what=UNPROTECTED)]),
+            *(
+                [Step(what=f"This system refuses a part of the protection: {', '.join(found.refused)}.")]
+                if found.refused
+                else []
+            ),
             *(Folder(what="Make the folder of an endpoint.", path=folder) for folder in wanted.folders),
             Write(
                 what="Describe the service to systemd.",
                 undo=f"rm {self.definition}",
                 path=self.definition,
-                content=self.unit(wanted, found.namespaces).encode(),
+                content=self.unit(wanted, found.refused).encode(),
             ),
             self._reload_units(),
             self._control("Start it at every login.", "enable", undo=f"systemctl --user disable {UNIT}"),
@@ -170,10 +173,20 @@ def template() -> list[str]:
     return (TEMPLATES / UNIT).read_text(encoding="utf-8").splitlines()
 
 
-def probe() -> tuple[str, ...]:
-    """A program that does nothing, under the unit's namespaces: whether they can be had is best found out so."""
-    settings = [word for line in template() if line.startswith(("Private", "Protect")) for word in ("-p", line)]
-    return ("systemd-run", "--user", "--wait", "--collect", "--quiet", *settings, "true")
+def refusals() -> tuple[str, ...]:
+    """The settings of the unit that this system does not let a service of this user have, found out by trying; mostly none."""
+    settings = [line for line in template() if line.startswith(NAMESPACES[:2])]
+    if _starts(settings):
+        return ()
+    if not _starts(["PrivateUsers=yes"]):
+        return NAMESPACES
+    return tuple(setting for setting in settings if not _starts(["PrivateUsers=yes", setting]))
+
+
+def _starts(settings: list[str]) -> bool:
+    """Whether a service with these settings, which does nothing, gets so far as to do it; also if there is nobody to ask."""
+    words = [word for setting in settings for word in ("-p", setting)]
+    return query(("systemd-run", "--user", "--wait", "--collect", "--quiet", *words, "true"))[0] not in NO_NAMESPACE
 
 
 def quote(word: str, dollars: bool = True) -> str:

@@ -54,9 +54,9 @@ class StandIns:
         """The next calls of launchctl with this verb end so; 0 is success."""
         (self._state / f"fail-{verb}").write_text(json.dumps(codes))
 
-    def forbid_namespaces(self) -> None:
-        """As some distributions do."""
-        (self._state / "no-namespaces").touch()
+    def refuse(self, *settings: str) -> None:
+        """No service with one of these starts from now on."""
+        (self._state / "refused").write_text(json.dumps(settings))
 
     def linger(self, questions: int) -> None:
         """After the next `bootout`, the agent is still known for so many calls of `launchctl print`."""
@@ -86,7 +86,8 @@ def main(folder: str) -> None:
     if name == "systemctl":
         sys.exit(_systemctl(state, *[word for word in words if not word.startswith("--")]))
     if name == "systemd-run":
-        sys.exit(217 if (state / "no-namespaces").exists() else 0)
+        refused = json.loads((state / "refused").read_text()) if (state / "refused").exists() else []
+        sys.exit(226 if set(refused) & set(words) else 0)
     if name == "open":
         told = Path(words[words.index("--stdout") + 1])
         told.write_text("'Built-in Microphone' is heard\n")

@@ -153,24 +153,28 @@ def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "not installed" in capsys.readouterr().err
 
 
-def test_where_a_user_may_have_no_namespaces(linux: StandIns, tmp_path: Path) -> None:
-    """A unit that insists on them would not start at all."""
+@pytest.mark.parametrize(
+    ("refused", "missing"),
+    [
+        ((), ()),
+        (("ProtectKernelLogs=yes", "ProtectHostname=yes"), ("ProtectKernelLogs=yes", "ProtectHostname=yes")),
+        (("PrivateUsers=yes",), ("Private", "Protect", "ReadWritePaths")),
+    ],
+)
+def test_where_a_user_may_not_have_all(
+    linux: StandIns, tmp_path: Path, refused: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    """A unit that insists on it would not start at all: in containers, and where there are no namespaces for users."""
     service = choose.manager()
     wanted = Wanted(ODD, f"ipc://{tmp_path}/control", "1", listens=False)
-
-    def describes() -> str:
-        return "".join(
-            s.content.decode() for s in service.install(wanted, service.find(wanted, try_out=True)) if isinstance(s, Write)
-        )
-
-    before = describes().splitlines()
-    assert "PrivateUsers=yes" in before
-    assert [call for call in linux.calls if call[0] == "systemd-run" and "PrivateUsers=yes" in call], "it has been tried"
-    linux.forbid_namespaces()
-    after = describes().splitlines()
-    assert not [line for line in after if line.startswith(("Private", "Protect", "ReadWritePaths"))]
-    assert "NoNewPrivileges=yes" in after
-    assert [line for line in before if line not in after] == [line for line in before if line.startswith(("P", "ReadW"))]
+    linux.refuse(*refused)
+    plan = service.install(wanted, service.find(wanted, try_out=True))
+    (description,) = (step.content.decode() for step in plan if isinstance(step, Write))
+    assert isinstance(service, Systemd)
+    everything = service.unit(wanted).splitlines()
+    assert description.splitlines() == [line for line in everything if not (missing and line.startswith(missing))]
+    assert len(everything) - len(description.splitlines()) == {0: 0, 2: 2, 1: 10}[len(refused)]
+    assert any("refuses" in step.what for step in plan) == bool(refused)
 
 
 def test_settings_of_ones_own_survive(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
