@@ -18,17 +18,16 @@ PATIENCE_S, ENOUGH_S, BLOCK_S = 120.0, 2.0, 0.1
 def listen(consent: Any, stream: Any, frames: int) -> tuple[bool | None, bool]:
     """Read until the question is answered and a while has been heard: what the answer was, and whether there was any sound."""
     began = time.monotonic()
-    answered_at: float | None = None
-    heard = False
+    answered: float | None = None
     while True:
         allowed, now = consent(), time.monotonic()
-        heard = bytes(stream.read(frames)[0]).strip(b"\0") != b"" or heard
-        if allowed is not None or heard:
-            answered_at = answered_at or now
-        if answered_at is not None and (allowed is False or heard or now - answered_at > ENOUGH_S):
+        heard = bytes(stream.read(frames)[0]).strip(b"\0") != b""
+        if heard or allowed is False or now - began > PATIENCE_S:
             return allowed, heard
-        if now - began > PATIENCE_S:
-            return allowed, heard
+        if allowed:
+            answered = answered or now
+            if now - answered > ENOUGH_S:
+                return allowed, heard
 
 
 def main() -> str:

@@ -129,6 +129,7 @@ def test_what_the_agent_must_be() -> None:
     assert words == ["-m", "mertd", "run", *OPTIONS]
     assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
     assert isinstance(facts["EnvironmentVariables"], dict)
+    assert Path(facts["EnvironmentVariables"]["PYTHONHOME"], "lib").is_dir(), "a copy elsewhere finds its library so"
     assert "/usr/bin" in facts["EnvironmentVariables"]["PATH"].split(":")
 
 
@@ -232,7 +233,8 @@ def test_a_life(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -
     assert status is not None
     assert status.processes["supervisor"]["pid"] == first
     assert run(["service", "status"]) == 0
-    assert f"process {first}" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"runs, process {first}; state running" in said, "of the agent, not of what it holds"
 
     mac.forget()
     assert run(install) == 0
