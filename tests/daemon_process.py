@@ -5,14 +5,17 @@ Nothing here waits for a fixed time: everything waits for a line on standard err
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
 import subprocess
 import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -35,8 +38,15 @@ RATE = 24_000
 class Daemon:
     """A running `mertd run`, as a context manager. On leaving, it is stopped if need be, and nothing of it may be left."""
 
-    def __init__(self, *options: object, stdin: int = subprocess.DEVNULL, endpoints: tuple[str, str] | None = None) -> None:
-        """`endpoints`: where to publish and answer, by default sockets in a folder of its own."""
+    def __init__(
+        self,
+        *options: object,
+        stdin: int = subprocess.DEVNULL,
+        endpoints: tuple[str, str] | None = None,
+        terminal: int | None = None,
+    ) -> None:
+        """`endpoints`: where to publish and answer, by default sockets in a folder of its own. `terminal`: what controls it."""
+        self._terminal = terminal
         self.traces = Traces()
         folder = self.traces.folder
         self.publish, self.control = endpoints or (f"ipc://{folder}/publish", f"ipc://{folder}/control")
@@ -53,6 +63,7 @@ class Daemon:
             stderr=subprocess.PIPE,
             env=self.traces.environment,
             start_new_session=True,  # a terminal's process group, for the tests that signal all of it
+            preexec_fn=None if self._terminal is None else partial(fcntl.ioctl, self._terminal, termios.TIOCSCTTY, 0),
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()

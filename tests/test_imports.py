@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "hub": {"config"} | CORE | SIDES,
-    "service": {"config", "daemon", "offline", "hub"} | CORE | SIDES,
+    "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
     "__main__": {"cli"},
@@ -51,7 +51,7 @@ HEAVY = {
     "transformers",
     "safetensors",
 }
-LIGHT_MODULES = ["mertd", "mertd.cli", "mertd.cli.app", "mertd.config", "mertd.daemon.supervisor"]
+LIGHT_MODULES = ["mertd", "mertd.cli", "mertd.cli.app", "mertd.config", "mertd.daemon.supervisor", "mertd.service.choose"]
 FILES = sorted(ROOT.rglob("*.py"))
 
 

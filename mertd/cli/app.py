@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import typer.main
 
+from mertd.cli.service_commands import service
 from mertd.errors import MertdError
 
 app = typer.Typer(
     name="mertd",
     help="Listen to a sound card and publish what the music is like, as MERT embeddings over ZeroMQ.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # its help pages cost 0.2 s of imports
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -23,6 +25,7 @@ model = typer.Typer(help="Make, check and describe the model's weights.", no_arg
 app.add_typer(model, name="model")
 control_app = typer.Typer(help="Tell a running daemon to do something.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(control_app, name="control")
+app.add_typer(service, name="service")
 
 Sources = Annotated[
     list[str] | None,
@@ -52,6 +55,21 @@ def run(arguments: list[str]) -> int:
     except SystemExit as done:  # typer's way to end: 0, 2 for wrong usage, 130 for Ctrl-C
         return done.code if isinstance(done.code, int) else 0
     return 0
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from mertd import __version__
+
+        print(f"mertd {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """What the program itself is asked, before any command."""
 
 
 @app.command("run")
@@ -218,6 +236,14 @@ def control_shutdown(control: Control = CONTROL, json: Json = False) -> None:
     from mertd.cli.control import tell
 
     tell(control, {"request": "shutdown"}, json)
+
+
+@app.command()
+def man() -> None:
+    """Print the manual page, for `man -l -`."""
+    from mertd.cli.man import page
+
+    print(page(typer.main.get_command(app)), end="")
 
 
 @model.command("pull")

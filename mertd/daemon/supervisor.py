@@ -25,6 +25,7 @@ from mertd.daemon.events import log_event
 from mertd.daemon.health import Change
 from mertd.daemon.instance import Instance, explain
 from mertd.daemon.listening import Listening
+from mertd.daemon.notify import Notifier
 from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
@@ -64,6 +65,7 @@ class Supervisor:
         nothing yet.
         """
         self._settings, self._lines = settings, lines
+        self._notifier = Notifier(os.environ)
         self._model_settings = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
         self.boot = secrets.token_bytes(16)
         self._started_ns = time.monotonic_ns()
@@ -76,7 +78,7 @@ class Supervisor:
     async def run(self) -> None:
         """Start, serve until told to stop or there is nothing left to do, stop. Raises `MertdError` if it could not go on."""
         self._stop = asyncio.Event()
-        with Signals(self._stop.set), zmq.asyncio.Context() as context:
+        with Signals(self._stop.set, self._reload), zmq.asyncio.Context() as context:
             if self._stop.is_set():
                 log.info("stopping: %s, before anything was begun", self._reason)
                 return
@@ -154,6 +156,7 @@ class Supervisor:
         while True:
             self._publisher.send(self.status())
             self._publisher.forget_subscriptions()
+            self._notifier.turned("status", self._summary())
             await asyncio.sleep(STATUS_S)
 
     async def _watch(self) -> None:
@@ -162,6 +165,7 @@ class Supervisor:
             self._embedding.keeper.watch()
             for stream in self.streams.values():
                 stream.keeper.watch()
+            self._notifier.turned("watch")
             await asyncio.sleep(WATCH_S)
 
     def _publish(self, message: EmbeddingMessage | Event) -> None:
@@ -176,9 +180,16 @@ class Supervisor:
         self._reason = reason
         self._stop.set()
 
+    def _reload(self) -> None:
+        """SIGHUP: whoever sent it is told that nothing has changed."""
+        self._notifier.reloading()
+        log.warning("asked to read the configuration again, but nothing in it can change while mertd runs; restart it")
+        self._notifier.reloaded()
+
     async def _shut_down(self) -> None:
         self._phase = "stopping"
         log.info("stopping: %s", self._reason)
+        self._notifier.stopping(self._reason)
         for stream in self.streams.values():
             stream.timeline.event("stopping", reason=self._reason)
         self._publisher.send(self.status())
@@ -237,6 +248,7 @@ class Supervisor:
     def model_ready(self, model: Ready, previous: Ready | None) -> None:
         """The model can embed; announced if it is not the backend that was wanted, or not the one that was."""
         self._phase = "running"
+        self._notifier.ready()
         before = previous.backend if previous else ""
         if before != model.backend and (before or model.rejected):
             reason = model.rejected.get(before) or "; ".join(f"{name}: {why}" for name, why in model.rejected.items())
@@ -300,6 +312,15 @@ class Supervisor:
             published=self._publisher.published,
             dropped=self._publisher.dropped,
         )
+
+    def _summary(self) -> str:
+        """How the daemon is, in a line: for the service manager."""
+        model = self._embedding.model
+        parts = [f"{model.model} on {model.backend}" if model else "model not ready"]
+        for name, stream in self.streams.items():
+            counts = stream.timeline.counters
+            parts.append(f"{name} {stream.state}: {counts['embedded']} embedded, {counts['skipped']} skipped")
+        return "; ".join(parts)
 
     def _own_facts(self) -> dict[str, Any]:
         lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)

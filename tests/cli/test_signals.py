@@ -141,6 +141,25 @@ def test_stops_when_its_source_is_held_up() -> None:
     assert_announced(heard, "chords")
 
 
+def test_a_reload_does_not_end_it() -> None:
+    with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
+        before = daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.said("asked to read the configuration again")
+        daemon.until(lambda s: s.streams["chords"]["embedded"] > before.streams["chords"]["embedded"] + 1)
+
+
+def test_a_terminal_that_closes_ends_it() -> None:
+    """The daemon leads a session of its own on a new terminal, which then goes away."""
+    ours, theirs = os.openpty()
+    with Daemon(*TINY, *SHORT, "--source", "synth:chords", terminal=theirs) as daemon:
+        os.close(theirs)
+        daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
+        os.close(ours)
+        daemon.exits(0, STOP_S)
+        assert "stopping: asked to" in daemon.stderr
+
+
 def test_an_impatient_user_presses_ctrl_c_again() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)

@@ -1,0 +1,313 @@
+"""The agent's property list against launchd.plist(5); and install to uninstall with a launchd that misbehaves as known."""
+
+from __future__ import annotations
+
+import os
+import plistlib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from command_process import PATIENCE_S, wait_until
+from daemon_process import SHORT, TINY, Daemon
+from mertd.cli.app import run
+from mertd.service import choose
+from mertd.service.execute import ServiceError, answering, carry_out
+from mertd.service.launchd import LABEL, Launchd
+from mertd.service.manager import Found, State, Wanted
+from mertd.service.plan import Plan, Run
+from mertd.service.program import current
+from service.stand_ins import StandIns
+
+STRINGS, INTEGERS = "array of strings", "dictionary of integers"
+DOCUMENTED = {
+    "Label": "string",
+    "Disabled": "boolean",
+    "LimitLoadToSessionType": "string",
+    "Program": "string",
+    "ProgramArguments": STRINGS,
+    "EnableGlobbing": "boolean",
+    "EnvironmentVariables": "dictionary of strings",
+    "KeepAlive": "dictionary of booleans",
+    "RunAtLoad": "boolean",
+    "WorkingDirectory": "string",
+    "Umask": "integer",
+    "ExitTimeOut": "integer",
+    "ThrottleInterval": "integer",
+    "StartInterval": "integer",
+    "StandardInPath": "string",
+    "StandardOutPath": "string",
+    "StandardErrorPath": "string",
+    "SoftResourceLimits": INTEGERS,
+    "HardResourceLimits": INTEGERS,
+    "Nice": "integer",
+    "ProcessType": "string",
+    "AbandonProcessGroup": "boolean",
+    "LowPriorityIO": "boolean",
+    "LowPriorityBackgroundIO": "boolean",
+    "LaunchOnlyOnce": "boolean",
+    "SessionCreate": "boolean",
+    "LegacyTimers": "boolean",
+    "AssociatedBundleIdentifiers": STRINGS,
+}
+"""Keys and types that launchd.plist(5) documents; of types in the plural, the one that we use."""
+
+BELOW = {
+    "KeepAlive": {"SuccessfulExit", "NetworkState", "PathState", "OtherJobEnabled", "AfterInitialDemand", "Crashed"},
+    "SoftResourceLimits": {"Core", "CPU", "Data", "FileSize", "MemoryLock", "NumberOfFiles", "NumberOfProcesses", "Stack"},
+    "HardResourceLimits": {"Core", "CPU", "Data", "FileSize", "MemoryLock", "NumberOfFiles", "NumberOfProcesses", "Stack"},
+}
+VALUES = {
+    "ProcessType": {"Background", "Standard", "Adaptive", "Interactive"},
+    "LimitLoadToSessionType": {"Aqua", "Background", "LoginWindow", "StandardIO", "System"},
+}
+
+
+def is_of(value: object, kind: str) -> bool:
+    plain = {"string": str, "boolean": bool, "integer": int}
+    match kind.removesuffix("s").partition(" of "):
+        case "array", _, inner:
+            return type(value) is list and all(is_of(each, inner) for each in value)
+        case "dictionary", _, inner:
+            inner = "dictionary of booleans" if inner == "boolean" and not isinstance(value, dict) else inner
+            return type(value) is dict and all(type(each) is plain[inner] for each in value.values())
+        case name, _, _:
+            return type(value) is plain[name]
+    raise AssertionError(kind)
+
+
+OPTIONS = ("--source", "device:Line & <In>", "--config", "/Users/änne/my config.toml")
+
+
+def agent(options: tuple[str, ...] = OPTIONS) -> dict[str, object]:
+    return Launchd(Path("/Users/änne"), 501, current()).agent(options)
+
+
+def test_the_agent_round_trips() -> None:
+    assert plistlib.loads(plistlib.dumps(agent(), sort_keys=False)) == agent()
+
+
+@pytest.mark.parametrize("key", agent())
+def test_launchd_documents(key: str) -> None:
+    value = agent()[key]
+    assert is_of(value, DOCUMENTED[key]), f"{key} is to be of type {DOCUMENTED[key]}"
+    if key in VALUES:
+        assert value in VALUES[key]
+    if key in BELOW:
+        assert isinstance(value, dict)
+        assert value.keys() <= BELOW[key]
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (1, "boolean"),
+        (True, "integer"),
+        ("x", STRINGS),
+        ([1], STRINGS),
+        ({"a": True}, INTEGERS),
+        ({"a": 1}, "dictionary of booleans"),
+        ({"a": 1}, "dictionary of strings"),
+    ],
+)
+def test_the_table_can_tell(value: object, kind: str) -> None:
+    assert not is_of(value, kind)
+
+
+def test_what_the_agent_must_be() -> None:
+    """Each for a reason that the template gives."""
+    facts = agent()
+    assert facts["ProcessType"] == "Interactive"
+    assert facts["KeepAlive"] == {"SuccessfulExit": False}
+    assert facts["LimitLoadToSessionType"] == "Aqua"
+    assert facts["Label"] == LABEL
+    assert facts["AssociatedBundleIdentifiers"] == [LABEL]
+    assert isinstance(facts["ProgramArguments"], list)
+    program, *words = facts["ProgramArguments"]
+    assert words == ["-m", "mertd", "run", *OPTIONS]
+    assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
+    assert isinstance(facts["EnvironmentVariables"], dict)
+    assert Path(facts["EnvironmentVariables"]["PYTHONHOME"], "lib").is_dir(), "a copy elsewhere finds its library so"
+    assert "/usr/bin" in facts["EnvironmentVariables"]["PATH"].split(":")
+
+
+def test_the_app_says_why_it_listens() -> None:
+    info = Launchd(Path("/Users/x"), 501, current()).app_info()
+    assert info["CFBundleIdentifier"] == LABEL
+    assert info["CFBundleExecutable"] == Launchd(Path("/"), 0, current()).executable.name
+    assert info["LSUIElement"] is True
+    assert "listens" in info["NSMicrophoneUsageDescription"]
+
+
+# Plans
+
+
+WANTED = Wanted(OPTIONS, "tcp://127.0.0.1:5591", "1", listens=True)
+
+
+def found(loaded: bool = False, running: bool = False, same: bool = False, version: str = "", same_app: bool = False) -> Found:
+    state = State("launchd", Path("/x"), installed=loaded, loaded=loaded, running=running, pid=7 if running else 0)
+    return Found(state, same, version, same_app)
+
+
+def commands(plan: Plan) -> list[str]:
+    return [" ".join(step.command[:2]) for step in plan if isinstance(step, Run)]
+
+
+def test_what_is_there_already_is_left_alone() -> None:
+    service = Launchd(Path("/Users/x"), 501, current())
+    assert commands(service.install(WANTED, found(True, True, True, "1", True))) == []
+    assert not any("codesign" in c for c in commands(service.install(WANTED, found(True, True, True, "0.9", True))))
+    assert "launchctl bootout" in commands(service.install(WANTED, found(True, True, True, "0.9", True)))
+    assert any("codesign" in c for c in commands(service.install(WANTED, found(True, True, True, "1", False))))
+
+
+def test_a_restart_stops_in_order_first() -> None:
+    service = Launchd(Path("/Users/x"), 501, current())
+    assert commands(service.restart(WANTED, found(True, True))) == ["launchctl kill", "launchctl kickstart"]
+    assert commands(service.restart(WANTED, found(True))) == ["launchctl kickstart"]
+    assert commands(service.restart(WANTED, found())) == ["launchctl enable", "launchctl bootstrap"]
+
+
+def test_only_who_listens_opens_the_microphone() -> None:
+    service = Launchd(Path("/Users/x"), 501, current())
+    assert "open -W" in commands(service.install(WANTED, found()))
+    deaf = Wanted(("--source", "synth:chords"), WANTED.control, "1", listens=False)
+    assert "open -W" not in commands(service.install(deaf, found()))
+
+
+def test_every_change_says_how_to_undo_it() -> None:
+    service = Launchd(Path("/Users/x"), 501, current())
+    for step in service.install(WANTED, found()):
+        if isinstance(step, Run) and step.command[0] in ("launchctl", "codesign", "open"):
+            assert step.undo, step
+
+
+# A life, with stand-ins for what only macOS has
+
+
+@pytest.fixture
+def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
+    mac = StandIns(tmp_path)
+    monkeypatch.setenv("PATH", f"{mac.bin}:{os.environ['PATH']}")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir(mode=0o700)
+    monkeypatch.setattr(choose, "native", lambda: "launchd")
+    yield mac
+    mac.end()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+def options(home: Path) -> list[str]:
+    endpoints = ["--bind", f"ipc://{home}/run/publish", "--control", f"ipc://{home}/run/control"]
+    return ["--", *TINY, *SHORT, "--source", "synth:chords", *endpoints]
+
+
+def bootstrap(service: Launchd) -> Plan:
+    """The part of a plan that hands the agent to launchd, without pauses."""
+    return [replace(step, pause_s=0.0) if isinstance(step, Run) else step for step in service._bootstrap()]
+
+
+def test_a_life(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    control = f"ipc://{home}/run/control"
+    install = ["service", "install", *options(home)]
+
+    assert run([*install[:2], "--dry-run", *install[2:]]) == 0
+    assert mac.verbs() == []
+    assert list(home.iterdir()) == [], "a dry run touches nothing"
+
+    mac.fail("bootstrap", 37, 0)
+    assert run(install) == 0
+    assert mac.verbs() == ["enable", "bootstrap", "bootstrap"], "it is tried again"
+    assert [call[0] for call in mac.calls].count("codesign") == 1
+    said = capsys.readouterr().out
+    assert said.index("Sign it") < said.index("Hand the agent to launchd") < said.index("Wait until it answers")
+    first = mac.pid
+    status = answering(control)
+    assert status is not None
+    assert status.processes["supervisor"]["pid"] == first
+    assert run(["service", "status"]) == 0
+    said = capsys.readouterr().out
+    assert f"runs, process {first}; state running" in said, "of the agent, not of what it holds"
+
+    mac.forget()
+    assert run(install) == 0
+    assert mac.pid == first, "nothing has changed, so nothing is interrupted"
+    assert mac.verbs() == []
+    service = choose.manager()
+    assert isinstance(service, Launchd)
+    carry_out(bootstrap(service), lambda _: None)  # somebody else, login say, has handed it to launchd already
+    assert mac.calls[-1][1] == "print", "it has looked whether that is so"
+    assert mac.pid == first
+
+    mac.forget()
+    mac.linger(3)
+    assert run([*install, "--hop", "1"]) == 0  # the old one is known for a while after bootout
+    second = mac.pid
+    assert second not in (0, first)
+    assert mac.verbs() == ["bootout", "enable", "bootstrap"]
+    assert not [call for call in mac.calls if call[0] == "codesign"], "a new signature would void consent"
+
+    mac.forget()
+    assert run(["service", "stop"]) == 0
+    assert mac.verbs() == ["kill"]
+    assert not mac.pid
+    assert run(["service", "status"]) == 3
+    assert run(["service", "stop"]) == 0
+    assert run(["service", "start"]) == 0
+    assert mac.verbs() == ["kill", "kickstart"]
+    assert mac.pid not in (0, first, second)
+    capsys.readouterr()
+    assert run(["service", "logs", "--lines", "5"]) == 0
+
+    assert run(["service", "uninstall"]) == 0
+    assert not mac.pid
+    left = [path for path in home.rglob("*") if path.is_file()]
+    assert left == []
+    assert not list(home.glob("Library/*/*")), "not even a folder"
+    assert ["tccutil", "reset", "Microphone", LABEL] in mac.calls
+    assert run(["service", "uninstall"]) == 0, "twice does no harm"
+    assert run(["service", "start"]) == 3
+    assert "not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "times"),
+    [(125, "log in at the Mac itself", 1), (119, "Login Items", 1), (64, "failed with exit code 64", 1), (5, "exit code 5", 5)],
+)
+def test_what_launchd_refuses_is_explained(mac: StandIns, code: int, words: str, times: int) -> None:
+    service = choose.manager()
+    assert isinstance(service, Launchd)
+    mac.fail("bootstrap", *[code] * 9)
+    with pytest.raises(ServiceError, match=words):
+        carry_out(bootstrap(service), lambda _: None)
+    assert mac.verbs().count("bootstrap") == times, "only what may pass is tried again"
+
+
+def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The source is a device that no machine has, so the agent does not come up; but consent is asked for before."""
+    mac.fail("bootstrap", 64)
+    words = [word if word != "synth:chords" else "device:no such thing" for word in options(home)]
+    assert run(["service", "install", *words]) == 3
+    (call,) = [call for call in mac.calls if call[0] == "open"]
+    app = home / "Library/Application Support/mertd/mertd.app"
+    assert call[call.index(str(app)) :] == [str(app), "--args", "-m", "mertd.service.microphone"]
+    assert any(word.startswith("PYTHONPATH=") for word in call)
+    assert "'Built-in Microphone' is heard" in capsys.readouterr().out
+    assert not (home / "Library/Logs/mertd/microphone.txt").exists()
+    assert run(["service", "uninstall"]) == 0
+
+
+def test_another_daemon_in_the_way(mac: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
+    with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
+        wait_until(lambda: answering(daemon.control) is not None, PATIENCE_S, lambda: daemon.stderr)
+        words = ["--", *TINY, "--source", "synth:chords", "--control", daemon.control, "--bind", daemon.publish]
+        assert run(["service", "install", *words]) == 3
+        assert f"another mertd, process {daemon.process.pid}" in capsys.readouterr().err
+        assert mac.verbs() == []

@@ -1,0 +1,234 @@
+"""The unit, judged by systemd's own tools; and install to uninstall with a systemctl that starts what the unit says."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon_process import SHORT, TINY
+from mertd.cli.app import run
+from mertd.config import Settings
+from mertd.service import choose
+from mertd.service.execute import answering
+from mertd.service.launchd import Launchd
+from mertd.service.manager import Found, State, Wanted
+from mertd.service.plan import Answer, Write
+from mertd.service.program import current
+from mertd.service.systemd import UNIT, Systemd, quote, unquote
+from service.stand_ins import StandIns
+
+EXPOSURE = 50
+"""Tenths, of 100: what `systemd-analyze security` may find at most. A unit with no measures at all has 96."""
+
+needs_systemd = pytest.mark.skipif(
+    shutil.which("systemd-analyze") is None and not os.environ.get("CI"), reason="systemd-analyze is not installed"
+)
+ODD = ("--source", 'device:Line "In" $1 & 50%', "--config", "/home/a b/ü.toml", "--weights", "C:\\x")
+
+
+def unit(folder: Path, options: tuple[str, ...] = ODD) -> str:
+    wanted = Wanted(options, "tcp://127.0.0.1:5591", "1", listens=True, folders=(Path("/srv/a b"), Path("/srv/c")))
+    return Systemd(folder, current(), {"XDG_DATA_HOME": "/data/50% of $HOME"}).unit(wanted)
+
+
+def analyze(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "XDG_RUNTIME_DIR": str(folder), "SYSTEMD_COLORS": "0"}
+    command = ["systemd-analyze", "--user", *words, f"./{UNIT}"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@needs_systemd
+def test_systemd_finds_no_fault(tmp_path: Path) -> None:
+    (tmp_path / UNIT).write_text(unit(tmp_path))
+    done = analyze(tmp_path, "verify")
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if UNIT in line] == []
+
+
+@needs_systemd
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("WatchdogSec=10", "WatchdogSec=ten"), ("PrivateTmp=", "PrivatTmp="), ("ExecStart=/", "ExecStart=no/")]
+)
+def test_it_would_find_one(tmp_path: Path, right: str, wrong: str) -> None:
+    text = unit(tmp_path)
+    assert text.count(right) == 1
+    (tmp_path / UNIT).write_text(text.replace(right, wrong))
+    assert UNIT in analyze(tmp_path, "verify").stderr
+
+
+@needs_systemd
+def test_little_is_exposed(tmp_path: Path) -> None:
+    (tmp_path / UNIT).write_text(unit(tmp_path))
+    done = analyze(tmp_path, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager")
+    assert done.returncode == 0, done.stdout
+
+
+def test_sound_is_not_taken_away(tmp_path: Path) -> None:
+    """No /dev/snd under PrivateDevices and ProtectClock, no sound server with an address family less."""
+    settings = dict(line.split("=", 1) for line in unit(tmp_path).splitlines() if line[:1].isupper())
+    assert (
+        not {"PrivateDevices", "ProtectClock", "DevicePolicy", "DeviceAllow", "PrivateNetwork", "PrivateIPC"} & settings.keys()
+    )
+    assert {"AF_UNIX", "AF_INET"} <= set(settings["RestrictAddressFamilies"].split())
+    assert settings["ReadWritePaths"] == '-%t -"/srv/a b" -/srv/c'
+
+
+def test_what_a_unit_says_is_what_was_wanted(tmp_path: Path) -> None:
+    service = Systemd(tmp_path, current())
+    assert service.options() is None
+    service.definition.write_text(unit(tmp_path))
+    assert service.options() == ODD
+
+
+@given(st.lists(st.text(st.characters(blacklist_characters="\n\0", blacklist_categories=["Cs"])), max_size=4))
+def test_quoting_can_be_undone(words: list[str]) -> None:
+    line = " ".join(quote(word) for word in words)
+    assert [unquote(word) for word in shlex.split(line)] == words
+
+
+@pytest.mark.parametrize(
+    ("word", "quoted"),
+    [
+        ("run", "run"),
+        ("", '""'),
+        ("a b", '"a b"'),
+        ("50%", "50%%"),
+        ("$HOME", '"$$HOME"'),
+        ('"', '"\\""'),
+        ("a\\b", '"a\\\\b"'),
+    ],
+)
+def test_quoting_as_systemd_has_it(word: str, quoted: str) -> None:
+    assert quote(word) == quoted
+
+
+# A life
+
+
+@pytest.fixture
+def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
+    stand_ins, manager = StandIns(tmp_path), choose.manager
+    monkeypatch.setenv("PATH", f"{stand_ins.bin}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(choose, "native", lambda: "systemd")
+    # The test itself lies in /tmp.
+    monkeypatch.setattr(choose, "manager", lambda platform=None: replace(manager(platform), hidden=()))  # type: ignore[type-var]
+    yield stand_ins
+    stand_ins.end()
+
+
+def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    control = f"ipc://{tmp_path}/run/control"
+    endpoints = ["--bind", f"ipc://{tmp_path}/run/publish", "--control", control]
+    install = ["service", "install", "--", *TINY, *SHORT, "--source", "synth:chords", *endpoints]
+    assert run(install) == 0
+    assert linux.verbs() == ["daemon-reload", "enable", "restart"]
+    first, status = linux.pid, answering(control)
+    assert status is not None
+    assert status.processes["supervisor"]["pid"] == first
+    assert run(["service", "status"]) == 0
+    assert f"process {first}" in capsys.readouterr().out
+    linux.forget()
+    assert run(install) == 0
+    assert (linux.verbs(), linux.pid) == ([], first), "nothing has changed, so nothing is interrupted"
+    assert run([*install, "--hop", "1"]) == 0
+    assert linux.verbs() == ["daemon-reload", "enable", "restart"]
+    assert linux.pid not in (0, first)
+    assert run(["service", "stop"]) == 0
+    assert run(["service", "status"]) == 3
+    assert not linux.pid
+    assert run(["service", "uninstall"]) == 0
+    assert [path for path in (tmp_path / "config").rglob("*") if path.is_file()] == []
+    assert run(["service", "uninstall"]) == 0, "twice does no harm"
+    assert run(["service", "reload"]) == 3
+    assert "not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("refused", "missing"),
+    [
+        ((), ()),
+        (("ProtectKernelLogs=yes", "ProtectHostname=yes"), ("ProtectKernelLogs=yes", "ProtectHostname=yes")),
+        (("PrivateUsers=yes",), ("Private", "Protect", "ReadWritePaths")),
+    ],
+)
+def test_where_a_user_may_not_have_all(
+    linux: StandIns, tmp_path: Path, refused: tuple[str, ...], missing: tuple[str, ...]
+) -> None:
+    """A unit that insists on it would not start at all: in containers, and where there are no namespaces for users."""
+    service = choose.manager()
+    wanted = Wanted(ODD, f"ipc://{tmp_path}/control", "1", listens=False)
+    linux.refuse(*refused)
+    plan = service.install(wanted, service.find(wanted, try_out=True))
+    (description,) = (step.content.decode() for step in plan if isinstance(step, Write))
+    assert isinstance(service, Systemd)
+    everything = service.unit(wanted).splitlines()
+    assert description.splitlines() == [line for line in everything if not (missing and line.startswith(missing))]
+    assert len(everything) - len(description.splitlines()) == {0: 0, 2: 2, 1: 10}[len(refused)]
+    assert any("refuses" in step.what for step in plan) == bool(refused)
+
+
+def test_settings_of_ones_own_survive(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    override = tmp_path / "config" / "systemd" / "user" / f"{UNIT}.d" / "override.conf"
+    override.parent.mkdir(parents=True)
+    override.write_text("[Service]\nMemoryMax=8G\n")
+    assert run(["service", "uninstall"]) == 0
+    assert override.exists()
+    assert f"{override.parent} stays" in capsys.readouterr().out
+    assert "disable" not in linux.verbs(), "there was nothing to disable"
+
+
+# What a service cannot have
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"source": ("file:music.wav",)}, "in full"),
+        ({"source": ("file:/tmp/music.wav",)}, "PrivateTmp"),
+        ({"source": ("pipe:-",)}, "standard input"),
+        ({"weights": "mine.safetensors"}, "in full"),
+        ({"control": "ipc:///tmp/mertd/control"}, "PrivateTmp"),
+    ],
+)
+def test_what_a_service_could_not_find(settings: dict[str, object], words: str) -> None:
+    service = replace(Systemd(Path("/x"), current()), hidden=(Path("/tmp"),))
+    fine = {"weights": "random:0", "source": ("synth:chords",)}
+    before = choose.problems(service, Settings.model_validate(fine))
+    after = choose.problems(service, Settings.model_validate(fine | settings))
+    (problem,) = set(after) - set(before)
+    assert words in problem
+
+
+def test_an_empty_machine_is_told_to_get_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = choose.problems(Systemd(Path("/x"), current(), hidden=()), Settings.model_validate({}))
+    assert ["no weights" in problem for problem in found] == [True]
+
+
+def test_root_is_told_that_it_is_not_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SUDO_UID", "1000")
+    settings = Settings.model_validate({"weights": "random:0", "source": ("synth:chords",)})
+    (problem,) = choose.problems(Systemd(Path("/x"), current(), hidden=()), settings)
+    assert "without sudo" in problem
+
+
+def test_a_start_of_what_runs_accepts_an_older_version() -> None:
+    """Only an install or a restart brings the new one in."""
+    running = Found(State("systemd", Path("/x"), installed=True, loaded=True, running=True, pid=7))
+    wanted = Wanted((), "tcp://127.0.0.1:5591", "2", listens=False)
+    for service in (Systemd(Path("/x"), current()), Launchd(Path("/x"), 501, current())):
+        (step,) = service.start(wanted, running)
+        assert isinstance(step, Answer)
+        assert step.version == ""
+        assert [each.version for each in service.restart(wanted, running) if isinstance(each, Answer)] == ["2"]
