@@ -1,0 +1,134 @@
+"""examples/WIRE.md and examples/wire.schema.json say what the code does and what a daemon sends.
+
+Run as a program to write the dump into the page anew: PYTHONPATH=tests python tests/test_wire_document.py
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import mertd
+from daemon_process import SHORT, TINY, Daemon, listening
+from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Message, Model, Status, as_json, encode
+from messages import embedding, event, status
+from test_wire import embeddings, events
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+PAGE = (EXAMPLES / "WIRE.md").read_text(encoding="utf-8")
+SCHEMA = json.loads((EXAMPLES / "wire.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+EXAMPLE = embedding(
+    7,
+    audio=Audio(-20.5, -3.25, 0, 0, 17),
+    model=Model("MERT-v1-95M", "0123456789abcdef", "ab" * 32, True, (6,), "mean", "onnx", "float32"),
+    vector=np.array([[1.0, -2.0]], np.float32),
+)
+
+
+def section(name: str) -> str:
+    """The text under a heading, up to the next one."""
+    return re.split(r"^#+ ", PAGE.split(f"# {name}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(text: str) -> list[str]:
+    """What stands in the first column of tables, without their heads."""
+    return [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+
+
+def fields(cls: Any) -> list[str]:
+    """Every field of a message, with those of its maps as `map.key`."""
+    hints, found = typing.get_type_hints(cls), ["schema", "kind"]
+    for field in dataclasses.fields(cls):
+        if dataclasses.is_dataclass(hints[field.name]):
+            found += [f"{field.name}.{inner.name}" for inner in dataclasses.fields(hints[field.name])]
+        elif field.name == "vector":
+            found += ["vector.dtype", "vector.shape", "vector.data"]
+        elif field.name != "kind":
+            found.append(field.name)
+    return found
+
+
+def dump(payload: bytes) -> str:
+    lines = []
+    for at in range(0, len(payload), 16):
+        part = payload[at : at + 16]
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in part)
+        lines.append(f"{at:04x}  {part.hex(' '):47s}  {shown}")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(("name", "cls"), [("embedding", Embedding), ("event", Event), ("status", Status)])
+def test_every_field_is_described(name: str, cls: Any) -> None:
+    named = [word for row in rows(section(name).split("\n| event |")[0]) for word in re.findall(r"`([\w.]+)`", row)]
+    assert named == fields(cls)
+
+
+def test_every_event_is_described() -> None:
+    source = "\n".join(path.read_text(encoding="utf-8") for path in Path(mertd.__file__).parent.rglob("*.py"))
+    emitted = set(re.findall(r'(?:\.event|\bNotice)\(\s*"([a-z_]+)"', source))
+    described = re.findall(r"`(\w+)`", " ".join(rows(section("event").split("\n| event |")[1])))
+    assert len(described) == len(set(described))
+    assert set(described) == emitted
+
+
+def test_the_dump_is_a_message() -> None:
+    _, payload = encode(EXAMPLE)
+    assert dump(payload) in PAGE, "run this file as a program to write it anew"
+
+
+def test_the_limits_are_those_of_the_code() -> None:
+    assert MAX_BYTES == 1 << 20
+    from mertd.stream.control import MAX_ID, MAX_REQUEST
+    from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES
+
+    assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 4 << 20)
+    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64\ncharacters"):
+        assert text in PAGE
+
+
+def test_the_schema_is_one() -> None:
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+
+
+@given(embeddings | events)
+@settings(max_examples=50)
+def test_whatever_can_be_sent_fits_the_schema(message: Message) -> None:
+    VALIDATOR.validate(as_json(message))
+
+
+@pytest.mark.parametrize("message", [embedding(), event(), status()])
+def test_what_cannot_be_sent_does_not(message: Message) -> None:
+    body = as_json(message)
+    for key in body:
+        with pytest.raises(jsonschema.ValidationError):
+            VALIDATOR.validate({name: value for name, value in body.items() if name != key})
+        with pytest.raises(jsonschema.ValidationError):
+            VALIDATOR.validate({**body, key: object()})
+    VALIDATOR.validate({**body, "new": 1})
+
+
+def test_what_a_daemon_sends_fits_the_schema() -> None:
+    with Daemon(*TINY, *SHORT, "--source", "synth:chords?seconds=3", "--source", "synth:silence?seconds=3") as daemon:
+        with listening(daemon, "embedding", "event", "status") as heard:
+            daemon.until(lambda s: all(stream["state"] == "ended" and not stream["waiting"] for stream in s.streams.values()))
+            daemon.until(lambda s: s.uptime_ns > 5e9)
+            daemon.stop()
+    assert {message.kind for message in heard} == {"embedding", "event", "status"}
+    for message in heard:
+        VALIDATOR.validate(as_json(message))
+    assert {"started", "silent", "ended", "stopping"} <= {m.event for m in heard if isinstance(m, Event)}
+
+
+if __name__ == "__main__":
+    text = re.sub(r"```dump\n.*?```", lambda _: f"```dump\n{dump(encode(EXAMPLE)[1])}\n```", PAGE, flags=re.DOTALL)
+    (EXAMPLES / "WIRE.md").write_text(text, encoding="utf-8")
