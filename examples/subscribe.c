@@ -4,8 +4,8 @@
  *     ./subscribe [--bits] [ENDPOINT [COUNT]]
  *
  * Needs libzmq and msgpack-c (Debian: libzmq3-dev libmsgpack-dev pkg-config). With --bits each number is printed as the eight
- * hexadecimal digits of its float32. For a daemon with --curve, the keys stand in the environment: MERTD_SERVER_KEY,
- * MERTD_PUBLIC_KEY, MERTD_SECRET_KEY, as `mertd keys show` and the key file have them.
+ * hexadecimal digits of its float32. For a daemon with --curve, the keys stand in the environment: CURVE_SERVER_KEY,
+ * CURVE_PUBLIC_KEY, CURVE_SECRET_KEY, as `mertd keys show` and the key file have them.
  */
 #include <inttypes.h>
 #include <msgpack.h>
@@ -78,9 +78,9 @@ int main(int argc, char **argv) {
     void *context = zmq_ctx_new(), *socket = zmq_socket(context, ZMQ_SUB);
     int linger = 0;
     zmq_setsockopt(socket, ZMQ_LINGER, &linger, sizeof linger);
-    if (getenv("MERTD_SERVER_KEY")) {
-        const char *own[] = {getenv("MERTD_PUBLIC_KEY"), getenv("MERTD_SECRET_KEY")};
-        if (!own[0] || !own[1] || zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, getenv("MERTD_SERVER_KEY"), 41) ||
+    if (getenv("CURVE_SERVER_KEY")) {
+        const char *own[] = {getenv("CURVE_PUBLIC_KEY"), getenv("CURVE_SECRET_KEY")};
+        if (!own[0] || !own[1] || zmq_setsockopt(socket, ZMQ_CURVE_SERVERKEY, getenv("CURVE_SERVER_KEY"), 41) ||
             zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, own[0], 41) || zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, own[1], 41))
             fail("the keys in the environment");
     }

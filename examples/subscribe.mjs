@@ -3,7 +3,7 @@
 //     cd examples && npm install && node subscribe.mjs [ENDPOINT [COUNT]]
 //
 // With --bits each number is printed as the eight hexadecimal digits of its float32. For a daemon with --curve, the keys stand in
-// the environment: MERTD_SERVER_KEY, MERTD_PUBLIC_KEY, MERTD_SECRET_KEY, as `mertd keys show` and the key file have them.
+// the environment: CURVE_SERVER_KEY, CURVE_PUBLIC_KEY, CURVE_SECRET_KEY, as `mertd keys show` and the key file have them.
 import { decode } from "@msgpack/msgpack";
 import { Subscriber } from "zeromq";
 
@@ -13,10 +13,10 @@ const endpoint = words[0] ?? "tcp://127.0.0.1:5590";
 let count = words[1] === undefined ? Infinity : Number(words[1]);
 
 const socket = new Subscriber({ linger: 0 });
-if (process.env.MERTD_SERVER_KEY) {
-  socket.curveServerKey = process.env.MERTD_SERVER_KEY;
-  socket.curvePublicKey = process.env.MERTD_PUBLIC_KEY;
-  socket.curveSecretKey = process.env.MERTD_SECRET_KEY;
+if (process.env.CURVE_SERVER_KEY) {
+  socket.curveServerKey = process.env.CURVE_SERVER_KEY;
+  socket.curvePublicKey = process.env.CURVE_PUBLIC_KEY;
+  socket.curveSecretKey = process.env.CURVE_SECRET_KEY;
 }
 socket.subscribe("embedding/"); // of every stream; "embedding/NAME/" for one
 socket.connect(endpoint);

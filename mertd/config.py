@@ -1,9 +1,14 @@
-"""Settings: one TOML file, then the command line over it, checked together. Every mistake is reported at once."""
+"""Settings: defaults, then one TOML file, then the environment, then the command line, checked together.
+
+Every mistake is reported at once, with where it stands.
+"""
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +30,9 @@ from mertd.errors import UsageError, WeightsError, did_you_mean
 from mertd.stream.endpoint import check_endpoint
 from mertd.windows import Late
 
+LIVE = ("hop", "gate", "log_level")
+"""Settings that a running daemon can change."""
+
 PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 
 
@@ -41,23 +49,40 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    expose_without_encryption: bool = False
-    source: tuple[str, ...] = ("device:",)
-    name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
-    bind: str = PUBLISH
-    control: str = CONTROL
-    window: Seconds = Field(30.0, ge=1, le=600)
-    hop: Seconds = Field(5.0, ge=0.25, le=3600)
-    layers: tuple[int, ...] = (6,)
-    backend: Literal["auto", "mlx", "coreml", "onnx", "numpy"] = "auto"
-    weights: str | None = None
-    pace: Literal["realtime", "fast"] = "realtime"
-    late: Late | None = None
-    gate: float = Field(-70.0, le=0)
-    ring: Seconds | None = Field(None, gt=0, le=3600)
-    exit_at_end: bool = False
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
-    log_format: Literal["text", "json"] = "text"
+    expose_without_encryption: bool = Field(
+        False, description="Let other machines connect although anyone there could then listen: true or false."
+    )
+    source: tuple[str, ...] = Field(
+        ("device:",),
+        description="What to hear, each as a stream: device:[NAME], file:PATH, pipe:PATH or synth:NAME.",
+    )
+    name: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
+        description="What messages call this daemon; by default a fingerprint of host and bind.",
+    )
+    bind: str = Field(PUBLISH, description="Where to publish: tcp://HOST:PORT or ipc:///PATH.")
+    control: str = Field(CONTROL, description="Where to answer questions.")
+    window: Seconds = Field(30.0, ge=1, le=600, description="Seconds of audio in a window, 1 to 600.")
+    hop: Seconds = Field(5.0, ge=0.25, le=3600, description="Seconds between window starts, 0.25 to 3600. Can change live.")
+    layers: tuple[int, ...] = Field((6,), description="Hidden states to publish, of 0 (the encoder's input) to 12.")
+    backend: Literal["auto", "mlx", "coreml", "onnx", "numpy"] = Field(
+        "auto", description="What computes: auto, mlx, coreml, onnx or numpy."
+    )
+    weights: str | None = Field(
+        None, description="A safetensors file, or random:SEED to try without; by default what `mertd model pull` has fetched."
+    )
+    pace: Literal["realtime", "fast"] = Field("realtime", description="realtime, or fast: files as fast as the model can.")
+    late: Late | None = Field(
+        None, description="A window that waits while a newer one is due: latest skips it, queue keeps it; by default by pace."
+    )
+    gate: float = Field(-70.0, le=0, description="dBFS; quieter windows are not embedded. Can change live.")
+    ring: Seconds | None = Field(None, gt=0, le=3600, description="Seconds of audio kept in memory; by default enough.")
+    exit_at_end: bool = Field(False, description="Exit when all sources have ended: true or false.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="debug, info, warning or error. Can change live."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="text, or json: one map a line.")
 
     @field_validator("source")
     @classmethod
@@ -129,39 +154,117 @@ class Settings(BaseModel):
         return self.late or (Late.QUEUE if self.pace == "fast" else Late.LATEST)
 
 
-def load(path: Path | None, flags: Mapping[str, Any]) -> Settings:
-    """Settings from a TOML file (or none) with `flags` over it; flags that are None or empty were not given.
+Origin = Literal["default", "file", "environment", "flag"]
+PREFIX = "MERTD_"
+"""Of variables: MERTD_HOP is `hop`; lists have commas between."""
 
-    Raises `UsageError` with one line for each mistake.
+
+@dataclass(frozen=True)
+class Given:
+    """Values as they were given, before they are checked, and where the last word on each came from."""
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, Origin]
+    path: Path | None
+
+
+def gather(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Given:
+    """What a file (or none), the environment (none: nothing of it) and flags say, each over the one before.
+
+    Flags that are None or empty were not given. Raises `UsageError` if the file cannot be read.
     """
+    layers: list[tuple[Origin, Mapping[str, Any]]] = [
+        ("file", _read(path) if path else {}),
+        ("environment", {key: _listed(key, text) for key, text in _variables(environment or {}).items()}),
+        ("flag", {name: value for name, value in flags.items() if value is not None and value != () and value != []}),
+    ]
     values: dict[str, Any] = {}
-    if path is not None:
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise UsageError(f"{path}: {error.strerror}") from error
-        except RecursionError as error:
-            raise UsageError(f"{path} is not TOML that can be read: it is nested too deeply") from error
-        except ValueError as error:  # not TOML, not UTF-8, or a number of more digits than Python converts
-            raise UsageError(f"{path} is not TOML: {error}") from error
-    values |= {name: value for name, value in flags.items() if value is not None and value != () and value != []}
+    origins: dict[str, Origin] = {}
+    for origin, found in layers:
+        values |= found
+        origins |= dict.fromkeys(found, origin)
+    return Given(values, origins, path)
+
+
+def check(given: Given) -> Settings:
+    """The settings. Raises `UsageError` with one line for each mistake."""
     try:
-        return Settings.model_validate(values)
+        return Settings.model_validate(given.values)
     except ValidationError as error:
-        raise UsageError("\n".join(_explain(error, path))) from error
+        raise UsageError("\n".join(_explain(error, given))) from error
 
 
-def _explain(error: ValidationError, path: Path | None) -> list[str]:
+def load(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from a TOML file (or none), the environment (or nothing of it) and flags. Raises `UsageError`."""
+    return check(gather(path, flags, environment))
+
+
+def changes(old: Settings, new: Settings) -> tuple[dict[str, Any], list[str]]:
+    """What differs: new values of what can change in a running daemon, and the names of what takes a restart."""
+    differ = [name for name in Settings.model_fields if getattr(old, name) != getattr(new, name)]
+    return {n: getattr(new, n) for n in differ if n in LIVE}, [n for n in differ if n not in LIVE]
+
+
+def default_config() -> Path:
+    """The file that `mertd run` reads if it is there and none is named."""
+    return Path(platformdirs.user_config_dir("mertd")) / "mertd.toml"
+
+
+def template() -> str:
+    """A configuration file with every setting, described, at its default."""
+    lines = ["# mertd: all settings, at their defaults. The environment (MERTD_HOP=2.5) and flags (--hop 2.5) win over it."]
+    for name, field in Settings.model_fields.items():
+        default = field.default
+        text = f"{name}: not set" if default is None else f"{name} = {as_toml(default)}"
+        lines += ["", f"# {field.description}", f"# {text}"]
+    return "\n".join(lines) + "\n"
+
+
+def as_toml(value: Any) -> str:
+    """A setting's value as it stands in a file."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(as_toml, value))}]"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except RecursionError as error:
+        raise UsageError(f"{path} is not TOML that can be read: it is nested too deeply") from error
+    except ValueError as error:  # not TOML, not UTF-8, or a number of more digits than Python converts
+        raise UsageError(f"{path} is not TOML: {error}") from error
+
+
+def _variables(environment: Mapping[str, str]) -> dict[str, str]:
+    """Settings among the variables, by their names in lower case."""
+    return {key.removeprefix(PREFIX).lower(): text for key, text in environment.items() if key.startswith(PREFIX)}
+
+
+def _listed(name: str, text: str) -> Any:
+    """A variable's text, split where the setting is a list."""
+    field = Settings.model_fields.get(name)
+    return [part.strip() for part in text.split(",")] if field and isinstance(field.default, tuple) else text
+
+
+def _explain(error: ValidationError, given: Given) -> list[str]:
     lines = []
     for fault in error.errors():
         name = ".".join(str(part) for part in fault["loc"])
+        origin = given.origins.get(str(fault["loc"][0]) if fault["loc"] else "")
         if fault["type"] == "extra_forbidden":
             known = [key for key in Settings.model_fields if key != name]
-            lines.append(f"{name}: there is no such setting{did_you_mean(name, known)}")
-            continue
-        text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-        lines += [f"{name}: {line}" if name else line for line in text.splitlines()]
-    return [f"{path}: {line}" if path else line for line in lines]
+            found = [f"{name}: there is no such setting{did_you_mean(name, known)}"]
+        else:
+            text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
+            found = [f"{name}: {line}" if name else line for line in text.splitlines()]
+        if origin == "environment":
+            lines += [f"{PREFIX}{name.upper()}: {line.removeprefix(f'{name}: ')}" for line in found]
+        else:
+            lines += [f"{given.path}: {line}" if given.path else line for line in found]
+    return lines
 
 
 def default_weights() -> Path:

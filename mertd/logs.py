@@ -202,11 +202,16 @@ def _level(number: int) -> dict[str, Any]:
 
 def install(lines: Lines, level: Level) -> None:
     """Send the log of mertd there, from `level` up, and what other libraries find worth a warning."""
-    root, ours = logging.getLogger(), logging.getLogger("mertd")
+    root = logging.getLogger()
     root.addHandler(lines)
     root.setLevel(logging.WARNING)
-    ours.setLevel(LEVELS[level])
+    set_level(level)
     logging.captureWarnings(True)
+
+
+def set_level(level: Level) -> None:
+    """Write from this level up, from now on."""
+    logging.getLogger("mertd").setLevel(LEVELS[level])
 
 
 def uninstall(lines: Lines) -> None:

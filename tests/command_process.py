@@ -50,7 +50,7 @@ class Traces:
             "HOME": home,
             "XDG_DATA_HOME": home,
             "TMPDIR": str(self._temporary),
-            "MERTD_TEST": self._mark,
+            "_MERTD_TEST": self._mark,
             "COLUMNS": "120",
         }
 
@@ -59,7 +59,7 @@ class Traces:
         found = []
         for process in psutil.process_iter():
             try:
-                marked = process.environ().get("MERTD_TEST") == self._mark
+                marked = process.environ().get("_MERTD_TEST") == self._mark
                 if marked and process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)
             except (psutil.AccessDenied, psutil.NoSuchProcess):

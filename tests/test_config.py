@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mertd import config
-from mertd.config import Settings, load, weights_spec
+from mertd.config import Settings, changes, check, gather, load, template, weights_spec
 from mertd.errors import UsageError, WeightsError
 from mertd.windows import Late
 
@@ -211,3 +212,48 @@ def test_weights_are_those_named_or_those_at_home(tmp_path: Path, monkeypatch: p
         weights_spec(load(None, {}))
     home.touch()
     assert weights_spec(load(None, {})) == str(home)
+
+
+def test_each_layer_wins_over_the_one_before(toml: Any) -> None:
+    path = toml('hop = 2\ngate = -40\nwindow = 10\nsource = ["synth:tone"]')
+    environment = {"MERTD_HOP": "3.5", "MERTD_GATE": "-50", "MERTD_LAYERS": "0, 6", "MERTD_EXIT_AT_END": "true", "HOME": "/"}
+    found = gather(path, {"hop": 4.0, "gate": None}, environment)
+    settings_ = check(found)
+    assert (settings_.hop, settings_.gate, settings_.window, settings_.layers) == (4, -50, 10, (0, 6))
+    assert settings_.exit_at_end
+    wanted = {"hop": "flag", "gate": "environment", "window": "file", "layers": "environment", "source": "file"}
+    assert {name: found.origins.get(name) for name in wanted} == wanted
+    assert "ring" not in found.origins
+    assert load(None, {}, {"MERTD_SOURCE": "synth:tone,synth:noise"}).source == ("synth:tone", "synth:noise")
+
+
+def test_mistakes_are_told_with_where_they_stand(toml: Any) -> None:
+    path = toml("hop = -1\nwindw = 3")
+    with pytest.raises(UsageError) as refusal:
+        load(path, {"gate": 3.0}, {"MERTD_WINDOW": "long", "MERTD_HOPP": "3", "MERTD_LAYERS": "6,x"})
+    lines = str(refusal.value).splitlines()
+    assert f"{path}: hop: should be greater than or equal to 0.25" in lines
+    assert f"{path}: windw: there is no such setting; did you mean 'window' or 'bind'?" in lines
+    assert "MERTD_HOPP: there is no such setting; did you mean 'hop'?" in lines
+    assert any(line.startswith("MERTD_WINDOW: should be a valid number") for line in lines)
+    assert any(line.startswith("MERTD_LAYERS") for line in lines)
+    assert len(lines) == 6
+
+
+def test_the_template_says_every_setting_and_its_default(tmp_path: Path) -> None:
+    path = tmp_path / "mertd.toml"
+    path.write_text(template(), encoding="utf-8")
+    assert load(path, {}) == Settings(), "as it is written, nothing is set"
+    plain = "\n".join(line.removeprefix("# ") for line in template().splitlines() if re.match(r"# \w+ = ", line))
+    path.write_text(plain, encoding="utf-8")
+    assert load(path, {}) == Settings(), "and what it says to be defaults are"
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert re.search(rf"^# {name}( = |: not set)", template(), re.MULTILINE)
+
+
+def test_what_can_change_live_and_what_takes_a_restart() -> None:
+    old = Settings(hop=5, source=("synth:tone",))
+    assert changes(old, old) == ({}, [])
+    new = Settings(hop=2, gate=-60, log_level="debug", source=("synth:noise",), window=10)
+    assert changes(old, new) == ({"hop": 2, "gate": -60, "log_level": "debug"}, ["source", "window"])

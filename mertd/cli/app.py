@@ -23,6 +23,8 @@ app = typer.Typer(
 )
 model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(model, name="model")
+config_app = typer.Typer(help="Write, show and check the configuration.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(config_app, name="config")
 control_app = typer.Typer(help="Tell a running daemon to do something.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(control_app, name="control")
 app.add_typer(service, name="service")
@@ -31,7 +33,7 @@ Sources = Annotated[
     list[str] | None,
     typer.Option("--source", metavar="URL", help="device:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable."),
 ]
-Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options.")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options (the one of `config init`).")]
 Window = Annotated[float | None, typer.Option(help="Seconds of audio in a window (30).")]
 Hop = Annotated[float | None, typer.Option(help="Seconds between window starts (5).")]
 Layers = Annotated[str | None, typer.Option(help="Hidden states to publish, as 6 or 0,6,12 (6).")]
@@ -194,6 +196,35 @@ def bench(
         quick=quick,
     )
     bench(plan, json, plot)
+
+
+@config_app.command("init")
+def config_init(
+    path: Annotated[Path | None, typer.Argument(help="The file to write; by default the one that `mertd run` reads.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+) -> None:
+    """Write a file with every setting, its unit and its default."""
+    from mertd.cli.config import init
+
+    init(path, force)
+
+
+@config_app.command("show")
+def config_show(config: Config = None, json: Json = False) -> None:
+    """Print every setting as it holds, and whether default, file or environment says so."""
+    from mertd.cli.config import show
+
+    show(config, json)
+
+
+@config_app.command("check")
+def config_check(
+    path: Annotated[Path | None, typer.Argument(help="The file; by default the one that `mertd run` reads.")] = None,
+) -> None:
+    """Report every mistake of a file and of MERTD_ variables."""
+    from mertd.cli.config import check_file
+
+    check_file(path)
 
 
 @control_app.command("now")

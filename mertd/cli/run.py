@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mertd.cli.settings import settings
+from mertd.cli.settings import daemon_settings
 from mertd.daemon.supervisor import Supervisor
 from mertd.logs import Lines, install, uninstall
 
@@ -21,7 +21,7 @@ FILES = 10_240
 
 def run_daemon(config: Path | None, flags: Mapping[str, Any]) -> None:
     """Run until stopped. The log goes to standard error, one line an event."""
-    chosen = settings(config, flags)
+    chosen = daemon_settings(config, flags)
     # The embed process starts faster if numpy, which only judges there, leaves a core to the judged.
     if chosen.backend != "numpy":
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -30,7 +30,7 @@ def run_daemon(config: Path | None, flags: Mapping[str, Any]) -> None:
     install(lines, chosen.log_level)
     _allow_many_files()
     try:
-        asyncio.run(Supervisor(chosen, lines).run())
+        asyncio.run(Supervisor(chosen, lines, lambda: daemon_settings(config, flags)).run())
     finally:
         uninstall(lines)
 

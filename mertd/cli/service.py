@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer.main
 
-from mertd.cli.settings import settings
+from mertd.cli.settings import home_config, settings
 from mertd.config import Settings
 from mertd.errors import MertdError, UsageError
 from mertd.service import choose
@@ -144,4 +144,4 @@ def _settings(words: Sequence[str]) -> Settings:
     with command.make_context("mertd run", list(words)) as context:
         flags = dict(context.params)
     config = flags.pop("config")
-    return settings(Path(config) if config else None, flags)
+    return settings(Path(config) if config else home_config(), flags)

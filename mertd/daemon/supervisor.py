@@ -12,6 +12,7 @@ import platform
 import secrets
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -19,7 +20,7 @@ import zmq.asyncio
 
 from mertd import __version__
 from mertd.child import Inherited
-from mertd.config import Settings, weights_spec
+from mertd.config import Settings, changes, weights_spec
 from mertd.daemon.embedding import Embedding
 from mertd.daemon.events import log_event
 from mertd.daemon.health import Change
@@ -33,7 +34,7 @@ from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready, Request
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
-from mertd.logs import Lines
+from mertd.logs import Lines, set_level
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError
@@ -60,11 +61,12 @@ class StartError(MertdError):
 class Supervisor:
     """One run of the daemon. `run` returns when it has stopped in order, and raises when something stopped it."""
 
-    def __init__(self, settings: Settings, lines: Lines | None = None) -> None:
-        """`lines`: the log, whose losses the status tells. Raises `WeightsError` if there are no weights to run with. Allocates
-        nothing yet.
+    def __init__(self, settings: Settings, lines: Lines | None = None, reread: Callable[[], Settings] | None = None) -> None:
+        """`lines`: the log, whose losses the status tells. `reread`: the settings as they would be now.
+
+        Raises `WeightsError` if there are no weights to run with. Allocates nothing yet.
         """
-        self._settings, self._lines = settings, lines
+        self._settings, self._lines, self._reread = settings, lines, reread
         self._notifier = Notifier(os.environ)
         self._model_settings = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
         self.boot = secrets.token_bytes(16)
@@ -181,10 +183,40 @@ class Supervisor:
         self._stop.set()
 
     def _reload(self) -> None:
-        """SIGHUP: whoever sent it is told that nothing has changed."""
+        """SIGHUP: read the configuration again, change what can change, and name what takes a restart."""
         self._notifier.reloading()
-        log.warning("asked to read the configuration again, but nothing in it can change while mertd runs; restart it")
+        detail: dict[str, Any] = {"changed": [], "restart": [], "error": ""}
+        try:
+            new = self._reread() if self._reread else self._settings
+        except MertdError as error:
+            detail["error"] = str(error)
+            log.error("the configuration stays as it is: %s", error)
+        else:
+            live, detail["restart"] = changes(self._settings, new)
+            for name, value in live.items():
+                try:
+                    self.apply(name, value)
+                except ValueError as error:
+                    detail["error"] = f"{name}: {error}"
+                else:
+                    detail["changed"].append(name)
+            if detail["restart"]:
+                log.warning("a restart is needed before these count: %s", ", ".join(detail["restart"]))
+        for stream in self.streams.values():
+            stream.timeline.event("reloaded", **detail)
         self._notifier.reloaded()
+
+    def apply(self, name: str, value: Any) -> None:
+        """Change one of the settings that can change live. Raises `ValueError` for a hop that does not fit the ring."""
+        for stream in self.streams.values():
+            match name:
+                case "hop":
+                    stream.timeline.change(hop=round(value * SAMPLE_RATE))
+                case "gate":
+                    stream.timeline.change(gate_dbfs=value)
+        if name == "log_level":
+            set_level(value)
+        self._settings = self._settings.model_copy(update={name: value})
 
     async def _shut_down(self) -> None:
         self._phase = "stopping"
