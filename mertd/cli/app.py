@@ -198,6 +198,18 @@ def bench(
     bench(plan, json, plot)
 
 
+@app.command()
+def doctor(
+    config: Config = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Without listening to devices and trying the model.")] = False,
+    json: Json = False,
+) -> None:
+    """Find what is wrong, why it matters and how to mend it. Exits with 3 if something keeps mertd from its work."""
+    from mertd.cli.doctor import doctor
+
+    raise typer.Exit(doctor(config, quick, json))
+
+
 @config_app.command("init")
 def config_init(
     path: Annotated[Path | None, typer.Argument(help="The file to write; by default the one that `mertd run` reads.")] = None,

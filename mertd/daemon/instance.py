@@ -95,6 +95,11 @@ def clean() -> None:
                 os.close(descriptor)
 
 
+def stale() -> list[Path]:
+    """Lock files that nobody holds: what killed daemons have left."""
+    return [path for path in _locks() if not _is_held(path)]
+
+
 def explain(error: InUseError, option: str) -> EndpointError:
     """What to do about an endpoint in use, depending on by whom. `option`: with which it was named."""
     by = holder(error.endpoint)
