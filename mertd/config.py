@@ -38,7 +38,7 @@ PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 
 def _whole_samples(seconds: float) -> float:
     """Round to whole samples, so that `window = 30.00001` means what it says."""
-    return round(seconds * SAMPLE_RATE) / SAMPLE_RATE
+    return round(seconds * SAMPLE_RATE) / SAMPLE_RATE if abs(seconds) < 1e9 else seconds  # which no limit below lets through
 
 
 Seconds = Annotated[float, Field(allow_inf_nan=False), AfterValidator(_whole_samples)]
@@ -54,7 +54,7 @@ class Settings(BaseModel):
     )
     source: tuple[str, ...] = Field(
         ("device:",),
-        description="What to hear, each as a stream: device:[NAME], file:PATH, pipe:PATH or synth:NAME.",
+        description="What to hear, each as a stream: device:[NAME], loopback:[NAME], file:PATH, pipe:PATH, synth:NAME.",
     )
     name: str | None = Field(
         None,

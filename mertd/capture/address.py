@@ -1,4 +1,4 @@
-"""Sources are addresses: `device:`, `file:`, `pipe:` and `synth:`, each with options after a `?`."""
+"""Sources are addresses: `device:`, `loopback:`, `file:`, `pipe:` and `synth:`, each with options after a `?`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ FORMATS = {"u8": "|u1", "s16le": "<i2", "s24le": "", "s32le": "<i4", "f32le": "<
 SYNTHS = ("chords", "tone", "noise", "silence")
 _OPTIONS = {
     "device": {"name", "mix", "rate", "channels"},
+    "loopback": {"name", "mix", "rate", "channels"},
     "file": {"name", "mix"},
     "pipe": {"name", "mix", "rate", "channels", "format"},
     "synth": {"name", "mix", "rate", "channels", "seconds"},
@@ -47,7 +48,7 @@ def parse(url: str) -> Address:
     kind, colon, rest = url.partition(":")
     if not colon or kind not in _OPTIONS:
         raise UsageError(
-            f"source {url!r}: wanted device:[NAME], file:PATH, pipe:PATH or - with ?rate=&channels=&format=, "
+            f"source {url!r}: wanted device:[NAME], loopback:[NAME], file:PATH, pipe:PATH or - with ?rate=&channels=&format=, "
             f"or synth:NAME{did_you_mean(kind, _OPTIONS)}"
         )
     target, query = (rest, "") if kind == "file" and _is_file(rest) else _split(rest)

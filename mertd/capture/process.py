@@ -42,6 +42,10 @@ def open_source(settings: CaptureSettings) -> Source:
         from mertd.capture.device import DeviceSource
 
         return DeviceSource(address)
+    if address.kind == "loopback":
+        from mertd.capture.loopback import open_loopback
+
+        return open_loopback(address)
     if address.kind == "file":
         from mertd.capture.file import FileSource
 

@@ -31,7 +31,11 @@ app.add_typer(service, name="service")
 
 Sources = Annotated[
     list[str] | None,
-    typer.Option("--source", metavar="URL", help="device:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable."),
+    typer.Option(
+        "--source",
+        metavar="URL",
+        help="device:[NAME], loopback:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable.",
+    ),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options (the one of `config init`).")]
 Window = Annotated[float | None, typer.Option(help="Seconds of audio in a window (30).")]
