@@ -42,6 +42,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     expose_without_encryption: bool = False
+    curve: bool = False
+    keys: str | None = None
     source: tuple[str, ...] = ("device:",)
     name: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     bind: str = PUBLISH
@@ -83,7 +85,7 @@ class Settings(BaseModel):
     @classmethod
     def _endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
         try:
-            return check_endpoint(endpoint, bool(info.data.get("expose_without_encryption")))
+            return check_endpoint(endpoint, bool(info.data.get("curve") or info.data.get("expose_without_encryption")))
         except UsageError as error:
             raise ValueError(str(error)) from error
 
@@ -101,6 +103,8 @@ class Settings(BaseModel):
                 f"ring: {self.ring:g} s of audio are too few for a window of {self.window:g} s and a hop of {self.hop:g} s; "
                 f"make it at least {self.window + self.hop:g}, or leave it out"
             )
+        if self.keys is not None and not self.curve:
+            raise ValueError("keys: they are not used without curve = true")
         if self.bind == self.control and not self.bind.endswith(":*"):
             raise ValueError(f"control: {self.control} is also where to publish; give it an endpoint of its own")
         return self

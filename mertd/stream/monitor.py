@@ -1,0 +1,88 @@
+"""What happens to a socket's connections, as libzmq tells it: handshakes that fail, and those that succeed.
+
+Rules of this file: no asyncio, which costs `mertd tail` a tenth of a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from typing import Any
+
+import zmq
+
+from mertd.errors import EndpointError
+
+FAILED = zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+MISMATCH = int(zmq.PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH)
+SEVERAL = 5
+"""Handshakes in a row that the other end breaks off: that is its answer, and no accident."""
+
+_numbers = itertools.count()
+
+
+class Monitor:
+    """The events of one socket, on a PAIR socket."""
+
+    def __init__(self, context: zmq.Context[Any], watched: zmq.Socket[Any], events: int) -> None:
+        """`events`: which. To be made before the socket is bound or connected, closed when that is closed."""
+        address = f"inproc://mertd.monitor.{next(_numbers)}"
+        watched.monitor(address, events)
+        self.socket: zmq.Socket[Any] = context.socket(zmq.PAIR)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.RCVHWM, 0)  # a full queue would stop libzmq's own thread
+        self.socket.connect(address)
+
+    @staticmethod
+    def parse(frames: list[bytes]) -> tuple[int, int]:
+        """Event and value: 16 and 32 bits in the machine's order."""
+        event, value = struct.unpack("=HI", frames[0])
+        return event, value
+
+    def close(self) -> None:
+        self.socket.close()
+
+
+class Refusals:
+    """A client's view of its handshakes. `why` says what an answer, or a silence, is likely to mean."""
+
+    def __init__(self, context: zmq.Context[Any], watched: zmq.Socket[Any], endpoint: str, with_keys: bool) -> None:
+        events = FAILED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
+        self._monitor = Monitor(context, watched, events)
+        self._endpoint, self._with_keys, self._broken_off = endpoint, with_keys, 0
+        self.socket = self._monitor.socket
+
+    def check(self) -> None:
+        """Read what has happened. Raises `EndpointError` if the daemon will not have us."""
+        while self.socket.poll(0):
+            event, value = Monitor.parse(self.socket.recv_multipart())
+            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                self._broken_off = 0
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
+                raise EndpointError(
+                    f"the daemon at {self._endpoint} refuses this key; there, `mertd keys allow NAME PUBLIC` lets us in"
+                )
+            elif value == MISMATCH and event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                raise EndpointError(self._mismatch())
+            else:
+                self._broken_off += 1
+                if self._broken_off == SEVERAL and self._with_keys:
+                    raise EndpointError(
+                        f"what answers at {self._endpoint} breaks off the handshake: it is not the daemon whose public key was "
+                        "given, or the key is wrong; `mertd keys show` on its machine shows the right one"
+                    )
+
+    def _mismatch(self) -> str:
+        if self._with_keys:
+            return (
+                f"what answers at {self._endpoint} has no encryption, so nothing was said to it; start the daemon with --curve"
+            )
+        return f"the daemon at {self._endpoint} wants a key: --key NAME, or keys=ClientKeys.load(NAME)"
+
+    def close(self) -> None:
+        self._monitor.close()
+
+
+def is_cryptographic(value: int) -> bool:
+    """Whether a handshake failed because something could not be decrypted."""
+    return value == int(zmq.PROTOCOL_ERROR_ZMTP_CRYPTOGRAPHIC)
