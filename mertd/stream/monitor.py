@@ -28,7 +28,7 @@ class Monitor:
         """`events`: which. To be made before the socket is bound or connected, closed when that is closed."""
         address = f"inproc://mertd.monitor.{next(_numbers)}"
         watched.monitor(address, events)
-        self.socket: zmq.Socket[Any] = context.socket(zmq.PAIR)
+        self.socket: Any = context.socket(zmq.PAIR)  # blocking or not, as the context is
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.setsockopt(zmq.RCVHWM, 0)  # a full queue would stop libzmq's own thread
         self.socket.connect(address)

@@ -75,7 +75,7 @@ class Guard:
         self._clients = {client.public: client for client in keyring.clients().values()}
         self.rejections, self.problem = Rejections(), ""
         self._context, self._monitors = context, list[tuple[Domain, Monitor]]()
-        self._zap: Any = context.socket(zmq.REP)  # its stubs take it for a blocking one
+        self._zap = context.socket(zmq.REP)
         self._zap.setsockopt(zmq.LINGER, 0)
         self._zap.bind(ADDRESS)
 
