@@ -23,6 +23,7 @@ import soundfile
 from command_process import PATIENCE_S, STOP_S, Traces, wait_until
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
+from mertd.stream.keys import ClientKeys
 from mertd.stream.request import ask, ask_page
 from mertd.wire import Embedding, Event, Message, Status
 from signals import chord_progression
@@ -35,9 +36,15 @@ RATE = 24_000
 class Daemon:
     """A running `mertd run`, as a context manager. On leaving, it is stopped if need be, and nothing of it may be left."""
 
-    def __init__(self, *options: object, stdin: int = subprocess.DEVNULL, endpoints: tuple[str, str] | None = None) -> None:
-        """`endpoints`: where to publish and answer, by default sockets in a folder of its own."""
-        self.traces = Traces()
+    def __init__(
+        self,
+        *options: object,
+        stdin: int = subprocess.DEVNULL,
+        endpoints: tuple[str, str] | None = None,
+        keys: ClientKeys | None = None,
+    ) -> None:
+        """`endpoints`: where to publish and answer, by default sockets in a folder of its own. `keys`: to ask it with."""
+        self.traces, self.keys = Traces(), keys
         folder = self.traces.folder
         self.publish, self.control = endpoints or (f"ipc://{folder}/publish", f"ipc://{folder}/control")
         words = ["--bind", self.publish, "--control", self.control, *map(str, options)]
@@ -101,7 +108,7 @@ class Daemon:
 
     def status(self) -> Status:
         """What the daemon answers when asked."""
-        (message,) = ask(self.control, {"request": "status"})
+        (message,) = ask(self.control, {"request": "status"}, keys=self.keys)
         assert isinstance(message, Status)
         return message
 

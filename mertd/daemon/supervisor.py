@@ -35,7 +35,7 @@ from mertd.errors import MertdError
 from mertd.logs import Lines
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
-from mertd.stream.endpoint import Bound, InUseError
+from mertd.stream.endpoint import InUseError
 from mertd.stream.keyring import Keyring
 from mertd.stream.publisher import Publisher
 from mertd.stream.zap import Guard
@@ -46,9 +46,6 @@ from mertd.wire import Event, Status
 log = logging.getLogger(__name__)
 
 STATUS_S, WATCH_S = 1.0, 0.25
-UNBOUND_S = 2.0
-"""After so long without an endpoint the log says so."""
-
 LINGER_S = 0.5
 """How long the last messages may take to leave."""
 
@@ -91,7 +88,7 @@ class Supervisor:
                 self._start()
                 work = [self._control.serve(), self._beat(), self._watch()]
                 if self._guard is not None:
-                    work += [self._guard.serve(), self._revoke(self._guard)]
+                    work += [self._guard.serve(), self._guard.watch_list(self._publisher.bound, self._control.bound)]
                 tasks = [asyncio.create_task(one) for one in work]
                 stopped = asyncio.create_task(self._stop.wait())
                 done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -173,13 +170,6 @@ class Supervisor:
             self._embedding.keeper.watch()
             for stream in self.streams.values():
                 stream.keeper.watch()
-            await asyncio.sleep(WATCH_S)
-
-    async def _revoke(self, guard: Guard) -> None:
-        """Several times a second: see whether somebody is not to be let in any longer, and then disconnect everyone."""
-        while True:
-            if guard.reload():
-                await asyncio.gather(_cut_off(self._publisher.bound), _cut_off(self._control.bound))
             await asyncio.sleep(WATCH_S)
 
     def _publish(self, message: EmbeddingMessage | Event) -> None:
@@ -324,17 +314,6 @@ class Supervisor:
         guard = self._guard.facts if self._guard is not None else {}
         lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)
         return {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out, **guard}
-
-
-async def _cut_off(bound: Bound) -> None:
-    """Disconnect all clients; whoever is allowed comes back within a moment."""
-    bound.unbind()
-    began, warned = time.monotonic(), False
-    while not bound.bind_again():
-        if not warned and time.monotonic() - began > UNBOUND_S:
-            warned = True
-            log.error("%s cannot be bound again; it is tried until it can", bound.endpoint)
-        await asyncio.sleep(0.01)
 
 
 def name_of(endpoint: str) -> str:

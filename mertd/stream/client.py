@@ -68,7 +68,7 @@ class _Connection:
         self.connects_again = float("inf")  # monotonic seconds
         self.socket = context.socket(zmq.SUB)
         harden(self.socket)
-        self.refusals = Refusals(context, self.socket, endpoint, keys is not None)
+        self.refusals = Refusals(context, self.socket, endpoint, keys is not None, keys is not None)
         for topic in topics:
             self.socket.subscribe(topic)
         try:

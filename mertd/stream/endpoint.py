@@ -80,8 +80,6 @@ class Bound:
 
     def bind_again(self) -> bool:
         """After `unbind`: let them come back. False if that is not possible (yet): try again."""
-        if self._path is not None and self._path.exists():
-            return False  # libzmq's own thread has not yet removed it, and would remove the new one
         umask = os.umask(0o077)
         try:
             self.socket.bind(self._bound_to)

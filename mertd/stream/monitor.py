@@ -44,40 +44,41 @@ class Monitor:
 
 
 class Refusals:
-    """A client's view of its handshakes. `why` says what an answer, or a silence, is likely to mean."""
+    """A client's view of its handshakes."""
 
-    def __init__(self, context: zmq.Context[Any], watched: zmq.Socket[Any], endpoint: str, with_keys: bool) -> None:
+    def __init__(
+        self, context: zmq.Context[Any], watched: zmq.Socket[Any], endpoint: str, with_keys: bool, several: bool
+    ) -> None:
+        """`several`: take it for a refusal, too, if handshakes are broken off again and again."""
         events = FAILED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
         self._monitor = Monitor(context, watched, events)
-        self._endpoint, self._with_keys, self._broken_off = endpoint, with_keys, 0
+        self._endpoint, self._with_keys, self._several, self._broken_off = endpoint, with_keys, several, 0
         self.socket = self._monitor.socket
 
     def check(self) -> None:
-        """Read what has happened. Raises `EndpointError` if the daemon will not have us."""
+        """Read what has happened. Raises `EndpointError` if the daemon will not have us, or we will not have it."""
+        where = f"at {self._endpoint}"
         while self.socket.poll(0):
             event, value = Monitor.parse(self.socket.recv_multipart())
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._broken_off = 0
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
-                raise EndpointError(
-                    f"the daemon at {self._endpoint} refuses this key; there, `mertd keys allow NAME PUBLIC` lets us in"
-                )
-            elif value == MISMATCH and event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                raise EndpointError(self._mismatch())
-            else:
-                self._broken_off += 1
-                if self._broken_off == SEVERAL and self._with_keys:
+                raise EndpointError(f"the daemon {where} refuses this key; there, `mertd keys allow NAME PUBLIC` lets us in")
+            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL and value == MISMATCH:
+                if self._with_keys:
                     raise EndpointError(
-                        f"what answers at {self._endpoint} breaks off the handshake: it is not the daemon whose public key was "
-                        "given, or the key is wrong; `mertd keys show` on its machine shows the right one"
+                        f"what answers {where} has no encryption, so nothing was said to it; run it with --curve"
                     )
+                raise EndpointError(f"the daemon {where} wants a key: --key NAME, or keys=ClientKeys.load(NAME)")
+            else:  # whoever is the first to see that it will not do breaks off, and the other one sees no more than that
+                self._broken_off += 1
+                if self._several and self._broken_off == SEVERAL:
+                    raise EndpointError(f"what answers {where} breaks off the handshake: {self._guess()}")
 
-    def _mismatch(self) -> str:
+    def _guess(self) -> str:
         if self._with_keys:
-            return (
-                f"what answers at {self._endpoint} has no encryption, so nothing was said to it; start the daemon with --curve"
-            )
-        return f"the daemon at {self._endpoint} wants a key: --key NAME, or keys=ClientKeys.load(NAME)"
+            return "it is not the daemon whose public key was given; `mertd keys show` on its machine shows its key"
+        return "a daemon that wants a key does so: --key NAME, or keys=ClientKeys.load(NAME)"
 
     def close(self) -> None:
         self._monitor.close()

@@ -45,7 +45,7 @@ def ask(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, k
 def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> Reply:
     """The same, with what the answer says of itself."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        refusals = Refusals(context, socket, endpoint, keys is not None)
+        refusals = Refusals(context, socket, endpoint, keys is not None, True)
         with contextlib.closing(refusals):
             prepare(socket, endpoint, keys)
             socket.send(pack(request))

@@ -5,7 +5,7 @@ they have no key or take the daemon for another one, are only heard of through a
 counted by its reason, and logged once for each key.
 
 libzmq asks once per connection and cannot drop a single one later. So when a key is revoked, `reload` tells, and the sockets
-are to be bound anew (`Bound.rebind`): all clients are disconnected, come back by themselves, and are asked again.
+are bound anew: all clients are disconnected, come back by themselves, and are asked about again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import zmq.asyncio
 from zmq.utils import z85
 
 from mertd.errors import KeysError, WireError
+from mertd.stream.endpoint import Bound
 from mertd.stream.keyring import Client, Keyring
 from mertd.stream.keys import Domain
 from mertd.stream.monitor import FAILED, MISMATCH, Monitor, is_cryptographic
@@ -29,6 +30,9 @@ from mertd.stream.monitor import FAILED, MISMATCH, Monitor, is_cryptographic
 log = logging.getLogger(__name__)
 
 ADDRESS = "inproc://zeromq.zap.01"
+LOOK_S, UNBOUND_S = 0.25, 2.0
+"""How often the list is looked at; after so long without an endpoint the log says so."""
+
 REMEMBERED, FORGET_S = 1_024, 3_600.0
 """Keys of which is known that their rejection has been logged, and after how long it is worth a line again."""
 
@@ -71,7 +75,7 @@ class Guard:
     def __init__(self, context: zmq.asyncio.Context, keyring: Keyring) -> None:
         """Raises `KeysError` if there are no keys, or they are not safe."""
         self._keyring, self._keys = keyring, keyring.server()
-        self._stamp = self._look()
+        self._stamp = self._seen = self._look()
         self._clients = {client.public: client for client in keyring.clients().values()}
         self.rejections, self.problem = Rejections(), ""
         self._context, self._monitors = context, list[tuple[Domain, Monitor]]()
@@ -149,12 +153,14 @@ class Guard:
     # The list
 
     def reload(self) -> list[Client]:
-        """Read the list again if it has changed. Gives those who may no longer what they might; they may still be connected.
+        """Read the list again if it has changed, and has not changed since the last call. Gives those who are no longer on it,
+        and may still be connected.
 
         A list that cannot be read changes nothing: that is logged, and told in the status.
         """
         stamp = self._look()
-        if stamp == self._stamp:
+        settled, self._seen = stamp == self._seen, stamp
+        if stamp == self._stamp or not settled:  # an editor may be in the middle of writing it
             return []
         self._stamp = stamp
         try:
@@ -171,6 +177,13 @@ class Guard:
             log.info("%s is revoked; all clients have to prove again who they are", client.name)
         return gone
 
+    async def watch_list(self, *sockets: Bound) -> None:
+        """Read the list whenever it changes, and when somebody is revoked disconnect everyone, until cancelled."""
+        while True:
+            if self.reload():
+                await asyncio.gather(*map(_cut_off, sockets))
+            await asyncio.sleep(LOOK_S)
+
     def _look(self) -> tuple[int, ...]:
         """Something that changes when the list does, or who may read it."""
         found: list[int] = []
@@ -186,3 +199,14 @@ class Guard:
         for _, monitor in self._monitors:
             monitor.close()
         self._zap.close()
+
+
+async def _cut_off(bound: Bound) -> None:
+    """Disconnect all clients; whoever is allowed comes back within a moment."""
+    bound.unbind()
+    began, warned = time.monotonic(), False
+    while not bound.bind_again():
+        if not warned and time.monotonic() - began > UNBOUND_S:
+            warned = True
+            log.error("%s cannot be bound again; it is tried until it can", bound.endpoint)
+        await asyncio.sleep(0.01)
