@@ -136,7 +136,8 @@ def _own_folder(path: Path) -> None:
 
 def _locks() -> list[Path]:
     with contextlib.suppress(OSError):
-        return sorted(folder().glob("*.lock"))
+        if folder().stat().st_uid == os.getuid():  # what another user has put there would mislead
+            return sorted(folder().glob("*.lock"))
     return []
 
 

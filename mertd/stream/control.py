@@ -15,8 +15,8 @@
 
 `messages` holds the status, the past, the embedding that was asked for, or the events that tell of a change. `more`: the answer
 was cut off at a page; ask again from the next `seq`. An `id` in a request (a number, or text of at most 64 characters) comes
-back in its answer. Requests have at most 4 kB. Each client may ask 50 times a second, and all of them together get a fifth of
-the daemon's time.
+back in its answer. Requests have at most 4 kB. Each client (with CURVE, each key) may ask 50 times a second, and all of them
+together get a fifth of the daemon's time. With CURVE, keys without the right to control may only ask for status and history.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class ControlServer:
         try:
             body = _request(envelope)
             identifier = body.pop("id", None)
-            if not self._allowance.take(client, now):
+            if not self._allowance.take(user.encode() or client, now):
                 raise WireError(f"too many requests: {RATE:.0f} a second are answered")
             if self._guard:
                 self._guard.check(user, body.get("request"))
@@ -151,8 +151,11 @@ class ControlServer:
 
 
 def _user(frame: zmq.Frame) -> str:
-    """Who has sent it, as the ZAP handler has said."""
-    return str(frame.get("User-Id"))
+    """The public key of who has sent it, as the ZAP handler has said; empty if nobody has said so."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
 
 
 def _request(envelope: list[bytes]) -> dict[str, Any]:

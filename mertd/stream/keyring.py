@@ -48,7 +48,7 @@ class Keyring:
     """A key folder. Reading it changes nothing; what writes makes the folder."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        self.folder = Path(folder) if folder else Path(platformdirs.user_config_dir("mertd")) / "keys"
+        self.folder = Path(folder or Path(platformdirs.user_config_dir("mertd")) / "keys").expanduser().absolute()
 
     # Key pairs
 

@@ -8,6 +8,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgpack
 import pytest
 import zmq
 from hypothesis import given, settings
@@ -18,7 +19,7 @@ from mertd.errors import EndpointError, KeysError, WireError
 from mertd.stream.client import Subscriber
 from mertd.stream.keyring import Client, Keyring
 from mertd.stream.keys import ClientKeys, ServerKeys, make_pair
-from mertd.stream.request import ask
+from mertd.stream.request import ask, pack
 from mertd.stream.zap import REMEMBERED, Guard, Rejections
 from mertd.wire import Embedding
 from messages import embedding
@@ -167,6 +168,23 @@ def test_a_revoked_key_is_cut_off_and_the_others_miss_nothing(ring: Keyring, tmp
             hear(viewer)
         hear(viewer)
         assert server.guard.rejections.counts["unknown_key"] >= 3
+
+
+def test_who_asks_without_end_is_refused_by_key_however_often_it_connects(server: Guarded) -> None:
+    greedy, modest = server.ring.client("viewer"), server.ring.client()
+    with zmq.Context() as context, contextlib.ExitStack() as stack:
+        sockets = [stack.enter_context(context.socket(zmq.DEALER)) for _ in range(8)]
+        for socket in sockets:
+            socket.linger = 0
+            greedy.secure(socket)
+            socket.connect(server.control)
+        for _ in range(90):  # no connection asks more often than it may
+            for socket in sockets:
+                socket.send(pack(STATUS))
+        answers = [msgpack.unpackb(socket.recv()) for _ in range(90) for socket in sockets if socket.poll(PATIENCE_S * 1000)]
+        assert ask(server.control, STATUS, PATIENCE_S, modest)
+    assert len(answers) == 720
+    assert {a["error"] for a in answers if not a["ok"]} == {"too many requests: 50 a second are answered"}
 
 
 def test_in_an_event_loop_a_refusal_is_told_too(server: Guarded) -> None:
