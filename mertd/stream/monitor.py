@@ -77,7 +77,7 @@ class Refusals:
 
     def _guess(self) -> str:
         if self._with_keys:
-            return "it is not the daemon whose public key was given; `mertd keys show` on its machine shows its key"
+            return "its key is not the one that was given, or it has no encryption; `mertd keys show` there shows the key"
         return "a daemon that wants a key does so: --key NAME, or keys=ClientKeys.load(NAME)"
 
     def close(self) -> None:

@@ -119,7 +119,7 @@ def test_a_wrong_server_key_is_told_counted_and_logged_once(server: Guarded, cap
     """And tells nothing to the wrong server: a client who takes it for another one cannot even be recognised."""
     local = server.ring.client()
     keys = ClientKeys(local.public, local.secret, make_pair().public)
-    with pytest.raises(EndpointError, match="breaks off the handshake: it is not the daemon whose public key was given"):
+    with pytest.raises(EndpointError, match="breaks off the handshake: its key is not the one that was given"):
         listen(server, keys)
     with pytest.raises(EndpointError, match="breaks off the handshake"):
         ask(server.control, STATUS, PATIENCE_S, keys)
@@ -131,10 +131,10 @@ def test_a_wrong_server_key_is_told_counted_and_logged_once(server: Guarded, cap
 def test_with_keys_nothing_is_said_to_a_server_that_has_none(ring: Keyring) -> None:
     said: list[object] = []
     with control(lambda request: said.append(request)) as endpoint:  # type: ignore[arg-type, func-returns-value]
-        with pytest.raises(EndpointError, match="has no encryption, so nothing was said to it"):
+        with pytest.raises(EndpointError, match="no encryption"):
             ask(endpoint, STATUS, PATIENCE_S, ring.client())
     with publisher() as publishing, Subscriber(publishing.endpoint, keys=ring.client()) as subscriber:
-        with pytest.raises(EndpointError, match="has no encryption"):
+        with pytest.raises(EndpointError, match="no encryption"):
             subscriber.receive(PATIENCE_S)
         assert not publishing._bound.socket.poll(0), "it has not subscribed"
     assert said == []
