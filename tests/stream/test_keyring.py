@@ -203,15 +203,24 @@ def test_several_processes_may_write_at_once(ring: Keyring) -> None:
     """Each allows some clients while this one reads: nobody's are lost, and no half of a list is seen."""
     program = (
         "import sys; from mertd.stream.keyring import Keyring; from mertd.stream.keys import make_pair\n"
-        "for i in range(8): Keyring(sys.argv[1]).allow(f'{sys.argv[2]}-{i}', make_pair().public)"
+        "print('ready', flush=True); sys.stdin.read()\n"
+        "for i in range(15): Keyring(sys.argv[1]).allow(f'{sys.argv[2]}-{i}', make_pair().public)"
     )
-    writers = [subprocess.Popen([sys.executable, "-c", program, str(ring.folder), name]) for name in "abc"]
+    command = [sys.executable, "-c", program, str(ring.folder)]
+    writers = [subprocess.Popen([*command, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE) for name in "abc"]
+    for writer in writers:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"ready\n"
+        writer.stdout.close()
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.close()
     seen = 0
     while any(writer.poll() is None for writer in writers):
         assert len(ring.clients()) >= seen
         seen = len(ring.clients())
     assert [writer.returncode for writer in writers] == [0, 0, 0]
-    assert ring.clients().keys() == {"local", *(f"{name}-{i}" for name in "abc" for i in range(8))}
+    assert ring.clients().keys() == {"local", *(f"{name}-{i}" for name in "abc" for i in range(15))}
     assert not list(ring.folder.glob("*.partial"))
 
 
