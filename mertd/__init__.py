@@ -4,13 +4,15 @@ TYPE_CHECKING = False  # as `typing` has it, which is not worth loading here
 if TYPE_CHECKING:
     from mertd.errors import MertdError
     from mertd.stream.client import Subscriber, subscribe
+    from mertd.stream.keys import ClientKeys
     from mertd.wire import Embedding, Event, Status
 
 __version__ = "0.1.0"
-__all__ = ["Embedding", "Event", "MertdError", "Status", "Subscriber", "__version__", "subscribe"]
+__all__ = ["ClientKeys", "Embedding", "Event", "MertdError", "Status", "Subscriber", "__version__", "subscribe"]
 
 _HOMES = {
     "MertdError": "mertd.errors",
+    "ClientKeys": "mertd.stream.keys",
     "Subscriber": "mertd.stream.client",
     "subscribe": "mertd.stream.client",
     "Embedding": "mertd.wire",

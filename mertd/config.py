@@ -52,6 +52,8 @@ class Settings(BaseModel):
     expose_without_encryption: bool = Field(
         False, description="Let other machines connect although anyone there could then listen: true or false."
     )
+    curve: bool = Field(False, description="Encrypt, and let in only clients whose keys are allowed: true or false.")
+    keys: str | None = Field(None, description="Folder of the keys, with curve; by default in the user's configuration.")
     source: tuple[str, ...] = Field(
         ("device:",),
         description="What to hear, each as a stream: device:[NAME], loopback:[NAME], file:PATH, pipe:PATH, synth:NAME.",
@@ -108,7 +110,7 @@ class Settings(BaseModel):
     @classmethod
     def _endpoint(cls, endpoint: str, info: ValidationInfo) -> str:
         try:
-            return check_endpoint(endpoint, bool(info.data.get("expose_without_encryption")))
+            return check_endpoint(endpoint, bool(info.data.get("curve") or info.data.get("expose_without_encryption")))
         except UsageError as error:
             raise ValueError(str(error)) from error
 
@@ -126,6 +128,8 @@ class Settings(BaseModel):
                 f"ring: {self.ring:g} s of audio are too few for a window of {self.window:g} s and a hop of {self.hop:g} s; "
                 f"make it at least {self.window + self.hop:g}, or leave it out"
             )
+        if self.keys is not None and not self.curve:
+            raise ValueError("keys: they are not used without curve = true")
         if self.bind == self.control and not self.bind.endswith(":*"):
             raise ValueError(f"control: {self.control} is also where to publish; give it an endpoint of its own")
         return self

@@ -47,6 +47,10 @@ class EndpointError(MertdError):
     """A ZeroMQ endpoint cannot be bound or does not answer."""
 
 
+class KeysError(MertdError):
+    """Keys are missing, malformed or open to others, or a name is taken."""
+
+
 class WireError(MertdError):
     """Bytes that are not a message of wire version 1."""
 

@@ -26,6 +26,7 @@ import soundfile
 from command_process import PATIENCE_S, STOP_S, Traces, wait_until
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
+from mertd.stream.keys import ClientKeys
 from mertd.stream.request import ask, ask_page
 from mertd.wire import Embedding, Event, Message, Status
 from signals import chord_progression
@@ -44,10 +45,13 @@ class Daemon:
         stdin: int = subprocess.DEVNULL,
         endpoints: tuple[str, str] | None = None,
         terminal: int | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
-        """`endpoints`: where to publish and answer, by default sockets in a folder of its own. `terminal`: what controls it."""
+        """`endpoints`: where to publish and answer, by default sockets in a folder of its own. `terminal`: what controls it.
+        `keys`: to ask it with.
+        """
         self._terminal = terminal
-        self.traces = Traces()
+        self.traces, self.keys = Traces(), keys
         folder = self.traces.folder
         self.publish, self.control = endpoints or (f"ipc://{folder}/publish", f"ipc://{folder}/control")
         words = ["--bind", self.publish, "--control", self.control, *map(str, options)]
@@ -112,7 +116,7 @@ class Daemon:
 
     def status(self) -> Status:
         """What the daemon answers when asked."""
-        (message,) = ask(self.control, {"request": "status"})
+        (message,) = ask(self.control, {"request": "status"}, keys=self.keys)
         assert isinstance(message, Status)
         return message
 

@@ -49,6 +49,8 @@ def test_defaults() -> None:
 def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
     text = """
         expose_without_encryption = true
+        curve = true
+        keys = "/tmp/keys"
         source = ["synth:tone", "synth:noise?name=b"]
         bind = "tcp://0.0.0.0:1"
         control = "ipc:///tmp/x/y"
@@ -71,6 +73,10 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
     assert (found.window, found.hop, found.layers, found.ring) == (10, 2.5, (0, 6, 12), 20)
     assert [address.name for address in found.addresses] == ["tone", "b"]
     assert (found.ring_samples, found.late_policy, found.gate) == (480_000, Late.LATEST, -50.5)
+
+
+def test_with_keys_other_machines_may_be_let_in() -> None:
+    assert load(None, {"bind": "tcp://0.0.0.0:1", "control": "tcp://[::]:2", "curve": True}).bind == "tcp://0.0.0.0:1"
 
 
 def test_flags_win_over_the_file(toml: Any) -> None:
@@ -130,6 +136,8 @@ def test_every_mistake_is_told_at_once(toml: Any) -> None:
         ({"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"}, "control: tcp://127.0.0.1:1 is also where to publish"),
         ({"layers": (-1,)}, "layers: layers are numbers from 0"),
         ({"source": ("pipe:-", "pipe:-")}, "source: standard input can feed only one source"),
+        ({"bind": "tcp://192.0.2.1:1"}, "bind: tcp://192.0.2.1:1 can be reached from other machines, and without encryption"),
+        ({"keys": "/tmp/keys"}, "keys: they are not used without curve = true"),
         ({"sauce": "x"}, "sauce: there is no such setting; did you mean 'source'"),
     ],
 )

@@ -28,6 +28,8 @@ app.add_typer(config_app, name="config")
 control_app = typer.Typer(help="Tell a running daemon to do something.", no_args_is_help=True, rich_markup_mode=None)
 app.add_typer(control_app, name="control")
 app.add_typer(service, name="service")
+keys = typer.Typer(help="Who may connect to a daemon that runs with --curve.", no_args_is_help=True, rich_markup_mode=None)
+app.add_typer(keys, name="keys")
 
 Sources = Annotated[
     list[str] | None,
@@ -46,6 +48,9 @@ Weights = Annotated[str | None, typer.Option(help="A safetensors file, or random
 Gate = Annotated[float | None, typer.Option(metavar="DBFS", help="Windows quieter than this are not embedded (-70).")]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
 Stream = Annotated[str | None, typer.Option(help="Which stream, if there are several.")]
+KeyFolder = Annotated[Path | None, typer.Option("--keys", metavar="DIR", help="The key folder (in the user's configuration).")]
+Key = Annotated[str | None, typer.Option(metavar="NAME", help="Our key, for a daemon that runs with --curve (local).")]
+ServerKey = Annotated[str | None, typer.Option(metavar="PUBLIC", help="The daemon's public key (as in our key's file).")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON in place of text.")]
 PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 
@@ -84,6 +89,10 @@ def run_daemon(
     config: Config = None,
     bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH}).")] = None,
     control: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL}).")] = None,
+    curve: Annotated[
+        bool | None, typer.Option("--curve", help="Encrypt, and let in only clients that `mertd keys` allows.")
+    ] = None,
+    keys: Annotated[str | None, typer.Option(metavar="DIR", help="The key folder (in the user's configuration).")] = None,
     name: Annotated[str | None, typer.Option(help="What messages call this daemon (a fingerprint of host and --bind).")] = None,
     window: Window = None,
     hop: Hop = None,
@@ -115,11 +124,16 @@ def tail(
     count: Annotated[int | None, typer.Option(min=1, help="Stop after so many embeddings.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Give up after so many seconds without one.")] = None,
     last: Annotated[int, typer.Option(min=0, help="Begin with the last ones published.")] = 0,
+    key: Key = None,
+    server_key: ServerKey = None,
+    key_folder: KeyFolder = None,
 ) -> None:
     """Show embeddings as they come."""
+    from mertd.cli.keys import chosen
     from mertd.cli.tail import tail
 
-    tail(connect, control, stream or [], json, events, count, timeout, last)
+    keys = chosen(connect, key, server_key, key_folder)
+    tail(connect, control, stream or [], json, events, count, timeout, last, keys)
 
 
 @app.command()
@@ -161,11 +175,18 @@ def devices(json: Json = False) -> None:
 
 
 @app.command()
-def status(control: Control = CONTROL, json: Json = False) -> None:
+def status(
+    control: Control = CONTROL,
+    json: Json = False,
+    key: Key = None,
+    server_key: ServerKey = None,
+    key_folder: KeyFolder = None,
+) -> None:
     """Ask a running daemon how it is."""
     from mertd.cli.inspect import status
+    from mertd.cli.keys import chosen
 
-    status(control, json)
+    status(control, json, chosen(control, key, server_key, key_folder))
 
 
 @app.command()
@@ -375,3 +396,45 @@ def model_compare(
     from mertd.cli.compare import compare
 
     raise typer.Exit(0 if compare(a, b, audio, weights, {"window": window}, least, json) else 1)
+
+
+@keys.command("new")
+def keys_new(
+    name: Annotated[str | None, typer.Argument(help="What the client is called.")] = None,
+    server: Annotated[bool, typer.Option("--server", help="The daemon's keys, and a client `local` for this machine.")] = False,
+    server_key: Annotated[str | None, typer.Option(metavar="PUBLIC", help="The public key of the client's daemon.")] = None,
+    folder: KeyFolder = None,
+) -> None:
+    """Make the keys of a client, or of the daemon. They stay on the machine; what is printed is public."""
+    from mertd.cli.keys import new
+
+    new(name, server, server_key, folder)
+
+
+@keys.command("show")
+def keys_show(folder: KeyFolder = None, json: Json = False) -> None:
+    """Show the public keys that are here, and who is allowed."""
+    from mertd.cli.keys import show
+
+    show(folder, json)
+
+
+@keys.command("allow")
+def keys_allow(
+    name: Annotated[str, typer.Argument(help="What the client is called.")],
+    public: Annotated[str | None, typer.Argument(help="Its public key; not needed if its keys are here.")] = None,
+    control: Annotated[bool, typer.Option("--control", help="It may command, too: pause, set, now, shutdown.")] = False,
+    folder: KeyFolder = None,
+) -> None:
+    """Let a client in, to listen and to ask for status and history. Again with or without --control changes what it may."""
+    from mertd.cli.keys import allow
+
+    allow(name, public, control, folder)
+
+
+@keys.command("revoke")
+def keys_revoke(name: Annotated[str, typer.Argument(help="Who.")], folder: KeyFolder = None) -> None:
+    """Let a client in no longer. A daemon that runs cuts it off."""
+    from mertd.cli.keys import revoke
+
+    revoke(name, folder)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mertd.stream.keys import ClientKeys
 from mertd.wire import as_json
 
 
@@ -25,6 +26,15 @@ def _process(facts: Mapping[str, Any]) -> str:
     return "; ".join(parts)
 
 
+def _security(facts: Mapping[str, Any]) -> None:
+    """What a daemon that runs with --curve tells of who knocks."""
+    if facts.get("curve"):
+        rejected = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["rejected"].items())
+        print(f"curve   {facts['public_key']}, {facts['clients_allowed']} clients allowed; rejected: {rejected or 'none'}")
+        if facts["keys_problem"]:
+            print(f"        the list of clients is not read: {facts['keys_problem']}")
+
+
 def devices(json: bool) -> None:
     """Print the input devices, one a line."""
     from mertd.capture.device import devices as found
@@ -40,12 +50,12 @@ def devices(json: bool) -> None:
         print("no input device; file:, pipe: and synth: sources need none")
 
 
-def status(control: str, json: bool) -> None:
+def status(control: str, json: bool, keys: ClientKeys | None) -> None:
     """Print a daemon's status."""
     from mertd.stream.request import ask
     from mertd.wire import Status
 
-    (message,) = ask(control, {"request": "status"})
+    (message,) = ask(control, {"request": "status"}, keys=keys)
     if json:
         print(jsonlib.dumps(as_json(message)))
         return
@@ -66,4 +76,5 @@ def status(control: str, json: bool) -> None:
         )
     for name, p in message.processes.items():
         print(f"process {name}: {_process(p)}")
+    _security(message.processes["supervisor"])
     print(f"sent    {message.published} messages, a slow subscriber's queue ran full {message.dropped} times")

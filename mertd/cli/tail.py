@@ -9,6 +9,7 @@ import time
 from mertd.cli.show import Lines, reader_may_leave
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
+from mertd.stream.keys import ClientKeys
 from mertd.wire import Embedding, Event, as_json
 
 
@@ -21,11 +22,15 @@ def tail(
     count: int | None,
     timeout: float | None,
     last: int,
+    keys: ClientKeys | None,
 ) -> None:
     """Print messages until `count` embeddings have come. Raises `EndpointError` when `timeout` seconds brought none."""
     kinds = ("embedding", "event") if events else ("embedding",)
     lines, seen, deadline = Lines(), 0, _deadline(timeout)
-    with Subscriber(connect, streams, kinds, control=control, last=last, mix_spaces=True) as subscriber, reader_may_leave():
+    with (
+        Subscriber(connect, streams, kinds, control=control, last=last, mix_spaces=True, keys=keys) as subscriber,
+        reader_may_leave(),
+    ):
         while count is None or seen < count:
             received = subscriber.receive(max(0.0, min(1.0, deadline - time.monotonic())))
             if received is None:

@@ -35,6 +35,7 @@ class Holder:
     pid: int
     publish: str
     control: str
+    keys: str = ""  # its key folder, if it is started with --curve
 
 
 def folder() -> Path:
@@ -47,8 +48,11 @@ def folder() -> Path:
 class Instance:
     """The lock of a running daemon."""
 
-    def __init__(self, publish: str, control: str) -> None:
-        """`publish`, `control`: as they are bound. Raises `EndpointError` if another daemon has the control endpoint."""
+    def __init__(self, publish: str, control: str, keys: str = "") -> None:
+        """`publish`, `control`: as they are bound; `keys`: the key folder, if clients need a key.
+
+        Raises `EndpointError` if another daemon has the control endpoint.
+        """
         self._descriptor: int | None = None
         try:
             self._path = folder() / (hashlib.sha256(control.encode()).hexdigest()[:16] + ".lock")
@@ -65,7 +69,7 @@ class Instance:
         if self._descriptor is None:
             raise EndpointError(taken(control, "--control", _read(self._path)))
         os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control))).encode(), 0)
+        os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control, keys))).encode(), 0)
 
     def close(self) -> None:
         """Let go, and leave nothing behind."""
@@ -137,7 +141,8 @@ def _own_folder(path: Path) -> None:
 
 def _locks() -> list[Path]:
     with contextlib.suppress(OSError):
-        return sorted(folder().glob("*.lock"))
+        if folder().stat().st_uid == os.getuid():  # what another user has put there would mislead
+            return sorted(folder().glob("*.lock"))
     return []
 
 

@@ -38,7 +38,9 @@ from mertd.logs import Lines, set_level
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError
+from mertd.stream.keyring import Keyring
 from mertd.stream.publisher import Publisher
+from mertd.stream.zap import Guard
 from mertd.windows import Schedule
 from mertd.wire import Embedding as EmbeddingMessage
 from mertd.wire import Event, Status
@@ -88,7 +90,10 @@ class Supervisor:
             tasks = []
             try:
                 self._start()
-                tasks = [asyncio.create_task(work) for work in (self._control.serve(), self._beat(), self._watch())]
+                work = [self._control.serve(), self._beat(), self._watch()]
+                if self._guard is not None:
+                    work += [self._guard.serve(), self._guard.watch_list(self._publisher.bound, self._control.bound)]
+                tasks = [asyncio.create_task(one) for one in work]
                 stopped = asyncio.create_task(self._stop.wait())
                 done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -103,21 +108,24 @@ class Supervisor:
     # Life
 
     def _bind(self, context: zmq.asyncio.Context) -> None:
-        self._sync_context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        synchronous = zmq.Context(context)  # the same one: keys are judged once per context
         with contextlib.ExitStack() as undo:
-            undo.callback(self._sync_context.term)
             option = "--bind"
             try:
-                self._publisher = Publisher(self._sync_context, self._settings.bind)
+                self._guard = Guard(context, Keyring(self._settings.keys)) if self._settings.curve else None
+                if self._guard is not None:
+                    undo.callback(self._guard.close)
+                self._publisher = Publisher(synchronous, self._settings.bind, self._guard)
                 undo.callback(self._publisher.close)
                 option = "--control"
                 self._requests = Requests(self, self._publisher.history)
-                self._control = ControlServer(context, self._settings.control, self._requests.answer)
+                self._control = ControlServer(context, self._settings.control, self._requests.answer, self._guard)
                 undo.callback(self._control.close)
             except InUseError as error:
                 raise explain(error, option) from error
             self._name = self._settings.name or name_of(self._publisher.endpoint)
-            self._instance = Instance(self._publisher.endpoint, self._control.endpoint)
+            keys = self._guard.folder if self._guard is not None else ""
+            self._instance = Instance(self._publisher.endpoint, self._control.endpoint, keys)
             undo.pop_all()
 
     def _start(self) -> None:
@@ -231,7 +239,8 @@ class Supervisor:
         self._control.close()
         self._publisher.close(LINGER_S)
         self._instance.close()
-        self._sync_context.term()
+        if self._guard is not None:
+            self._guard.close()
 
     # What streams report
 
@@ -355,8 +364,9 @@ class Supervisor:
         return "; ".join(parts)
 
     def _own_facts(self) -> dict[str, Any]:
+        guard = self._guard.facts if self._guard is not None else {}
         lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)
-        return {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out}
+        return {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out, **guard}
 
 
 def name_of(endpoint: str) -> str:

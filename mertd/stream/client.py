@@ -12,7 +12,9 @@ else. Not safe for use by several threads at once.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator
@@ -22,15 +24,20 @@ from typing import Self
 
 import zmq
 
-from mertd.errors import EndpointError, SpaceError, UsageError, WireError
+from mertd.errors import EndpointError, KeysError, SpaceError, UsageError, WireError
 from mertd.stream.endpoint import harden
-from mertd.stream.request import ask, ask_page
+from mertd.stream.keys import ClientKeys
+from mertd.stream.monitor import Refusals
+from mertd.stream.request import PATIENCE_S, ask, ask_page
 from mertd.stream.sequence import Gap, Sequence
 from mertd.wire import Embedding, Event, Message, Status, decode
 
 PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 BACK_OFF_S = 10.0
 """After a control socket that did not answer, so long nothing is asked of it."""
+
+REFUSED_S = 1.0
+"""After a daemon that refused us, so long it is left alone."""
 
 log = logging.getLogger(__name__)
 
@@ -47,19 +54,51 @@ class Received:
 class _Connection:
     """One daemon."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str, control: str | None, topics: list[str]) -> None:
-        self.endpoint, self.control = endpoint, control
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        control: str | None,
+        topics: list[str],
+        keys: ClientKeys | None,
+    ) -> None:
+        self.endpoint, self.control, self.keys = endpoint, control, keys
         self.sequence = Sequence()
         self.asks_again = 0.0  # monotonic seconds
+        self.connects_again = float("inf")  # monotonic seconds
         self.socket = context.socket(zmq.SUB)
         harden(self.socket)
+        self.refusals = Refusals(context, self.socket, endpoint, keys is not None, keys is not None)
         for topic in topics:
             self.socket.subscribe(topic)
         try:
+            if keys:
+                keys.secure(self.socket)
             self.socket.connect(endpoint)
         except zmq.ZMQError as error:
-            self.socket.close()
+            self.close()
             raise EndpointError(f"{endpoint!r} is not an endpoint: {error}") from error
+        except KeysError:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        """Raises `EndpointError` if the daemon will not have us, which makes libzmq give up; a second later we try again."""
+        now = time.monotonic()
+        if now >= self.connects_again:
+            self.connects_again = float("inf")
+            with contextlib.suppress(zmq.ZMQError):  # libzmq has given it up itself
+                self.socket.disconnect(self.endpoint)
+            self.socket.connect(self.endpoint)
+        try:
+            self.refusals.check()
+        except EndpointError:
+            self.connects_again = now + REFUSED_S
+            raise
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+        self.refusals.close()
 
 
 class Subscriber:
@@ -80,6 +119,7 @@ class Subscriber:
         newest: bool = False,
         mix_spaces: bool = False,
         timeout: float | None = None,
+        keys: ClientKeys | None = None,
     ) -> None:
         """`endpoint`: where one or more daemons publish; `control`: where each of them answers, in the same order; without,
         what is lost is counted but not fetched. By default the default daemon's both.
@@ -87,7 +127,8 @@ class Subscriber:
         `streams`: names; none for all. `kinds`: of "embedding", "event", "status". `last`: begin with so many messages of each
         kind and stream that were published before. `newest`: for viewers, of the embeddings that wait give each stream's newest
         and skip the others. `mix_spaces`: give vectors that may not be compared with each other, too. `timeout`: seconds
-        without a message after which iterating raises `EndpointError`; None waits for ever.
+        without a message after which iterating raises `EndpointError`; None waits for ever. `keys`: for daemons that run with
+        --curve, `ClientKeys.load(NAME)`; a daemon that is another one, or has no encryption, is then not talked to.
 
         Raises `EndpointError` for what is not an endpoint, or, if there is a past to ask for, for no answer or no such stream;
         `UsageError` for arguments that make no sense.
@@ -113,9 +154,10 @@ class Subscriber:
         self._connections: dict[zmq.Socket[bytes], _Connection] = {}
         try:
             for where, asks in zip(endpoints, controls, strict=True):
-                connection = _Connection(self._context, where, asks, self._topics(asks))
+                connection = _Connection(self._context, where, asks, self._topics(asks), keys)
                 self._connections[connection.socket] = connection
                 self._poller.register(connection.socket, zmq.POLLIN)
+                self._poller.register(connection.refusals.socket, zmq.POLLIN)
             if last:
                 self._begin(last)
         except BaseException:
@@ -136,17 +178,16 @@ class Subscriber:
     def receive(self, timeout_s: float | None = None) -> Received | None:
         """The next message, or None if none came in time (None: wait for ever).
 
-        Raises `WireError` for what is not wire version 1, `SpaceError` for a vector of another space; the next call goes on
-        behind it.
+        Raises `WireError` for what is not wire version 1, `SpaceError` for a vector of another space, `EndpointError` if a
+        daemon refuses us; the next call goes on behind it.
         """
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while not self._ready:
-            left = deadline - time.monotonic()
-            readable = self._poller.poll(None if left == float("inf") else max(0, round(left * 1000)))
-            if not readable:
+            left = min(deadline, self._check()) - time.monotonic()
+            readable = self._poller.poll(None if left == float("inf") else max(0, math.ceil(left * 1000)))
+            if not readable and time.monotonic() >= deadline:
                 return None
-            for socket, _ in readable:
-                connection = self._connections[socket]
+            for connection in [self._connections[socket] for socket, _ in readable if socket in self._connections]:
                 for message in self._read(connection):
                     _run(self._digest(connection, message), lambda gap, where=connection: self._fetch(where, gap))  # type: ignore[misc]
         return self._ready.popleft()
@@ -157,12 +198,14 @@ class Subscriber:
 
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
-        descriptors = [socket.fileno() for socket in self._connections]
+        watched = [connection.refusals.socket for connection in self._connections.values()]
+        descriptors = [socket.fileno() for socket in [*self._connections, *watched]]
         for descriptor in descriptors:
             loop.add_reader(descriptor, readable.set)
         try:
             while not self._ready:
                 readable.clear()
+                again = self._check()
                 some = [c for c in self._connections.values() if int(c.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN]
                 for connection in some:
                     for message in self._read(connection):
@@ -172,11 +215,12 @@ class Subscriber:
                             found = await asyncio.to_thread(self._fetch, connection, gap)
                             gap = _step(steps, found)
                 if not some and not self._ready:
-                    left = deadline - time.monotonic()
+                    left = min(deadline, again) - time.monotonic()
                     try:
                         await asyncio.wait_for(readable.wait(), None if left == float("inf") else max(0.0, left))
                     except TimeoutError:
-                        return None
+                        if time.monotonic() >= deadline:
+                            return None
         finally:
             for descriptor in descriptors:
                 loop.remove_reader(descriptor)
@@ -200,7 +244,7 @@ class Subscriber:
     def close(self) -> None:
         """Disconnect. Nothing can be received after."""
         for connection in self._connections.values():
-            connection.socket.close(linger=0)
+            connection.close()
         self._connections.clear()
         self._context.term()
 
@@ -211,6 +255,12 @@ class Subscriber:
         self.close()
 
     # Within
+
+    def _check(self) -> float:
+        """Look for refusals. Gives when to look again, though nothing happens: monotonic seconds."""
+        for connection in self._connections.values():
+            connection.check()
+        return min((connection.connects_again for connection in self._connections.values()), default=float("inf"))
 
     def _read(self, connection: _Connection) -> list[Message]:
         """One message, or all but the older embeddings of those that wait."""
@@ -272,7 +322,7 @@ class Subscriber:
         while more and first < gap.end:
             request = {"request": "history", "kind": gap.kind, "stream": gap.stream, "boot": gap.boot, "first": first}
             try:
-                page = ask_page(connection.control, {**request, "end": gap.end})
+                page = ask_page(connection.control, {**request, "end": gap.end}, PATIENCE_S, connection.keys)
             except (EndpointError, WireError) as error:
                 log.warning("%d messages of %s/%s cannot be fetched: %s", gap.end - first, gap.kind, gap.stream, error)
                 connection.asks_again = time.monotonic() + BACK_OFF_S
@@ -286,7 +336,7 @@ class Subscriber:
         """Make the past ready."""
         for connection in self._connections.values():
             assert connection.control is not None
-            (status,) = ask(connection.control, {"request": "status"})
+            (status,) = ask(connection.control, {"request": "status"}, PATIENCE_S, connection.keys)
             if not isinstance(status, Status):
                 raise WireError(f"{connection.control} answers with {status.kind}, not a status")
             if unknown := set(self._streams) - set(status.streams):

@@ -15,8 +15,8 @@
 
 `messages` holds the status, the past, the embedding that was asked for, or the events that tell of a change. `more`: the answer
 was cut off at a page; ask again from the next `seq`. An `id` in a request (a number, or text of at most 64 characters) comes
-back in its answer. Requests have at most 4 kB. Each client may ask 50 times a second, and all of them together get a fifth of
-the daemon's time.
+back in its answer. Requests have at most 4 kB. Each client (with CURVE, each key) may ask 50 times a second, and all of them
+together get a fifth of the daemon's time. With CURVE, keys without the right to control may only ask for status and history.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ import zmq.asyncio
 from mertd.errors import MertdError, WireError
 from mertd.stream.endpoint import Bound
 from mertd.stream.history import Page
+from mertd.stream.zap import Guard
 from mertd.wire import SCHEMA
 
 MAX_REQUEST, MAX_ID = 4_096, 64
@@ -70,13 +71,15 @@ class Allowance:
 class ControlServer:
     """A ROUTER socket in an event loop. `refused`: requests that got an error for an answer."""
 
-    def __init__(self, context: zmq.asyncio.Context, endpoint: str, handler: Handler) -> None:
-        """Raises `EndpointError` if the endpoint cannot be bound."""
+    def __init__(self, context: zmq.asyncio.Context, endpoint: str, handler: Handler, guard: Guard | None = None) -> None:
+        """`guard`: who may ask what; without one, everybody everything. Raises `EndpointError` if it cannot be bound."""
         socket = context.socket(zmq.ROUTER)
+        if guard:
+            guard.secure(socket, "control")
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
         socket.setsockopt(zmq.RCVHWM, WAITING)
         self._bound = Bound(socket, endpoint)  # type: ignore[arg-type]
-        self._socket, self._handler = socket, handler
+        self._socket, self._handler, self._guard = socket, handler, guard
         self._allowance, self._later = Allowance(), set[asyncio.Task[None]]()
         self.refused = 0
 
@@ -84,26 +87,34 @@ class ControlServer:
     def endpoint(self) -> str:
         return self._bound.endpoint
 
+    @property
+    def bound(self) -> Bound:
+        """To disconnect everyone, and let them come back."""
+        return self._bound
+
     async def serve(self) -> None:
         """Answer until cancelled."""
         try:
             while True:
-                client, *envelope = await self._socket.recv_multipart()
+                frames = await self._socket.recv_multipart(copy=False)
                 began = time.monotonic()
-                await self._hear(client, envelope, began)
+                client, *envelope = [frame.bytes for frame in frames]
+                await self._hear(client, envelope, began, _user(frames[-1]) if self._guard else "")
                 await asyncio.sleep((time.monotonic() - began) * (1 / SHARE - 1))
         finally:
             for task in self._later:
                 task.cancel()
 
-    async def _hear(self, client: bytes, envelope: list[bytes], now: float) -> None:
+    async def _hear(self, client: bytes, envelope: list[bytes], now: float, user: str) -> None:
         head = [client, *envelope[:-1]] if len(envelope) == 2 and not envelope[0] else [client]
         identifier: int | str | None = None
         try:
             body = _request(envelope)
             identifier = body.pop("id", None)
-            if not self._allowance.take(client, now):
+            if not self._allowance.take(user.encode() or client, now):
                 raise WireError(f"too many requests: {RATE:.0f} a second are answered")
+            if self._guard:
+                self._guard.check(user, body.get("request"))
             page = self._handler(body)
             if isinstance(page, Page):
                 await self._send(head, identifier, page)
@@ -137,6 +148,14 @@ class ControlServer:
 
     def close(self) -> None:
         self._bound.close()
+
+
+def _user(frame: zmq.Frame) -> str:
+    """The public key of who has sent it, as the ZAP handler has said; empty if nobody has said so."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return ""
 
 
 def _request(envelope: list[bytes]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def check_endpoint(endpoint: str, exposed: bool = False) -> str:
     if not (exposed or _is_loopback(host)):
         raise UsageError(
             f"{endpoint} can be reached from other machines, and without encryption anyone there could listen; bind to "
-            "127.0.0.1, or say expose_without_encryption = true in the configuration file"
+            "127.0.0.1, say --curve (`mertd keys` has the keys), or expose_without_encryption = true in the configuration file"
         )
     return endpoint
 
@@ -70,8 +70,24 @@ class Bound:
             raise EndpointError(f"{endpoint} {error}") from error
         finally:
             os.umask(umask)
-        port = socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
+        self._bound_to = socket.getsockopt_string(zmq.LAST_ENDPOINT)
+        port = self._bound_to.rpartition(":")[2]
         self.endpoint = endpoint.removesuffix("*") + port if endpoint.endswith(":*") else endpoint
+
+    def unbind(self) -> None:
+        """Disconnect everyone, as libzmq does with the clients of an endpoint that is given up. The lock is kept."""
+        self.socket.unbind(self._bound_to)
+
+    def bind_again(self) -> bool:
+        """After `unbind`: let them come back. False if that is not possible (yet): try again."""
+        umask = os.umask(0o077)
+        try:
+            self.socket.bind(self._bound_to)
+        except zmq.ZMQError:
+            return False
+        finally:
+            os.umask(umask)
+        return True
 
     def close(self, linger_s: float = 0.0) -> None:
         """Unbind; leaves no socket file and no lock file. Messages not yet sent have `linger_s` more."""

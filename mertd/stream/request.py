@@ -6,6 +6,8 @@ Rules of this file: no asyncio, which costs `mertd tail` a tenth of a second. Wh
 
 from __future__ import annotations
 
+import contextlib
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +16,8 @@ import zmq
 
 from mertd.errors import EndpointError, WireError
 from mertd.stream.endpoint import harden
+from mertd.stream.keys import ClientKeys
+from mertd.stream.monitor import Refusals
 from mertd.wire import SCHEMA, Message, decode
 
 MAX_REPLY = 8 << 20
@@ -30,24 +34,36 @@ class Reply:
     more: bool
 
 
-def ask(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S) -> list[Message]:
-    """Put one question to a daemon. Raises `EndpointError` when it does not answer or refuses, `WireError` for a bad answer."""
-    return ask_page(endpoint, request, timeout_s).messages
+def ask(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> list[Message]:
+    """Put one question to a daemon. `keys`: for one that is started with --curve.
+
+    Raises `EndpointError` when it does not answer or refuses, `WireError` for a bad answer.
+    """
+    return ask_page(endpoint, request, timeout_s, keys).messages
 
 
-def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S) -> Reply:
+def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> Reply:
     """The same, with what the answer says of itself."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        prepare(socket, endpoint)
-        socket.send(pack(request))
-        if not socket.poll(round(timeout_s * 1000)):
-            raise silent(endpoint)
-        return unpack(endpoint, socket.recv())
+        refusals = Refusals(context, socket, endpoint, keys is not None, True)
+        with contextlib.closing(refusals):
+            prepare(socket, endpoint, keys)
+            socket.send(pack(request))
+            deadline, poller = time.monotonic() + timeout_s, zmq.Poller()
+            poller.register(socket, zmq.POLLIN)
+            poller.register(refusals.socket, zmq.POLLIN)
+            while not socket.poll(0):
+                if not poller.poll(max(0, round((deadline - time.monotonic()) * 1000))):
+                    raise silent(endpoint)
+                refusals.check()
+            return unpack(endpoint, socket.recv())
 
 
-def prepare(socket: zmq.Socket[Any], endpoint: str) -> None:
+def prepare(socket: zmq.Socket[Any], endpoint: str, keys: ClientKeys | None = None) -> None:
     """Set a REQ socket up and connect it. Raises `EndpointError` for what is not an endpoint."""
     harden(socket)
+    if keys:
+        keys.secure(socket)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
     try:
         socket.connect(endpoint)
