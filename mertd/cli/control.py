@@ -6,6 +6,7 @@ import json as jsonlib
 from typing import Any
 
 from mertd.cli.show import Lines
+from mertd.stream.keys import ClientKeys
 from mertd.stream.request import ask
 from mertd.wire import Embedding, Event, as_json
 
@@ -13,10 +14,10 @@ NOW_S = 120.0
 """How long an embedding may take: a full network on a slow processor, behind one that is under way."""
 
 
-def tell(control: str, request: dict[str, Any], json: bool, timeout_s: float = 5.0) -> None:
+def tell(control: str, request: dict[str, Any], json: bool, keys: ClientKeys | None, timeout_s: float = 5.0) -> None:
     """Send one request, without the options that were not given, and print the answer. Raises what `ask` raises."""
     lines = Lines()
-    for message in ask(control, {key: value for key, value in request.items() if value is not None}, timeout_s):
+    for message in ask(control, {key: value for key, value in request.items() if value is not None}, timeout_s, keys):
         if json:
             print(jsonlib.dumps(as_json(message)))
         elif isinstance(message, Embedding):

@@ -90,10 +90,9 @@ def chosen(endpoint: str, key: str | None, server_key: str | None, folder: Path 
     """
     if key or server_key or folder:
         return Keyring(folder).client(key or LOCAL, server_key)
-    from mertd.daemon.instance import holder
+    from mertd.daemon.instance import local_keys
 
-    by = holder(endpoint)
-    return Keyring(by.keys).client(LOCAL) if by and by.keys else None
+    return local_keys(endpoint)
 
 
 def _option(folder: Path | None) -> str:

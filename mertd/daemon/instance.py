@@ -21,6 +21,8 @@ import platformdirs
 
 from mertd.errors import EndpointError
 from mertd.stream.endpoint import InUseError
+from mertd.stream.keyring import Keyring
+from mertd.stream.keys import LOCAL, ClientKeys
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +90,12 @@ def holder(endpoint: str) -> Holder | None:
         if _is_held(path) and (found := _read(path)) and any(_same(endpoint, e) for e in (found.publish, found.control)):
             return found
     return None
+
+
+def local_keys(endpoint: str) -> ClientKeys | None:
+    """What this user needs to talk to his own daemon at an endpoint; None if that asks for no keys. Raises `KeysError`."""
+    by = holder(endpoint)
+    return Keyring(by.keys).client(LOCAL) if by and by.keys else None
 
 
 def clean() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mertd.daemon.instance import local_keys
 from mertd.errors import EndpointError, MertdError, WireError
 from mertd.service.plan import Answer, Copy, Folder, Plan, Remove, Run, Show, Step, Until, Write, lines, shell
 from mertd.stream.request import ask
@@ -62,7 +63,7 @@ def query(command: Sequence[str]) -> tuple[int, str]:
 def answering(control: str, timeout_s: float = 0.5) -> Status | None:
     """The status of the daemon at an endpoint, or None if none answers."""
     with contextlib.suppress(EndpointError, WireError):
-        for message in ask(control, {"request": "status"}, timeout_s):
+        for message in ask(control, {"request": "status"}, timeout_s, local_keys(control)):
             if isinstance(message, Status):
                 return message
     return None

@@ -13,6 +13,8 @@ import pytest
 
 from daemon_process import TINY, Daemon
 from mertd.stream.client import Subscriber
+from mertd.stream.keyring import Keyring
+from mertd.stream.keys import ClientKeys
 from mertd.wire import Embedding
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -103,7 +105,20 @@ def test_clients_in_other_languages_read_the_same_numbers(clients: list[list[str
         compare(clients, daemon.publish, daemon.control, {})
 
 
-def compare(clients: list[list[str]], publish: str, control: str, keys: dict[str, str]) -> None:
+def test_clients_in_other_languages_with_curve(clients: list[list[str]], tmp_path: Path) -> None:
+    ring = Keyring(tmp_path / "keys")
+    server, _ = ring.new_server()
+    own = ring.new_client("radio", server.public)
+    ring.allow("radio", own.public)
+    options = ["--window", "1", "--hop", "1", "--source", "synth:chords", "--curve", "--keys", ring.folder]
+    with Daemon("--weights", "random:0", *options, keys=ring.client()) as daemon:
+        daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
+        keys = {"CURVE_SERVER_KEY": server.public, "CURVE_PUBLIC_KEY": own.public, "CURVE_SECRET_KEY": own.secret}
+        compare(clients, daemon.publish, daemon.control, keys, ring.client())
+        assert not any(daemon.status().processes["supervisor"]["rejected"].values())
+
+
+def compare(clients: list[list[str]], publish: str, control: str, keys: dict[str, str], own: ClientKeys | None = None) -> None:
     """Run the clients until each has printed three messages, and hold these against what the library gets."""
     environment = {**os.environ, **keys}
     running = [
@@ -113,7 +128,7 @@ def compare(clients: list[list[str]], publish: str, control: str, keys: dict[str
     lines = [process.communicate(timeout=120)[0].splitlines() for process in running]
     assert all(process.returncode == 0 for process in running)
     truth: dict[str, str] = {}
-    with Subscriber(publish, control=control, last=1_000) as subscriber:
+    with Subscriber(publish, control=control, last=1_000, keys=own) as subscriber:
         while (received := subscriber.receive(0.5)) is not None and len(truth) < 500:
             message = received.message
             assert isinstance(message, Embedding)

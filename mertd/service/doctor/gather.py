@@ -19,7 +19,7 @@ from typing import Any
 import platformdirs
 
 from mertd.config import Given, Settings, check, default_weights
-from mertd.daemon.instance import holder, stale, taken
+from mertd.daemon.instance import holder, local_keys, stale, taken
 from mertd.errors import EndpointError, MertdError, UsageError
 from mertd.service.choose import state
 from mertd.service.doctor.facts import Computing, Disk, Facts, Input, Package, Port, Running
@@ -206,8 +206,9 @@ def _running(settings: Settings, unknown: list[str]) -> Running | None:
     if holder(settings.control) is None:
         return None
     try:
-        (status,) = ask(settings.control, {"request": "status"})
-        events = ask(settings.control, {"request": "history", "kind": "event", "stream": "", "last": 256})
+        keys = local_keys(settings.control)
+        (status,) = ask(settings.control, {"request": "status"}, keys=keys)
+        events = ask(settings.control, {"request": "history", "kind": "event", "stream": "", "last": 256}, keys=keys)
     except EndpointError as error:
         unknown.append(str(error))
         return None
