@@ -51,7 +51,15 @@ HEAVY = {
     "transformers",
     "safetensors",
 }
-LIGHT_MODULES = ["mertd", "mertd.cli", "mertd.cli.app", "mertd.config", "mertd.daemon.supervisor", "mertd.service.choose"]
+LIGHT_MODULES = [
+    "mertd",
+    "mertd.stream.client",
+    "mertd.cli",
+    "mertd.cli.app",
+    "mertd.config",
+    "mertd.daemon.supervisor",
+    "mertd.service.choose",
+]
 FILES = sorted(ROOT.rglob("*.py"))
 
 

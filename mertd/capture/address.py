@@ -1,4 +1,4 @@
-"""Sources are addresses: `device:`, `loopback:`, `file:`, `pipe:` and `synth:`, each with options after a `?`."""
+"""Sources are addresses: `device:`, `loopback:`, `tap:`, `file:`, `pipe:` and `synth:`, each with options after a `?`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ SYNTHS = ("chords", "tone", "noise", "silence")
 _OPTIONS = {
     "device": {"name", "mix", "rate", "channels"},
     "loopback": {"name", "mix", "rate", "channels"},
+    "tap": {"name", "mix"},
     "file": {"name", "mix"},
     "pipe": {"name", "mix", "rate", "channels", "format"},
     "synth": {"name", "mix", "rate", "channels", "seconds"},
@@ -48,8 +49,8 @@ def parse(url: str) -> Address:
     kind, colon, rest = url.partition(":")
     if not colon or kind not in _OPTIONS:
         raise UsageError(
-            f"source {url!r}: wanted device:[NAME], loopback:[NAME], file:PATH, pipe:PATH or - with ?rate=&channels=&format=, "
-            f"or synth:NAME{did_you_mean(kind, _OPTIONS)}"
+            f"source {url!r}: wanted device:[NAME], loopback:[NAME], tap:[PROGRAM], file:PATH, "
+            f"pipe:PATH or - with ?rate=&channels=&format=, or synth:NAME{did_you_mean(kind, _OPTIONS)}"
         )
     target, query = (rest, "") if kind == "file" and _is_file(rest) else _split(rest)
     options = dict(parse_qsl(query, keep_blank_values=True))

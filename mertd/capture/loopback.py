@@ -17,7 +17,7 @@ from mertd.errors import SourceError
 VIRTUAL = ("blackhole", "loopback", "soundflower", "aggregate", "vb-cable", "existential")
 """Words in the names of devices that hear what a Mac plays, best first."""
 
-INSTALL = "brew install blackhole-2ch, then make a Multi-Output Device with it in Audio MIDI Setup and play into that"
+INSTALL = "brew install blackhole-2ch, then make a Multi-Output Device with it in Audio MIDI Setup and play into that; or tap:"
 
 
 def open_loopback(address: Address) -> DeviceSource:

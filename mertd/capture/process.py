@@ -46,6 +46,10 @@ def open_source(settings: CaptureSettings) -> Source:
         from mertd.capture.loopback import open_loopback
 
         return open_loopback(address)
+    if address.kind == "tap":
+        from mertd.capture.tap import TapSource
+
+        return TapSource(address)
     if address.kind == "file":
         from mertd.capture.file import FileSource
 
