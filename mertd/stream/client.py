@@ -119,7 +119,7 @@ class Subscriber:
         newest: bool = False,
         mix_spaces: bool = False,
         timeout: float | None = None,
-        keys: ClientKeys | None = None,
+        keys: ClientKeys | Iterable[ClientKeys | None] | None = None,
     ) -> None:
         """`endpoint`: where one or more daemons publish; `control`: where each of them answers, in the same order; without,
         what is lost is counted but not fetched. By default the default daemon's both.
@@ -128,7 +128,8 @@ class Subscriber:
         kind and stream that were published before. `newest`: for viewers, of the embeddings that wait give each stream's newest
         and skip the others. `mix_spaces`: give vectors that may not be compared with each other, too. `timeout`: seconds
         without a message after which iterating raises `EndpointError`; None waits for ever. `keys`: for daemons that run with
-        --curve, `ClientKeys.load(NAME)`; a daemon that is another one, or has no encryption, is then not talked to.
+        --curve, `ClientKeys.load(NAME)`, one for all or one for each; a daemon that is another one, or has no encryption, is
+        then not talked to.
 
         Raises `EndpointError` for what is not an endpoint, or, if there is a past to ask for, for no answer or no such stream;
         `UsageError` for arguments that make no sense.
@@ -139,8 +140,11 @@ class Subscriber:
         else:
             controls = [control] if isinstance(control, str) else list(control)
         self._streams, self._kinds = tuple(streams), tuple(kinds)
+        each = [keys] * len(endpoints) if keys is None or isinstance(keys, ClientKeys) else list(keys)
         if len(controls) != len(endpoints) or len(set(endpoints)) != len(endpoints) or not endpoints:
             raise UsageError("wanted different endpoints, and a control endpoint for each of them or for none")
+        if len(each) != len(endpoints):
+            raise UsageError("wanted keys for each endpoint (None for one without), or the same for all")
         if last and None in controls:
             raise UsageError("the past is told by a control endpoint: control=... names it")
         if unknown := set(self._kinds) - {"embedding", "event", "status"}:
@@ -153,8 +157,8 @@ class Subscriber:
         self._poller = zmq.Poller()
         self._connections: dict[zmq.Socket[bytes], _Connection] = {}
         try:
-            for where, asks in zip(endpoints, controls, strict=True):
-                connection = _Connection(self._context, where, asks, self._topics(asks), keys)
+            for where, asks, own in zip(endpoints, controls, each, strict=True):
+                connection = _Connection(self._context, where, asks, self._topics(asks), own)
                 self._connections[connection.socket] = connection
                 self._poller.register(connection.socket, zmq.POLLIN)
                 self._poller.register(connection.refusals.socket, zmq.POLLIN)

@@ -96,6 +96,7 @@ def test_a_running_daemon_is_no_fault() -> None:
         daemon.stop()
 
 
+@pytest.mark.slow
 @pytest.mark.device
 def test_devices_muted_silent_with_sound_and_of_a_narrow_rate(tmp_path_factory: pytest.TempPathFactory) -> None:
     """One source after the other as the default of a private server."""

@@ -56,6 +56,7 @@ def test_follow_and_follow_async() -> None:
     assert len(re.findall(r"^chords \d+ cosine 0\.\d{4}$", asynchronous.stdout, re.MULTILINE)) == 4
 
 
+@pytest.mark.slow
 def test_a_pipeline_with_jq() -> None:
     needs("jq", "uv")
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords") as daemon:
@@ -98,6 +99,7 @@ def clients(tmp_path_factory: pytest.TempPathFactory) -> list[list[str]]:
     return [[str(folder / "subscribe")], ["node", str(folder / "subscribe.mjs")]]
 
 
+@pytest.mark.slow
 def test_clients_in_other_languages_read_the_same_numbers(clients: list[list[str]]) -> None:
     """All 768 of each message, bit for bit, and the same time."""
     with Daemon("--weights", "random:0", "--window", "1", "--hop", "1", "--source", "synth:chords") as daemon:
@@ -105,6 +107,7 @@ def test_clients_in_other_languages_read_the_same_numbers(clients: list[list[str
         compare(clients, daemon.publish, daemon.control, {})
 
 
+@pytest.mark.slow
 def test_clients_in_other_languages_with_curve(clients: list[list[str]], tmp_path: Path) -> None:
     ring = Keyring(tmp_path / "keys")
     server, _ = ring.new_server()

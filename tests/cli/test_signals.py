@@ -145,7 +145,7 @@ def test_a_reload_does_not_end_it() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         before = daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
         daemon.process.send_signal(signal.SIGHUP)
-        daemon.said("asked to read the configuration again")
+        daemon.said("chords: reloaded")
         daemon.until(lambda s: s.streams["chords"]["embedded"] > before.streams["chords"]["embedded"] + 1)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from contextlib import ExitStack
 
+import pytest
+
 from daemon_process import SHORT, TINY, Daemon
 from mertd.stream.client import Subscriber
 from mertd.wire import Embedding
@@ -27,6 +29,7 @@ def follow(subscriber: Subscriber, wanted: dict[str, int]) -> list[tuple[str, st
     return found
 
 
+@pytest.mark.slow
 def test_three_daemons_and_a_restart() -> None:
     with ExitStack() as stack:
         options = [*TINY, *SHORT, "--source", "synth:chords", "--name"]

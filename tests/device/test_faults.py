@@ -22,7 +22,7 @@ from device import pulse
 from mertd.stream.client import Subscriber
 from mertd.wire import Embedding, Event
 
-pytestmark = [pytest.mark.device, pytest.mark.xdist_group("device")]
+pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("device")]
 LOUD, SOFT = 20_000, 8_000  # a factor of 2.5 in PulseAudio's cubic volume: 24 dB
 
 

@@ -12,7 +12,7 @@ import pytest
 from daemon_process import TINY
 from device import pulse
 
-pytestmark = [pytest.mark.device, pytest.mark.xdist_group("device")]
+pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("device")]
 
 
 def hear(server: pulse.SoundServer, source: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -203,6 +203,7 @@ export(load({SPECS[0]!r}), Path({str(tmp_path)!r}, "a.mlpackage"), [1], {SECOND}
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("outliers", [0, 1])
 def test_full_size_agrees(tmp_path: Path, outliers: int) -> None:
     """All 13 layers; against PyTorch's own numbers with plain random weights, against the numpy reference with outliers."""

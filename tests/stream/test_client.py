@@ -297,6 +297,7 @@ def test_daemons_with_streams_of_one_name_are_told_apart() -> None:
         {"endpoint": ["tcp://127.0.0.1:1", "tcp://127.0.0.1:1"]},
         {"endpoint": ["tcp://127.0.0.1:1", "tcp://127.0.0.1:2"], "control": "tcp://127.0.0.1:3"},
         {"endpoint": "tcp://127.0.0.1:1", "last": 3},
+        {"endpoint": "tcp://127.0.0.1:1", "keys": [None, None]},
         {"endpoint": "tcp://127.0.0.1:1", "kinds": ("embeddings",)},
     ],
 )
