@@ -13,8 +13,8 @@ from operator import attrgetter
 
 from mertd.wire import Embedding, Event
 
-LIMIT_BYTES = 64 << 20
-"""Of payloads: five hours of one stream at a hop of 1 s, or half an hour with all 13 layers."""
+LIMIT_BYTES = 8 << 20
+"""Of messages of all streams: at a hop of 5 s nearly three hours of one layer of one stream, a quarter of an hour of all 13."""
 
 OVERHEAD = 400
 """Bytes that Python needs for a kept message besides its payload: measured as growth of the process per event, rounded up."""
