@@ -232,8 +232,8 @@ class Supervisor:
         self._notifier.stopping(self._reason)
         for stream in self.streams.values():
             stream.timeline.event("stopping", reason=self._reason)
-        self._publisher.send(self.status())
         await asyncio.gather(self._embedding.stop(), *(stream.stop() for stream in self.streams.values()))
+        self._publisher.send(self.status())  # the last word: nothing is published after it
         for ring in self._rings.values():
             ring.close()
         self._control.close()

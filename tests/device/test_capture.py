@@ -21,10 +21,10 @@ from signals import wandering
 
 RATE, WINDOW_S, HOP_S, COUNT = 24_000, 5, 1, 5
 TAKES = 3
-pytestmark = [pytest.mark.device, pytest.mark.xdist_group("device")]
+pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("device")]
 
 
-@pytest.mark.parametrize(("weights", "layer"), [("random:0?size=tiny", 2), pytest.param("random:0", 6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("weights", "layer"), [("random:0?size=tiny", 2), ("random:0", 6)])
 def test_vectors_and_times_are_those_of_the_music_played(tmp_path: Path, weights: str, layer: int) -> None:
     """Up to three takes: on a busy machine the player starts late or stumbles, which mertd reports truly and the test would
     blame on it. A defect spoils every take.
