@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -22,6 +23,9 @@ from signals import wandering
 RATE, WINDOW_S, HOP_S, COUNT = 24_000, 5, 1, 5
 TAKES = 3
 pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("device")]
+
+UNSURE_S = 0.3
+"""How far from the moment at which the server lists the player its first sample may be heard."""
 
 
 @pytest.mark.parametrize(("weights", "layer"), [("random:0?size=tiny", 2), ("random:0", 6)])
@@ -59,6 +63,8 @@ def _one_take(tmp_path: Path, weights: str, layer: int) -> None:
         while "UNTRAINED" not in (line := daemon.stderr.readline()):  # capture and model are both ready, in either order
             log.append(line)
             assert line, "".join(log)
+        silence = pulse.play(Path("/dev/zero"), environment)
+        _wait_until_settled(environment)
         player = pulse.play(raw, environment)
         started = _wait_until_playing(environment)
         tail = subprocess.run(
@@ -68,19 +74,21 @@ def _one_take(tmp_path: Path, weights: str, layer: int) -> None:
             text=True,
             check=True,
         )
-        for process in (daemon, player):
+        for process in (daemon, player, silence):
             process.terminate()
         log.append(daemon.communicate(timeout=30)[1])
         assert daemon.returncode == 0, log
         player.wait()
+        silence.wait()
     messages = [json.loads(line) for line in tail.stdout.splitlines()][-COUNT:]  # the first ones began before the music
     _check_timeline(messages)
 
     heard = Pipeline(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
     embedder = Embedder(ModelSettings(weights, (layer,), "auto", WINDOW_S * RATE))
     claimed = (messages[0]["time"]["start_ns"] - started) / 1e9
-    true = _align(embedder, heard, _vector(messages[0]), claimed)
-    assert abs(true - claimed) < 0.5, f"the window began at {true:.3f} s of the piece, its timestamp says {claimed:.3f} s"
+    # The tiny network tells neighbouring moments apart less well, and is fast enough to ask about all windows at once.
+    true = _align(embedder, heard, messages if "tiny" in weights else messages[:1], claimed)
+    assert abs(true - claimed) < UNSURE_S, f"the window began at {true:.3f} s of the piece, its timestamp says {claimed:.3f} s"
     expected = [_embed(embedder, heard, true + second) for second in _seconds(messages)]
     for message, vector in zip(messages, expected, strict=True):
         assert _cosine(vector, _vector(message)) > 0.99
@@ -104,6 +112,18 @@ def _seconds(messages: list[dict[str, Any]]) -> list[float]:
     return [(start - starts[0]) / RATE for start in starts]
 
 
+def _wait_until_settled(environment: dict[str, str]) -> None:
+    """Until the sink, which renders up to two seconds ahead for want of players, is no more than 0.15 s ahead."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        told = subprocess.run(["pactl", "list", "sinks"], env=environment, capture_output=True, text=True, check=True).stdout
+        latency = re.search(r"Latency: (\d+) usec", told)
+        if "RUNNING" in told and latency and int(latency[1]) < 150_000:
+            return
+        time.sleep(0.05)  # between looks
+    raise AssertionError("the sink does not settle")
+
+
 def _wait_until_playing(environment: dict[str, str]) -> int:
     """Unix time in nanoseconds at which the first sample left, to some tens of milliseconds."""
     deadline = time.monotonic() + 30
@@ -112,16 +132,20 @@ def _wait_until_playing(environment: dict[str, str]) -> int:
         found = subprocess.run(
             ["pactl", "list", "short", "sink-inputs"], env=environment, capture_output=True, text=True, check=True
         )
-        if found.stdout.strip():
+        if len(found.stdout.strip().splitlines()) > 1:  # besides the silence
             return asked
     raise AssertionError("pacat does not play")
 
 
-def _align(embedder: Embedder, heard: NDArray[np.float32], vector: NDArray[np.float32], near: float) -> float:
-    """Second of the piece at which the window that gave `vector` began: searched coarsely, then finely."""
-    for step, reach in ((0.025, 0.6), (0.01, 0.02), (0.002, 0.01)):
-        offsets = np.arange(near - reach, near + reach + step / 2, step)
-        near = max(offsets, key=lambda offset: _cosine(_embed(embedder, heard, offset), vector))
+def _align(embedder: Embedder, heard: NDArray[np.float32], messages: list[dict[str, Any]], near: float) -> float:
+    """Second of the piece at which the first of these windows began: searched coarsely, then finely."""
+
+    def alike(offset: float) -> float:
+        pairs = zip(_seconds(messages), messages, strict=True)
+        return sum(_cosine(_embed(embedder, heard, offset + second), _vector(message)) for second, message in pairs)
+
+    for step, reach in ((0.025, UNSURE_S + 0.1), (0.01, 0.02), (0.002, 0.01)):
+        near = max(np.arange(near - reach, near + reach + step / 2, step), key=alike)
     return float(near)
 
 
