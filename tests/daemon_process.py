@@ -15,7 +15,6 @@ import termios
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -67,11 +66,17 @@ class Daemon:
             stderr=subprocess.PIPE,
             env=self.traces.environment,
             start_new_session=True,  # a terminal's process group, for the tests that signal all of it
-            preexec_fn=None if self._terminal is None else partial(fcntl.ioctl, self._terminal, termios.TIOCSCTTY, 0),
+            preexec_fn=self._prepare,
         )
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
         return self
+
+    def _prepare(self) -> None:
+        """In the new process: its terminal, and SIGHUP as a shell leaves it, even if the tests run under nohup."""
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if self._terminal is not None:
+            fcntl.ioctl(self._terminal, termios.TIOCSCTTY, 0)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
