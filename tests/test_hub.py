@@ -210,6 +210,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(hub: Hub, files: Files
     assert hub.downloads == [(name, None, 15 * MEGABYTE), (name, f"bytes={kept}-", size - kept)]
 
 
+@pytest.mark.slow
 def test_a_download_that_never_completes(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files, hub.cut = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}, [1000] * 6
     got = pull()

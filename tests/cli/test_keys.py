@@ -81,6 +81,7 @@ def test_mistakes_are_explained(ring: Keyring) -> None:
     assert "is open to other users (mode 644): chmod 600 it" in refused("run", *RUN, "--curve")
 
 
+@pytest.mark.slow
 def test_on_the_same_machine_it_just_works_and_a_revoked_client_is_cut_off(ring: Keyring) -> None:
     """Also one that has listened for long; the other ones miss nothing, and the daemon runs on."""
     said("new", "--server")

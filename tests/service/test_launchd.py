@@ -214,6 +214,7 @@ def bootstrap(service: Launchd) -> Plan:
     return [replace(step, pause_s=0.0) if isinstance(step, Run) else step for step in service._bootstrap()]
 
 
+@pytest.mark.slow
 def test_a_life(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     control = f"ipc://{home}/run/control"
     install = ["service", "install", *options(home)]

@@ -102,6 +102,7 @@ def test_an_unknown_key_is_told_counted_and_logged_once(server: Guarded, caplog:
     assert server.asked == []
 
 
+@pytest.mark.slow
 def test_no_key_is_told_counted_and_logged_once(server: Guarded, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
         with pytest.raises(EndpointError, match=r"wants a key: --key NAME"):
