@@ -30,12 +30,14 @@ from mertd.daemon.notify import Notifier
 from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
+from mertd.descriptors import raise_limit
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready, Request
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
 from mertd.logs import Lines, set_level
 from mertd.ring import Ring
+from mertd.stream.connections import Connections
 from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError
 from mertd.stream.keyring import Keyring
@@ -90,9 +92,9 @@ class Supervisor:
             tasks = []
             try:
                 self._start()
-                work = [self._control.serve(), self._beat(), self._watch()]
+                work = [self._publisher.serve(), self._control.serve(), self._beat(), self._watch()]
                 if self._guard is not None:
-                    work += [self._guard.serve(), self._guard.watch_list(self._publisher.bound, self._control.bound)]
+                    work += [self._guard.serve(), self._guard.watch_list(self._connections)]
                 tasks = [asyncio.create_task(one) for one in work]
                 stopped = asyncio.create_task(self._stop.wait())
                 done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -108,24 +110,32 @@ class Supervisor:
     # Life
 
     def _bind(self, context: zmq.asyncio.Context) -> None:
-        synchronous = zmq.Context(context)  # the same one: keys are judged once per context
+        raise_limit()
+        synchronous: zmq.Context[zmq.Socket[bytes]] = zmq.Context(context)  # the same one: keys are judged once per context
         with contextlib.ExitStack() as undo:
             option = "--bind"
             try:
                 self._guard = Guard(context, Keyring(self._settings.keys)) if self._settings.curve else None
                 if self._guard is not None:
                     undo.callback(self._guard.close)
-                self._publisher = Publisher(synchronous, self._settings.bind, self._guard)
+                self._connections = Connections(
+                    synchronous, self._guard.handshake_failed if self._guard is not None else lambda *_: None
+                )
+                undo.callback(self._connections.close)
+                self._publisher = Publisher(synchronous, self._settings.bind, self._guard, self._connections)
                 undo.callback(self._publisher.close)
                 option = "--control"
                 self._requests = Requests(self, self._publisher.history)
-                self._control = ControlServer(context, self._settings.control, self._requests.answer, self._guard)
+                self._control = ControlServer(
+                    synchronous, self._settings.control, self._requests.answer, self._guard, self._connections
+                )
                 undo.callback(self._control.close)
             except InUseError as error:
                 raise explain(error, option) from error
             self._name = self._settings.name or name_of(self._publisher.endpoint)
             keys = self._guard.folder if self._guard is not None else ""
             self._instance = Instance(self._publisher.endpoint, self._control.endpoint, keys)
+            self._connections.start()
             undo.pop_all()
 
     def _start(self) -> None:
@@ -165,7 +175,6 @@ class Supervisor:
         """Once a second: publish the status."""
         while True:
             self._publisher.send(self.status())
-            self._publisher.forget_subscriptions()
             self._notifier.turned("status", self._summary())
             await asyncio.sleep(STATUS_S)
 
@@ -238,6 +247,7 @@ class Supervisor:
             ring.close()
         self._control.close()
         self._publisher.close(LINGER_S)
+        self._connections.close()
         self._instance.close()
         if self._guard is not None:
             self._guard.close()
@@ -366,7 +376,8 @@ class Supervisor:
     def _own_facts(self) -> dict[str, Any]:
         guard = self._guard.facts if self._guard is not None else {}
         lost, left_out = (self._lines.lost, self._lines.left_out) if self._lines else (0, 0)
-        return {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out, **guard}
+        own = {"pid": os.getpid(), "restarts": 0, "state": "healthy", "log_lost": lost, "log_left_out": left_out}
+        return {**own, **self._connections.facts, **guard}
 
 
 def name_of(endpoint: str) -> str:
