@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "ring": {"errors"},
     "child": {"errors"},
     "capture": {"errors", "windows", "ring", "child"},
-    "embed": {"errors", "windows", "ring", "child"},
+    "embed": {"errors", "wire", "windows", "ring", "child"},
     "stream": {"errors", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
