@@ -14,18 +14,19 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "files", "logs", "wire", "windows", "ring", "child"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
     "logs": set(),
     "wire": {"errors"},
     "windows": {"errors"},
     "ring": {"errors"},
     "child": {"errors"},
-    "capture": {"errors", "windows", "ring", "child"},
-    "embed": {"errors", "windows", "ring", "child"},
-    "stream": {"errors", "wire"},
+    "capture": {"errors", "files", "windows", "ring", "child"},
+    "embed": {"errors", "files", "windows", "ring", "child"},
+    "stream": {"errors", "files", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
