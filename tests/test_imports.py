@@ -14,18 +14,19 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "vocabulary", "logs", "wire", "windows", "ring", "child"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
+    "vocabulary": set(),
     "logs": set(),
-    "wire": {"errors"},
-    "windows": {"errors"},
+    "wire": {"errors", "vocabulary"},
+    "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
     "child": {"errors"},
-    "capture": {"errors", "windows", "ring", "child"},
-    "embed": {"errors", "windows", "ring", "child"},
-    "stream": {"errors", "wire"},
+    "capture": {"errors", "vocabulary", "windows", "ring", "child"},
+    "embed": {"errors", "vocabulary", "windows", "ring", "child"},
+    "stream": {"errors", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
