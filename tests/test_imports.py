@@ -14,19 +14,20 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "vocabulary", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "files", "vocabulary", "logs", "wire", "windows", "ring", "child"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
     "vocabulary": set(),
     "logs": set(),
     "wire": {"errors", "vocabulary"},
     "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
     "child": {"errors"},
-    "capture": {"errors", "vocabulary", "windows", "ring", "child"},
-    "embed": {"errors", "vocabulary", "windows", "ring", "child"},
-    "stream": {"errors", "vocabulary", "wire"},
+    "capture": {"errors", "files", "vocabulary", "windows", "ring", "child"},
+    "embed": {"errors", "files", "vocabulary", "wire", "windows", "ring", "child"},
+    "stream": {"errors", "files", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
