@@ -33,8 +33,9 @@ MAY_IMPORT = {
     "offline": {"config"} | CORE | SIDES,
     "hub": {"config"} | CORE | SIDES,
     "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
+    "doctor": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
+    "cli": {"", "config", "daemon", "offline", "hub", "service", "doctor", "bench"} | CORE | SIDES,
     "__main__": {"cli"},
     "": {"errors", "wire", "stream"},
 }

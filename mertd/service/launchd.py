@@ -19,10 +19,11 @@ from typing import Any
 
 from mertd.errors import UsageError
 from mertd.service.execute import query, same
-from mertd.service.manager import TEMPLATES, Found, State, Wanted
+from mertd.service.manager import Found, State, Wanted
 from mertd.service.plan import Answer, Copy, Folder, Plan, Remove, Run, Show, Step, Until, Write
 from mertd.service.program import Program
 from mertd.service.property_list import dump
+from mertd.service.templates import read_template
 
 LABEL = "local.mertd"
 """Of the agent and, as CFBundleIdentifier, of the app. It also stands in the templates."""
@@ -84,7 +85,7 @@ class Launchd:
     def agent(self, options: tuple[str, ...]) -> dict[str, Any]:
         """The property list of the agent: the template, and what depends on the machine."""
         return {
-            **plistlib.loads((TEMPLATES / "agent.plist").read_bytes()),
+            **plistlib.loads(read_template("launchd", "agent.plist")),
             "ProgramArguments": [str(self.executable), "-P", "-m", "mertd", "run", *options],
             "EnvironmentVariables": self.environment,
             "WorkingDirectory": str(self.home),
@@ -95,7 +96,7 @@ class Launchd:
     def app_info(self) -> dict[str, Any]:
         """The app's Info.plist. It names the interpreter that was copied by its digest, so that another one is noticed."""
         digest = hashlib.sha256(self.program.binary.read_bytes()).hexdigest()
-        return {**plistlib.loads((TEMPLATES / "app.plist").read_bytes()), "MertdInterpreter": digest}
+        return {**plistlib.loads(read_template("launchd", "app.plist")), "MertdInterpreter": digest}
 
     @property
     def _info(self) -> Path:

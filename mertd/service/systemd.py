@@ -1,4 +1,4 @@
-"""systemd: a unit of the user's own manager on Linux. The unit's text, with reasons, is in templates/mertd.service."""
+"""systemd: a unit of the user's own manager on Linux. The unit's text, with reasons, is in systemd/mertd.service."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mertd.service.execute import query, same
-from mertd.service.manager import TEMPLATES, Found, State, Wanted
+from mertd.service.manager import Found, State, Wanted
 from mertd.service.plan import Answer, Folder, Plan, Remove, Run, Step, Write
 from mertd.service.program import Program
+from mertd.service.templates import read_template
 from mertd.service.unit_syntax import argument, assignment, directory, executable, split
 
 UNIT = "mertd.service"
@@ -172,7 +173,7 @@ _MORE: Mapping[str, str] = {"Result": "result", "NRestarts": "restarts", "Status
 
 def template() -> list[str]:
     """The lines of the unit as it lies here."""
-    return (TEMPLATES / UNIT).read_text(encoding="utf-8").splitlines()
+    return read_template("systemd", UNIT).decode().splitlines()
 
 
 def refusals() -> tuple[str, ...]:
