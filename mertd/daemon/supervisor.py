@@ -19,14 +19,12 @@ import zmq
 import zmq.asyncio
 
 from mertd import __version__
-from mertd.child import Inherited
 from mertd.config import Settings, changes, weights_spec
+from mertd.daemon.audio_stream import Listening
 from mertd.daemon.dispatcher import Dispatcher
-from mertd.daemon.embedding import Embedding
-from mertd.daemon.events import log_event
-from mertd.daemon.health import Change
+from mertd.daemon.embed_worker import Embedding
+from mertd.daemon.event_log import log_event
 from mertd.daemon.instance import Instance, explain
-from mertd.daemon.listening import Listening
 from mertd.daemon.notify import Notifier
 from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
@@ -36,6 +34,8 @@ from mertd.embed.messages import Answers, Copied, Ready
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
 from mertd.logs import Lines, set_level
+from mertd.processes.child import Inherited
+from mertd.processes.health import Change
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError

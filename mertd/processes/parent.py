@@ -17,7 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from mertd.child import Inherited, run
+from mertd.processes.child import Inherited, run
 
 log = logging.getLogger(__name__)
 

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from mertd.daemon.health import CRASHES, Bounds, Change
-from mertd.daemon.keeper import Keeper
 from mertd.embed.messages import Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.errors import BackendError
+from mertd.processes.health import CRASHES, Bounds, Change
+from mertd.processes.managed import Keeper
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)

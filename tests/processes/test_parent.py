@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from mertd.daemon.child import Child, in_words
+from mertd.processes.parent import Child, in_words
 
 PATIENCE_S = 30.0
 
@@ -41,7 +41,7 @@ class Listener:
 async def life(what: str, order: int | None = None) -> Listener:
     """Run one to its end; `order`: what to send it first."""
     listener = Listener()
-    child = Child("test", "daemon.child_programs", (what,), listener)
+    child = Child("test", "processes.child_programs", (what,), listener)
     if order is not None:
         child.send(order)
     await asyncio.wait_for(listener.over.wait(), PATIENCE_S)
@@ -80,7 +80,7 @@ def test_an_exception_that_nobody_caught_is_among_the_last_words(caplog: pytest.
 def test_who_beats_is_heard_even_while_the_event_loop_is_busy() -> None:
     async def busy() -> float:
         listener = Listener()
-        child = Child("test", "daemon.child_programs", ("beat",), listener)
+        child = Child("test", "processes.child_programs", ("beat",), listener)
         while len(listener.messages) < 3:
             await asyncio.sleep(0.01)
         began = time.monotonic()
@@ -125,7 +125,7 @@ def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
         with few_descriptors(free):
             for _ in range(3):
                 with pytest.raises(OSError, match="Too many open files"):
-                    Child("test", "daemon.child_programs", ("speak",), Listener())
+                    Child("test", "processes.child_programs", ("speak",), Listener())
         while any(thread.name == "words-test" for thread in threading.enumerate()):
             await asyncio.sleep(0.01)
         assert len(process.children()) == children
@@ -146,7 +146,7 @@ def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pyt
 
     async def attempt() -> None:
         with pytest.raises(OSError, match="can't start new thread"):
-            Child("test", "daemon.child_programs", ("obey",), Listener())
+            Child("test", "processes.child_programs", ("obey",), Listener())
 
     before = {child.pid for child in psutil.Process().children()}
     asyncio.run(attempt())
