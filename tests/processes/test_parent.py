@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -114,6 +115,15 @@ def few_descriptors(free: int) -> Iterator[None]:
             os.close(descriptor)
 
 
+def open_descriptors() -> int:
+    """Number of them, once no thread or garbage of a child that is gone holds any."""
+    for thread in threading.enumerate():
+        if thread.name.endswith("-test"):
+            thread.join(PATIENCE_S)
+    gc.collect()
+    return psutil.Process().num_fds()
+
+
 @pytest.mark.parametrize("free", range(8))
 def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
     """Whichever descriptor is the one too many."""
@@ -121,15 +131,13 @@ def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
     process = psutil.Process()
 
     async def attempt() -> int:
-        before, children = process.num_fds(), len(process.children())
+        before, children = open_descriptors(), len(process.children())
         with few_descriptors(free):
             for _ in range(3):
                 with pytest.raises(OSError, match="Too many open files"):
                     Child("test", "processes.child_programs", ("speak",), Listener())
-        while any(thread.name == "words-test" for thread in threading.enumerate()):
-            await asyncio.sleep(0.01)
         assert len(process.children()) == children
-        return process.num_fds() - before
+        return open_descriptors() - before
 
     assert asyncio.run(attempt()) == 0
 
