@@ -1,4 +1,4 @@
-"""examples/WIRE.md and examples/wire.schema.json say what the code does and what a daemon sends.
+"""docs/protocol.md and docs/wire.schema.json say what the code does and what a daemon sends.
 
 Run as a program to write the dump into the page anew: PYTHONPATH=tests python tests/test_wire_document.py
 """
@@ -23,9 +23,9 @@ from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Message, Model, Statu
 from messages import embedding, event, status
 from test_wire import embeddings, events
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PAGE = (EXAMPLES / "WIRE.md").read_text(encoding="utf-8")
-SCHEMA = json.loads((EXAMPLES / "wire.schema.json").read_text(encoding="utf-8"))
+PATH = Path(__file__).parents[1] / "docs" / "protocol.md"
+PAGE = PATH.read_text(encoding="utf-8")
+SCHEMA = json.loads(PATH.with_name("wire.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 EXAMPLE = embedding(
     7,
@@ -69,14 +69,16 @@ def dump(payload: bytes) -> str:
 
 @pytest.mark.parametrize(("name", "cls"), [("embedding", Embedding), ("event", Event), ("status", Status)])
 def test_every_field_is_described(name: str, cls: Any) -> None:
-    named = [word for row in rows(section(name).split("\n| event |")[0]) for word in re.findall(r"`([\w.]+)`", row)]
+    named = [
+        word for row in rows(re.split(r"\n\| (?:event|key) \|", section(name))[0]) for word in re.findall(r"`([\w.]+)`", row)
+    ]
     assert named == fields(cls)
 
 
 def test_every_event_is_described() -> None:
     source = "\n".join(path.read_text(encoding="utf-8") for path in Path(mertd.__file__).parent.rglob("*.py"))
     emitted = set(re.findall(r'(?:\.event|\bNotice)\(\s*"([a-z_]+)"', source))
-    described = re.findall(r"`(\w+)`", " ".join(rows(section("event").split("\n| event |")[1])))
+    described = re.findall(r"`(\w+)`", " ".join(rows(section("event").split("\n| event |")[1].split("\n| value |")[0])))
     assert len(described) == len(set(described))
     assert set(described) == emitted
 
@@ -92,7 +94,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES
 
     assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 4 << 20)
-    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64\ncharacters"):
+    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64 characters"):
         assert text in PAGE
 
 
@@ -131,4 +133,4 @@ def test_what_a_daemon_sends_fits_the_schema() -> None:
 
 if __name__ == "__main__":
     text = re.sub(r"```dump\n.*?```", lambda _: f"```dump\n{dump(encode(EXAMPLE)[1])}\n```", PAGE, flags=re.DOTALL)
-    (EXAMPLES / "WIRE.md").write_text(text, encoding="utf-8")
+    PATH.write_text(text, encoding="utf-8")

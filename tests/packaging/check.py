@@ -30,8 +30,8 @@ COMMANDS = (
 PROMISED = ("embedding", "launchctl bootstrap", "systemctl --user restart", "UNTRAINED", "there are no weights at")
 """What they are to say between them."""
 
-BESIDES = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml"}
-"""What an sdist holds of the repository, besides the package, tests, examples and benchmarks."""
+BESIDES = {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml"}
+"""What an sdist holds of the repository, besides the package, tests, examples, benchmarks and docs."""
 
 LIMIT_S = 300
 
@@ -58,7 +58,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     """Against what is in the repository: data files and templates too, nothing that lies about."""
     tracked = set(run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split())
     package = {path for path in tracked if path.startswith("mertd/")}
-    others = {path for path in tracked if path.startswith(("tests/", "examples/", "benchmarks/"))}
+    others = {path for path in tracked if path.startswith(("tests/", "examples/", "benchmarks/", "docs/"))}
     about = f"{wheel.name.rsplit('-', 3)[0]}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         names = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
