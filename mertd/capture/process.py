@@ -14,6 +14,7 @@ import numpy as np
 
 from mertd.capture.clock import Reading, StepDetector
 from mertd.capture.instant import Instant, now
+from mertd.capture.limits import check_format
 from mertd.capture.messages import (
     WRITE,
     CaptureSettings,
@@ -30,13 +31,23 @@ from mertd.capture.messages import (
 from mertd.capture.pipeline import Mono, Pipeline
 from mertd.capture.source import Block, Source
 from mertd.capture.zeros import ZeroWatch
-from mertd.child import Outbox, begin
 from mertd.errors import MertdError, SourceError
+from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
 
 
 def open_source(settings: CaptureSettings) -> Source:
     """The source that the address names. Raises `SourceError`."""
+    source = _open(settings)
+    try:
+        check_format(source.rate, source.channels)
+    except SourceError as error:
+        source.close()
+        raise SourceError(f"{settings.address}: {error}", error.retry) from error
+    return source
+
+
+def _open(settings: CaptureSettings) -> Source:
     address = settings.address
     if address.kind == "device":
         from mertd.capture.device import DeviceSource

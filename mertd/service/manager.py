@@ -8,8 +8,6 @@ from typing import Protocol
 
 from mertd.service.plan import Plan
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 @dataclass(frozen=True)
 class Wanted:

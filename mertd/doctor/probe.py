@@ -1,4 +1,4 @@
-"""What may hang or crash, in a process of its own: `python -m mertd.service.doctor.probe {device NAME | devices | model JSON}`.
+"""What may hang or crash, in a process of its own: `python -m mertd.doctor.probe {device NAME | devices | model JSON}`.
 
 The answer is one JSON map on standard output.
 """

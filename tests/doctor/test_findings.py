@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from mertd.service.doctor.facts import Computing, Disk, Facts, Finding, Input, Package, Port, Running
-from mertd.service.doctor.findings import findings, is_problem
+from mertd.doctor.facts import Computing, Disk, Facts, Finding, Input, Package, Port, Running
+from mertd.doctor.findings import findings, is_problem
 
 MICROPHONE = Input("Microphone", True, 48_000, 1, -40.0, -12.0)
 MODEL = Computing("w.safetensors", True, "onnx", "cpu", "float32", 2.5)

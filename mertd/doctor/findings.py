@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
-from mertd.service.doctor.facts import Disk, Facts, Finding, Input
+from mertd.doctor.facts import Disk, Facts, Finding, Input
 
 FULL, LOW = 100 << 20, 1 << 30
 """Bytes free: too few to write weights or logs; few."""

@@ -20,9 +20,9 @@ import platformdirs
 
 from mertd.config import Given, Settings, check, default_weights
 from mertd.daemon.instance import holder, local_keys, stale, taken
+from mertd.doctor.facts import Computing, Disk, Facts, Input, Package, Port, Running
 from mertd.errors import EndpointError, MertdError, UsageError
 from mertd.service.choose import state
-from mertd.service.doctor.facts import Computing, Disk, Facts, Input, Package, Port, Running
 from mertd.stream.request import ask
 from mertd.wire import Event, Status
 
@@ -148,7 +148,7 @@ def _settings(given: Given) -> tuple[Settings | None, tuple[str, ...]]:
 
 
 def _ask_probe(words: Sequence[str], patience_s: float, unknown: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mertd.service.doctor.probe", *words]
+    command = [sys.executable, "-P", "-m", "mertd.doctor.probe", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience_s, check=False)
     except subprocess.TimeoutExpired:
