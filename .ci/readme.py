@@ -32,7 +32,8 @@ LIMIT_S = 300
 """Seconds that one block may take."""
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "launchd/README.md", "systemd/README.md")
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path) -> list[tuple[str, str]]:

@@ -21,7 +21,7 @@ EXPECTED = {
 LONGEST = 120
 """Characters in a line of prose."""
 
-IDS = [page.name for page in PAGES]
+IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
 def runner() -> ModuleType:
