@@ -193,6 +193,7 @@ class ManagedProcess:
             await self._run.exited(patience_s)
         if self._life is not None:
             await asyncio.wait([self._life])
+            self._life = None
         self._health.rested(self._now())
 
     def _report_bug(self, life: asyncio.Task[None]) -> None:
@@ -237,6 +238,11 @@ class ManagedProcess:
     def stopping(self) -> bool:
         """Whether it is being stopped, or was."""
         return self._stopping.is_set()
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it was stopped and nothing of it is left, so that it may be started again."""
+        return self._stopping.is_set() and self._life is None
 
     @property
     def nth_crash(self) -> int:
