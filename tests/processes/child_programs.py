@@ -9,7 +9,7 @@ import sys
 import time
 from multiprocessing.connection import Connection
 
-from mertd.child import Outbox, begin
+from mertd.processes.child import Outbox, begin
 
 
 def main(what: str, pipe: Connection) -> None:

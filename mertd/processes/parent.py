@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
-from mertd.child import Inherited, run
+from mertd.processes.child import Inherited, run
 
 log = logging.getLogger(__name__)
 
@@ -53,32 +54,46 @@ class Child:
     """
 
     def __init__(self, name: str, module: str, args: tuple[Any, ...], listener: Listener) -> None:
-        """Start `main(*args, pipe)` of a module in a spawned process. Call in a running event loop."""
+        """Start `main(*args, pipe)` of a module in a spawned process. Call in a running event loop.
+
+        Raises `OSError` if there are no descriptors, processes, threads or memory left; nothing of the attempt then remains.
+        """
         self.name = name
         self.started = self.last_heard = time.monotonic()
         self._loop, self._listener = asyncio.get_running_loop(), listener
-        self._pipe, theirs = _SPAWN.Pipe()
-        words, their_words = os.pipe()
-        self._process = _SPAWN.Process(
-            target=run, args=(module, Inherited(their_words), *args, theirs), name=f"mertd-{name}", daemon=True
-        )
         self._ended = asyncio.Event()
         self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        # `ours` is closed if the process cannot be started, `theirs` in any case.
+        with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
+            self._pipe, their_pipe = _SPAWN.Pipe()
+            ours.callback(self._pipe.close)
+            theirs.callback(their_pipe.close)
+            words, their_words = os.pipe()
+            theirs.callback(os.close, their_words)
+            with contextlib.ExitStack() as unread:
+                unread.callback(os.close, words)
+                self._wording = _start_thread(f"words-{name}", self._hear_words, words)
+                unread.pop_all()  # the thread closes it
+            self._process = _SPAWN.Process(
+                target=run, args=(module, Inherited(their_words), *args, their_pipe), name=f"mertd-{name}", daemon=True
+            )
+            self._start_process()
+            try:
+                _start_thread(f"hear-{name}", self._listen, self._pipe)
+            except OSError:
+                self._process.kill()
+                self._process.join()
+                raise
+            ours.pop_all()
+
+    def _start_process(self) -> None:
         resource_tracker.ensure_running()  # now, because it resets the mask below
         # A child must not die of the signals that stop the daemon, not even before it can say so itself.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self._process.start()
-        except BaseException:
-            os.close(words)
-            raise
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
-            theirs.close()
-            os.close(their_words)
-        self._wording = threading.Thread(target=self._hear_words, args=(words,), name=f"words-{name}", daemon=True)
-        self._wording.start()
-        threading.Thread(target=self._listen, args=(self._pipe,), name=f"hear-{name}", daemon=True).start()
 
     def _listen(self, pipe: Connection) -> None:
         """In a thread of its own, so that a child that dies or hangs in mid-message never holds up the supervisor."""
@@ -133,6 +148,16 @@ class Child:
         except TimeoutError:
             self.kill()
             await self._ended.wait()
+
+
+def _start_thread(name: str, target: Callable[[Any], None], argument: object) -> threading.Thread:
+    """Raises `OSError` if the system allows no more threads."""
+    thread = threading.Thread(target=target, args=(argument,), name=name, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise OSError(errno.EAGAIN, str(error)) from error
+    return thread
 
 
 def in_words(status: int | None) -> str:

@@ -13,11 +13,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
-from mertd.daemon.health import CRASHES, Bounds, Change
-from mertd.daemon.keeper import Keeper
 from mertd.embed.messages import Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.errors import BackendError
+from mertd.processes.health import CRASHES, Bounds, Change
+from mertd.processes.managed import Keeper
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)
@@ -69,9 +69,9 @@ class Embedding:
         self.keeper.start(self._settings, self._rings)
 
     @property
-    def idle(self) -> bool:
-        """Whether a batch can be given now."""
-        return self.model is not None and not self.busy
+    def room(self) -> int:
+        """How many windows can be given now; 0 while a batch is being embedded or no model is ready."""
+        return 0 if self.model is None or self.busy else self.model.max_batch
 
     def submit(self, requests: list[Request]) -> None:
         """Give one batch; `copied` and `answered` follow, or `model_lost`."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from mertd.daemon.health import (
+from mertd.processes.health import (
     CRASHES,
     LATE_S,
     LONGEST_WAIT_S,

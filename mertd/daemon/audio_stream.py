@@ -12,11 +12,11 @@ from typing import Any, Protocol
 
 from mertd.capture.address import Address
 from mertd.capture.messages import CaptureSettings, Committed, Discontinuity, Ended, Failed, Grant, Notice, Opened, Stop
-from mertd.child import Inherited
-from mertd.daemon.health import Bounds, Change
-from mertd.daemon.keeper import Keeper
 from mertd.daemon.timeline import Timeline
 from mertd.errors import SourceError
+from mertd.processes.child import Inherited
+from mertd.processes.health import Bounds, Change
+from mertd.processes.managed import Keeper
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)

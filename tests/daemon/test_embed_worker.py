@@ -7,7 +7,7 @@ from collections import deque
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mertd.daemon.embedding import BATCH_FACTOR, BATCH_S, BOUNDS, FIRST_BATCH_S, patience
+from mertd.daemon.embed_worker import BATCH_FACTOR, BATCH_S, BOUNDS, FIRST_BATCH_S, patience
 from mertd.embed.process import HEARTBEAT_S
 
 

@@ -8,9 +8,9 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from mertd.daemon.child import Child
-from mertd.daemon.health import Bounds, Change, Health, Kill, Outcome, Start, State
 from mertd.logs import facts
+from mertd.processes.health import Bounds, Change, Health, Kill, Outcome, Start, State
+from mertd.processes.parent import Child
 
 log = logging.getLogger(__name__)
 
