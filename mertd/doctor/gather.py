@@ -22,7 +22,7 @@ from mertd.config import Given, Settings, check, default_weights
 from mertd.daemon.instance import holder, local_keys, stale, taken
 from mertd.doctor.facts import Computing, Disk, Facts, Input, Package, Port, Running
 from mertd.errors import EndpointError, MertdError, UsageError
-from mertd.service.choose import state
+from mertd.service.choose import service_state
 from mertd.stream.request import ask
 from mertd.wire import Event, Status
 
@@ -147,12 +147,12 @@ def _settings(given: Given) -> tuple[Settings | None, tuple[str, ...]]:
         return None, tuple(str(error).splitlines())
 
 
-def _ask_probe(words: Sequence[str], patience_s: float, unknown: list[str]) -> dict[str, Any]:
+def _ask_probe(words: Sequence[str], timeout_s: float, unknown: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-P", "-m", "mertd.doctor.probe", *words]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=patience_s, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        return {"problem": f"does not answer within {patience_s:.0f} s"}
+        return {"problem": f"does not answer within {timeout_s:.0f} s"}
     try:
         answer: dict[str, Any] = json.loads(done.stdout)
     except ValueError:
@@ -194,7 +194,7 @@ def _loopbacks(names: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _service() -> str:
-    found = state()
+    found = service_state()
     if found is None:
         return "this system has no service manager that mertd knows"
     if not found.installed:
