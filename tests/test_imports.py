@@ -14,12 +14,14 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "text", "logs", "wire", "windows", "ring", "child"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
-    "logs": set(),
-    "wire": {"errors"},
+    "text": set(),
+    "safe_path": set(),
+    "logs": {"text"},
+    "wire": {"errors", "text"},
     "windows": {"errors"},
     "ring": {"errors"},
     "child": {"errors"},
@@ -32,8 +34,8 @@ MAY_IMPORT = {
     "hub": {"config"} | CORE | SIDES,
     "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
-    "__main__": {"cli"},
+    "cli": {"", "config", "daemon", "offline", "hub", "service", "bench", "safe_path"} | CORE | SIDES,
+    "__main__": {"cli", "safe_path"},
     "": {"errors", "wire", "stream"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the

@@ -253,7 +253,7 @@ def test_whole_numbers_may_stand_for_floats_but_not_floats_for_whole_numbers() -
     assert isinstance(found, Embedding)
     assert (found.time.drift_ppm, type(found.time.drift_ppm)) == (-3.0, float)
     body["epoch"] = 1.0
-    with pytest.raises(WireError, match=r"embedding\.epoch is float, wanted int"):
+    with pytest.raises(WireError, match=r"embedding\.epoch is float; expected int"):
         decode([topic, msgpack.packb(body)])
 
 
@@ -296,18 +296,18 @@ def test_numbers_that_are_none_are_not_sent(place: Callable[[float], Message], v
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"epoch": 1.0}, "embedding.epoch is float, wanted int"),
-        ({"epoch": True}, "embedding.epoch is bool, wanted int"),
-        ({"replay": 1}, "embedding.replay is int, wanted bool"),
-        ({"stream": b"room"}, "embedding.stream is bytes, wanted str"),
-        ({"window": None}, "embedding.window is NoneType, wanted Span"),
-        ({"time": Time(0, 0, 0, None)}, "embedding.time.drift_ppm is NoneType, wanted float"),  # type: ignore[arg-type]
-        ({"time": Time(0, 0, 0, False)}, "embedding.time.drift_ppm is bool, wanted float"),
-        ({"model": dataclasses.replace(MODEL, layers=(6, 7.0))}, "embedding.model.layers[1] is float, wanted int"),
-        ({"model": dataclasses.replace(MODEL, layers=[6])}, "embedding.model.layers is list, wanted tuple"),
-        ({"vector": np.zeros(768, np.float32)}, "embedding.vector has the shape (768,), wanted (layers, size)"),
-        ({"vector": np.zeros((0, 768), np.float32)}, "embedding.vector has the shape (0, 768), wanted (layers, size)"),
-        ({"vector": [[1.0]]}, "embedding.vector is list, wanted ndarray"),
+        ({"epoch": 1.0}, "embedding.epoch is float; expected int"),
+        ({"epoch": True}, "embedding.epoch is bool; expected int"),
+        ({"replay": 1}, "embedding.replay is int; expected bool"),
+        ({"stream": b"room"}, "embedding.stream is bytes; expected str"),
+        ({"window": None}, "embedding.window is NoneType; expected Span"),
+        ({"time": Time(0, 0, 0, None)}, "embedding.time.drift_ppm is NoneType; expected float"),  # type: ignore[arg-type]
+        ({"time": Time(0, 0, 0, False)}, "embedding.time.drift_ppm is bool; expected float"),
+        ({"model": dataclasses.replace(MODEL, layers=(6, 7.0))}, "embedding.model.layers[1] is float; expected int"),
+        ({"model": dataclasses.replace(MODEL, layers=[6])}, "embedding.model.layers is list; expected tuple"),
+        ({"vector": np.zeros(768, np.float32)}, "embedding.vector has the shape (768,); expected (layers, size)"),
+        ({"vector": np.zeros((0, 768), np.float32)}, "embedding.vector has the shape (0, 768); expected (layers, size)"),
+        ({"vector": [[1.0]]}, "embedding.vector is list; expected ndarray"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

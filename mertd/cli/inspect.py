@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mertd.cli.output import say, say_json
 from mertd.stream.keys import ClientKeys
 from mertd.wire import as_json
 
@@ -30,9 +30,9 @@ def _security(facts: Mapping[str, Any]) -> None:
     """What a daemon that runs with --curve tells of who knocks."""
     if facts.get("curve"):
         rejected = ", ".join(f"{count} {reason.replace('_', ' ')}" for reason, count in facts["rejected"].items())
-        print(f"curve   {facts['public_key']}, {facts['clients_allowed']} clients allowed; rejected: {rejected or 'none'}")
+        say(f"curve   {facts['public_key']}, {facts['clients_allowed']} clients allowed; rejected: {rejected or 'none'}")
         if facts["keys_problem"]:
-            print(f"        the list of clients is not read: {facts['keys_problem']}")
+            say(f"        the list of clients is not read: {facts['keys_problem']}")
 
 
 def devices(json: bool) -> None:
@@ -41,13 +41,13 @@ def devices(json: bool) -> None:
 
     listed = found()
     if json:
-        print(jsonlib.dumps([asdict(device) for device in listed]))
+        say_json([asdict(device) for device in listed])
         return
     for device in listed:
         mark = "*" if device.default else " "
-        print(f"{mark} device:{device.name}  ({device.host}, {device.channels} channels, {device.rate} Hz)")
+        say(f"{mark} device:{device.name}  ({device.host}, {device.channels} channels, {device.rate} Hz)")
     if not listed:
-        print("no input device; file:, pipe: and synth: sources need none")
+        say("no input device; file:, pipe: and synth: sources need none")
 
 
 def status(control: str, json: bool, keys: ClientKeys | None) -> None:
@@ -57,24 +57,24 @@ def status(control: str, json: bool, keys: ClientKeys | None) -> None:
 
     (message,) = ask(control, {"request": "status"}, keys=keys)
     if json:
-        print(jsonlib.dumps(as_json(message)))
+        say_json(as_json(message))
         return
     assert isinstance(message, Status)
     model = message.model
-    print(f"mertd {message.version}, {message.phase}, up {message.uptime_ns / 1e9:.0f} s")
+    say(f"mertd {message.version}, {message.phase}, up {message.uptime_ns / 1e9:.0f} s")
     if model:
         trained = "" if model["trained"] else ", UNTRAINED"
         how = f"{model['backend']} {model['device']} ({model['precision']}{trained})"
-        print(f"model   {model['name']} on {how}, space {model['space']}")
+        say(f"model   {model['name']} on {how}, space {model['space']}")
     else:
-        print("model   not ready")
+        say("model   not ready")
     for name, s in message.streams.items():
-        print(f"stream  {name}: {s['state']}, {s['description'] or s['source']}{' — ' + s['problem'] if s['problem'] else ''}")
-        print(
+        say(f"stream  {name}: {s['state']}, {s['description'] or s['source']}{' — ' + s['problem'] if s['problem'] else ''}")
+        say(
             f"        epoch {s['epoch']}, {s['samples'] / 24_000:.1f} s heard, {s['missing'] / 24_000:.2f} s missing; windows: "
             f"{s['due']} due, {s['embedded']} embedded, {s['silent']} silent, {s['skipped']} skipped, {s['waiting']} waiting"
         )
     for name, p in message.processes.items():
-        print(f"process {name}: {_process(p)}")
+        say(f"process {name}: {_process(p)}")
     _security(message.processes["supervisor"])
-    print(f"sent    {message.published} messages, a slow subscriber's queue ran full {message.dropped} times")
+    say(f"sent    {message.published} messages, a slow subscriber's queue ran full {message.dropped} times")

@@ -56,7 +56,7 @@ class StartError(MertdError):
     """The daemon could not start or cannot go on; carries the exit code of whatever stopped it."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(*message.splitlines() if exit_code == 1 else [message])  # several lines only of a bug's traceback
         self.exit_code = exit_code  # type: ignore[misc]
 
 
