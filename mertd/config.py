@@ -27,6 +27,7 @@ from pydantic import (
 from mertd.capture.address import Address, distinct, parse
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.errors import UsageError, WeightsError, did_you_mean
+from mertd.files import FileError, read_limited
 from mertd.stream.endpoint import check_endpoint
 from mertd.text import printable
 from mertd.windows import Late
@@ -234,7 +235,9 @@ def as_toml(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_limited(path).decode("utf-8"))
+    except FileError as error:
+        raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except RecursionError as error:

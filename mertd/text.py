@@ -13,8 +13,8 @@ from typing import Any
 MAX_LINE = 4_000
 """Characters of one line on a terminal or in the log."""
 
-MAX_TEXT = 2_000
-"""Characters of a text that is kept or published: an error, a description, a name."""
+MAX_TEXT = 4_000
+"""Characters of a text that is kept or published: an error with its traceback, a description, a name."""
 
 _UNSAFE = re.compile(
     "["

@@ -14,20 +14,22 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "text", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "child"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
     "text": set(),
     "safe_path": set(),
+    "vocabulary": set(),
     "logs": {"text"},
-    "wire": {"errors", "text"},
-    "windows": {"errors"},
+    "wire": {"errors", "text", "vocabulary"},
+    "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
     "child": {"errors"},
-    "capture": {"errors", "windows", "ring", "child"},
-    "embed": {"errors", "windows", "ring", "child"},
-    "stream": {"errors", "wire"},
+    "capture": {"errors", "files", "text", "vocabulary", "windows", "ring", "child"},
+    "embed": {"errors", "files", "text", "vocabulary", "wire", "windows", "ring", "child"},
+    "stream": {"errors", "files", "text", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from mertd.capture.limits import MAX_RATE, MIN_RATE
 from mertd.errors import UsageError, did_you_mean
 
 FORMATS = {"u8": "|u1", "s16le": "<i2", "s24le": "", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
@@ -63,7 +64,7 @@ def parse(url: str) -> Address:
         target=target,
         name=options.get("name") or _stream_name(kind, target),
         mix=options.get("mix", "mean"),
-        rate=_number(url, options, "rate", 1_000, 768_000),
+        rate=_number(url, options, "rate", MIN_RATE, MAX_RATE),
         channels=_number(url, options, "channels", 1, 64),
         format=options.get("format", "s16le"),
         seconds=_seconds(url, options.get("seconds", "0")),

@@ -15,9 +15,10 @@ from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.instant import now
+from mertd.capture.limits import BLOCK_S
 from mertd.capture.outlook import cause, watch
 from mertd.capture.portions import Assembler, Portion
-from mertd.capture.source import BLOCK_S, Block, Cause
+from mertd.capture.source import Block, Cause
 from mertd.errors import SourceError, did_you_mean
 
 FIRST_BLOCK_S, STALL_S = 15.0, 2.0

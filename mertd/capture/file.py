@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from mertd.capture.address import Address
-from mertd.capture.source import BLOCK_S, Block, Pacer, idle
+from mertd.capture.limits import block_frames
+from mertd.capture.source import Block, Pacer, idle
 from mertd.errors import SourceError
 
 
@@ -36,7 +37,7 @@ class FileSource:
         self._realtime = realtime
 
     def blocks(self) -> Iterator[Block | None]:
-        size = round(self.rate * (BLOCK_S if self._realtime else 1.0))
+        size = block_frames(self.rate, self.channels, self._realtime)
         pacer, done = Pacer(self.rate), 0
         while True:
             try:

@@ -16,7 +16,8 @@ import numpy as np
 
 from mertd.capture.address import FORMATS, Address
 from mertd.capture.instant import now
-from mertd.capture.source import BLOCK_S, Block, Frames, Pacer
+from mertd.capture.limits import BLOCK_S, block_frames
+from mertd.capture.source import Block, Frames, Pacer
 from mertd.errors import SourceError
 
 LEAD_S, TOLERANCE = 1.0, 0.005
@@ -55,7 +56,7 @@ class PipeSource:
         return dropped // self._frame_bytes
 
     def blocks(self) -> Iterator[Block | None]:
-        wanted = self._frame_bytes * round(self.rate * (BLOCK_S if self._realtime else 1.0))
+        wanted = self._frame_bytes * block_frames(self.rate, self.channels, self._realtime)
         pacer, done, rest = Pacer(self.rate, LEAD_S, TOLERANCE), 0, b""
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)

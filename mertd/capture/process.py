@@ -14,6 +14,7 @@ import numpy as np
 
 from mertd.capture.clock import Reading, StepDetector
 from mertd.capture.instant import Instant, now
+from mertd.capture.limits import check_format
 from mertd.capture.messages import (
     WRITE,
     CaptureSettings,
@@ -33,10 +34,21 @@ from mertd.capture.zeros import ZeroWatch
 from mertd.child import Outbox, begin
 from mertd.errors import MertdError, SourceError
 from mertd.ring import Ring
+from mertd.text import shorten
 
 
 def open_source(settings: CaptureSettings) -> Source:
     """The source that the address names. Raises `SourceError`."""
+    source = _open(settings)
+    try:
+        check_format(source.rate, source.channels)
+    except SourceError as error:
+        source.close()
+        raise SourceError(f"{settings.address}: {error}", error.retry) from error
+    return source
+
+
+def _open(settings: CaptureSettings) -> Source:
     address = settings.address
     if address.kind == "device":
         from mertd.capture.device import DeviceSource
@@ -71,13 +83,13 @@ def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
     try:
         began = now()
         source = open_source(settings)
-        outbox.send(Opened(source.description, source.rate, source.channels))
+        outbox.send(Opened(shorten(source.description), source.rate, source.channels))
         Recorder(settings, source, ring, outbox.send, control, began).run()
     except MertdError as error:
         retry = isinstance(error, SourceError) and error.retry
-        outbox.send(Failed(str(error), error.exit_code, retry))
+        outbox.send(Failed(shorten(str(error)), error.exit_code, retry))
     except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
-        outbox.send(Failed(traceback.format_exc(), 1, retry=True))
+        outbox.send(Failed(shorten(traceback.format_exc()), 1, retry=True))
     else:
         source.close()
         return

@@ -13,8 +13,6 @@ from numpy.typing import NDArray
 from mertd.capture.instant import Instant
 
 Frames = NDArray[np.float32]
-BLOCK_S = 0.05
-"""Audio is handed on in about these portions: 20 messages a second."""
 
 
 @dataclass(frozen=True)

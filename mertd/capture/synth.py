@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.capture.address import Address
-from mertd.capture.source import BLOCK_S, Block, Pacer, idle
+from mertd.capture.limits import block_frames
+from mertd.capture.source import Block, Pacer, idle
 
 _ROOTS = 440.0 * 2 ** (np.array([-12, -16, -9, -14, -12, -7, -5, -4]) / 12)  # A F C G A D E F, around 220 Hz
 _THIRDS = 2 ** (np.array([3, 4, 4, 4, 3, 3, 4, 4]) / 12)  # minor or major
@@ -70,7 +71,7 @@ class SynthSource:
         self.description = f"synthesised {address.target}, {self.rate} Hz, {self.channels} channels"
 
     def blocks(self) -> Iterator[Block | None]:
-        size = round(self.rate * (BLOCK_S if self._realtime else 1.0))
+        size = block_frames(self.rate, self.channels, self._realtime)
         pacer, done = Pacer(self.rate), 0
         while self._frames is None or done < self._frames:
             count = size if self._frames is None else min(size, self._frames - done)

@@ -14,8 +14,9 @@ from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.instant import now
+from mertd.capture.limits import BLOCK_S
 from mertd.capture.portions import Assembler, Portion
-from mertd.capture.source import BLOCK_S, Block, Cause
+from mertd.capture.source import Block, Cause
 from mertd.errors import SourceError
 
 FAULTS = (OSError, LookupError, RuntimeError, ValueError)

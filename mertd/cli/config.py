@@ -8,6 +8,7 @@ from mertd.cli.output import say, say_json
 from mertd.cli.settings import given
 from mertd.config import Settings, as_toml, check, default_config, template
 from mertd.errors import UsageError
+from mertd.files import replacing
 
 
 def init(path: Path | None, force: bool) -> None:
@@ -17,7 +18,8 @@ def init(path: Path | None, force: bool) -> None:
         raise UsageError(f"{path} exists; --force writes over it")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(template(), encoding="utf-8")
+        with replacing(path) as file:
+            file.write(template().encode())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     say(f"{path}: every setting with its default; take away the # before what is to change")

@@ -18,6 +18,7 @@ from mertd.config import Settings, weights_spec
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError, UsageError
+from mertd.files import replacing
 from mertd.offline import Silent, embed_source
 from mertd.text import json_text, printable
 from mertd.wire import Embedding, as_json
@@ -75,7 +76,6 @@ def _embed_one(
         for message in embed_source(
             address,
             embedder,
-            chosen.layers,
             chosen.window_samples,
             chosen.hop_samples,
             chosen.gate,
@@ -96,10 +96,9 @@ def _embed_one(
 def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embedder, chosen: Settings) -> None:
     """Arrays of equal first length, one row a window: vector (layers, hidden), source, start and end in samples, rms_dbfs."""
     shape = (len(chosen.layers), embedder.weights.architecture.hidden)
-    partial = out.with_name(out.name + ".partial.npz")
-    try:
+    with replacing(out) as file:
         np.savez(
-            partial,
+            file,
             vector=np.array([m.vector for _, m in found], np.float32).reshape(-1, *shape),
             source=np.array([a.target for a, _ in found], str),
             start=np.array([m.window.start for _, m in found], np.int64),
@@ -107,9 +106,6 @@ def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embe
             rms_dbfs=np.array([m.audio.rms_dbfs for _, m in found]),
             rate=np.array(24_000),
             layers=np.array(chosen.layers),
-            space=np.array(embedder.space),
+            space=np.array(embedder.info.model.space),
             trained=np.array(embedder.weights.trained),
         )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

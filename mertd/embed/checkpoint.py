@@ -21,6 +21,7 @@ from mertd.embed.architecture import MERT_95M, POSITIONAL, Architecture
 from mertd.embed.torch_pickle import StoredTensor
 from mertd.embed.weights import SIZES, Half, Weights, digest, fit
 from mertd.errors import WeightsError
+from mertd.files import FileError, open_regular
 
 _FOLDED = f"{POSITIONAL}.weight"
 _PAIRS = (
@@ -48,8 +49,10 @@ ORIGINAL = Fingerprint(377_552_987, "a2b8b747f72c06e0595aeae41ae5473f4364938c6b3
 def fingerprint(path: Path) -> Fingerprint:
     """Size and sha256 of the file at `path`; compare with `ORIGINAL`. Raises `WeightsError` if it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return Fingerprint(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+    except FileError as error:
+        raise WeightsError(str(error)) from error
     except OSError as error:
         raise WeightsError(f"cannot read {path}: {error.strerror or error}") from error
 
@@ -72,8 +75,10 @@ def import_checkpoint(source: Path) -> Weights:
 def _open(source: Path) -> Iterator[tuple[Mapping[str, StoredTensor], bool]]:
     """The tensors in `source`, readable within the block, and whether training made them."""
     try:
-        with source.open("rb") as file:
+        with open_regular(source) as file:
             start = file.read(len(torch_pickle.LEGACY_MAGIC))
+    except FileError as error:
+        raise WeightsError(str(error)) from error
     except OSError as error:
         raise WeightsError(f"cannot read {source}: {error.strerror or error}") from error
     if start.startswith(torch_pickle.ZIP_MAGIC):

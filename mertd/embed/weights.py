@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, TINY, Architecture
 from mertd.errors import UsageError, WeightsError, did_you_mean
+from mertd.files import replacing
 
 Half = NDArray[np.float16]
 RANDOM = "random:"
@@ -146,21 +147,16 @@ def from_file(path: Path) -> Weights:
 
 
 def save(weights: Weights, path: Path) -> None:
-    """Write `weights` as safetensors: to a temporary file beside `path` first, so that no half-written file is ever seen."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    """Write `weights` as safetensors, in one step. Raises `WeightsError` if they cannot be written."""
+    from safetensors.numpy import save as serialised
 
-    partial = path.with_name(path.name + ".partial")
+    # One entry alone: safetensors writes several in an order of its own, and equal weights are to be equal bytes.
+    metadata = {"trained": str(weights.trained).lower()}
     try:
-        # One entry alone: safetensors writes several in an order of its own, and equal weights are to be equal bytes.
-        metadata = {"trained": str(weights.trained).lower()}
-        save_file({name: np.ascontiguousarray(t) for name, t in weights.tensors.items()}, partial, metadata)
-        partial.chmod(0o644)  # safetensors writes a private file; weights are no secret
-        partial.replace(path)
-    except (SafetensorError, OSError) as error:  # safetensors has its own name for a full disk
-        raise WeightsError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        with replacing(path, mode=0o644) as file:  # weights are no secret
+            file.write(serialised({name: np.ascontiguousarray(t) for name, t in weights.tensors.items()}, metadata))
+    except OSError as error:
+        raise WeightsError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def fit(architecture: Architecture, found: Mapping[str, NDArray[np.generic]], origin: str) -> dict[str, Half]:

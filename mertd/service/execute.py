@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mertd.daemon.instance import local_keys
 from mertd.errors import EndpointError, MertdError, WireError
+from mertd.files import replacing
 from mertd.service.plan import Answer, Copy, Folder, Plan, Remove, Run, Show, Step, Until, Write, lines, shell
 from mertd.stream.request import ask
 from mertd.wire import Status
@@ -98,13 +99,8 @@ def _do(step: Step, tell: Tell) -> None:
 def _write(step: Write) -> None:
     """In one step for whoever reads it, launchd and systemd among them."""
     step.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = step.path.with_name(f".{step.path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(step.content)
-        temporary.chmod(step.mode)
-        temporary.replace(step.path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(step.path, step.mode) as file:
+        file.write(step.content)
 
 
 def _remove(step: Remove, tell: Tell) -> None:

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mertd.errors import UsageError
 from mertd.service.execute import query, same
 from mertd.service.manager import TEMPLATES, Found, State, Wanted
 from mertd.service.plan import Answer, Copy, Folder, Plan, Remove, Run, Show, Step, Until, Write
 from mertd.service.program import Program
+from mertd.service.property_list import dump
 
 LABEL = "local.mertd"
 """Of the agent and, as CFBundleIdentifier, of the app. It also stands in the templates."""
@@ -73,16 +75,17 @@ class Launchd:
         """With which the copied interpreter finds its library and packages; child processes inherit it."""
         return {
             "PATH": PATH,
-            "PYTHONHOME": str(self.program.home),
-            "PYTHONPATH": ":".join(map(str, self.program.packages)),
-            "DYLD_FALLBACK_LIBRARY_PATH": f"{self.program.library}:/usr/local/lib:/usr/lib",
+            "PYTHONSAFEPATH": "1",
+            "PYTHONHOME": _joined(self.program.home),
+            "PYTHONPATH": _joined(*self.program.packages),
+            "DYLD_FALLBACK_LIBRARY_PATH": _joined(self.program.library, Path("/usr/local/lib"), Path("/usr/lib")),
         }
 
     def agent(self, options: tuple[str, ...]) -> dict[str, Any]:
         """The property list of the agent: the template, and what depends on the machine."""
         return {
             **plistlib.loads((TEMPLATES / "agent.plist").read_bytes()),
-            "ProgramArguments": [str(self.executable), "-m", "mertd", "run", *options],
+            "ProgramArguments": [str(self.executable), "-P", "-m", "mertd", "run", *options],
             "EnvironmentVariables": self.environment,
             "WorkingDirectory": str(self.home),
             "StandardOutPath": str(self.log),
@@ -119,8 +122,8 @@ class Launchd:
     def find(self, wanted: Wanted, try_out: bool) -> Found:  # noqa: ARG002 - there is nothing to try here
         return Found(
             state=self.state(),
-            same=same(self.definition, _bytes(self.agent(wanted.options))),
-            same_app=same(self._info, _bytes(self.app_info())) and self.executable.is_file(),
+            same=same(self.definition, dump(self.agent(wanted.options))),
+            same_app=same(self._info, dump(self.app_info())) and self.executable.is_file(),
         )
 
     def options(self) -> tuple[str, ...] | None:
@@ -143,7 +146,7 @@ class Launchd:
                 what="Describe the agent to launchd.",
                 undo=f"rm {self.definition}",
                 path=self.definition,
-                content=_bytes(self.agent(wanted.options)),
+                content=dump(self.agent(wanted.options)),
             ),
             *(self._bootout() if found.state.loaded else []),
             *self._bootstrap(),
@@ -215,7 +218,7 @@ class Launchd:
         undo = f"rm -r '{self.app}'"
         return [
             Remove(what="Make way for the app that holds consent for the microphone.", path=self.app),
-            Write(what="Describe the app.", undo=undo, path=self._info, content=_bytes(self.app_info())),
+            Write(what="Describe the app.", undo=undo, path=self._info, content=dump(self.app_info())),
             Copy(what="Give it a copy of this Python.", undo=undo, source=self.program.binary, path=self.executable),
             Run(
                 what="Sign it, for this machine alone: consent is tied to this signature.",
@@ -224,7 +227,7 @@ class Launchd:
             ),
             Run(
                 what="See whether the copy finds mertd.",
-                command=(str(self.executable), "-m", "mertd", "--version"),
+                command=(str(self.executable), "-P", "-m", "mertd", "--version"),
                 environment=self.environment,
             ),
         ]
@@ -238,7 +241,7 @@ class Launchd:
             Run(
                 what="Open the microphone once. If macOS asks whether mertd may: allow it.",
                 undo=f"tccutil reset Microphone {LABEL}",
-                command=("open", "-W", "-n", *told, *passed, str(self.app), "--args", "-m", "mertd.service.microphone"),
+                command=("open", "-W", "-n", *told, *passed, str(self.app), "--args", "-P", "-m", "mertd.service.microphone"),
                 may_fail=True,
                 patience_s=180.0,
             ),
@@ -280,5 +283,8 @@ class Launchd:
         return Answer(what="Wait until it answers.", control=wanted.control, version=wanted.version)
 
 
-def _bytes(value: dict[str, Any]) -> bytes:
-    return plistlib.dumps(value, sort_keys=False)
+def _joined(*paths: Path) -> str:
+    """Paths in one variable, which separates them by colons."""
+    if found := [path for path in paths if ":" in str(path)]:
+        raise UsageError(f"Python cannot be started from {str(found[0])!r}: the path contains a colon; install mertd elsewhere")
+    return ":".join(map(str, paths))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from mertd.service.execute import query, same
 from mertd.service.manager import TEMPLATES, Found, State, Wanted
 from mertd.service.plan import Answer, Folder, Plan, Remove, Run, Step, Write
 from mertd.service.program import Program
+from mertd.service.unit_syntax import argument, assignment, directory, executable, split
 
 UNIT = "mertd.service"
 NO_MANAGER = (
@@ -46,14 +46,16 @@ class Systemd:
 
     def unit(self, wanted: Wanted, refused: tuple[str, ...] = ()) -> str:
         """The unit's text: the template without settings that begin like one of `refused`, and what depends on the machine."""
-        command = [quote(str(self.program.python), False), *map(quote, ["-m", "mertd", "run", *wanted.options])]
-        passed = [f"Environment={quote(f'{name}={value}', False)}" for name, value in sorted(self.environment.items())]
+        words = ["-P", "-m", "mertd", "run", *wanted.options]
+        passed = [f"Environment={assignment(name, value)}\n" for name, value in sorted(self.environment.items())]
+        values = {
+            "@EXEC@": " ".join([executable(str(self.program.python)), *map(argument, words)]),
+            "@ENVIRONMENT@": "".join(passed),
+            "@WRITABLE@": "".join(f" -{directory(str(folder))}" for folder in wanted.folders),
+        }
         text = "".join(f"{line}\n" for line in template() if not line.startswith(refused))
-        return (
-            text.replace("@EXEC@", " ".join(command))
-            .replace("@ENVIRONMENT@\n", "".join(f"{line}\n" for line in passed) + "\n")
-            .replace("@WRITABLE@", "".join(" -" + quote(str(folder), False) for folder in wanted.folders))
-        )
+        # In one pass: a path may contain the text of a placeholder.
+        return re.sub("|".join(values), lambda found: values[found[0]], text)
 
     # What is there
 
@@ -82,7 +84,7 @@ class Systemd:
     def options(self) -> tuple[str, ...] | None:
         try:
             found = re.search(r"^ExecStart=(.*)$", self.definition.read_text(encoding="utf-8"), re.MULTILINE)
-            words = [unquote(word) for word in shlex.split(found[1])] if found else []
+            words = split(found[1]) if found else []
             return tuple(words[words.index("run") + 1 :])
         except (OSError, ValueError):
             return None
@@ -187,15 +189,3 @@ def _starts(settings: list[str]) -> bool:
     """Whether a service with these settings, which does nothing, gets so far as to do it; also if there is nobody to ask."""
     words = [word for setting in settings for word in ("-p", setting)]
     return query(("systemd-run", "--user", "--wait", "--collect", "--quiet", *words, "true"))[0] not in NO_NAMESPACE
-
-
-def quote(word: str, dollars: bool = True) -> str:
-    """A word as unit files have it (systemd.syntax(7)). `dollars`: in a command line, where $ begins a variable."""
-    word = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
-    word = word.replace("$", "$$") if dollars else word
-    return word if word and re.fullmatch(r"[\w@%+=:,./-]+", word) else f'"{word}"'
-
-
-def unquote(word: str) -> str:
-    """The reverse, of a word of a command line that has been taken apart."""
-    return word.replace("%%", "%").replace("$$", "$")

@@ -96,6 +96,22 @@ def test_a_running_daemon_is_no_fault() -> None:
         daemon.stop()
 
 
+def test_modules_of_the_working_directory_are_not_imported(home: dict[str, str], tmp_path: Path) -> None:
+    """Neither by the command nor by the processes in which it tries devices and the model."""
+    folder, ran = tmp_path / "folder", tmp_path / "ran"
+    folder.mkdir()
+    for name in ("json", "math", "numpy", "sounddevice", "soundfile", "soxr", "onnxruntime", "sitecustomize", "mertd"):
+        (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})\nraise ImportError('of a stranger')\n")
+    program = Path(sys.executable).with_name("mertd")
+    command = [str(program), "doctor", "--json"]
+    done = subprocess.run(
+        command, cwd=folder, env={**home, **TINY_WEIGHTS}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert not ran.exists(), f"{ran.read_text()} ran"
+    found = json.loads(done.stdout)["findings"]
+    assert [finding["text"] for finding in found if finding["check"] == "doctor"] == [], "every process has answered"
+
+
 @pytest.mark.slow
 @pytest.mark.device
 def test_devices_muted_silent_with_sound_and_of_a_narrow_rate(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import os
 import plistlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from command_process import PATIENCE_S, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.cli.app import run
+from mertd.errors import UsageError
 from mertd.service import choose
 from mertd.service.execute import ServiceError, answering, carry_out
 from mertd.service.launchd import LABEL, Launchd
 from mertd.service.manager import Found, State, Wanted
-from mertd.service.plan import Plan, Run
+from mertd.service.plan import Plan, Run, Write
 from mertd.service.program import current
 from service.stand_ins import StandIns
 
+NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
 STRINGS, INTEGERS = "array of strings", "dictionary of integers"
 DOCUMENTED = {
     "Label": "string",
@@ -89,6 +94,34 @@ def test_the_agent_round_trips() -> None:
     assert plistlib.loads(plistlib.dumps(agent(), sort_keys=False)) == agent()
 
 
+@given(st.lists(st.text(st.characters(codec="utf-8"))))
+def test_any_options_come_back_or_are_refused(words: list[str]) -> None:
+    service = Launchd(Path("/Users/änne"), 501, current())
+    wanted = Wanted(tuple(words), "tcp://127.0.0.1:5591", "1", listens=False)
+    if any(NOT_XML.search(word) for word in words):
+        with pytest.raises(UsageError, match="cannot represent"):
+            service.install(wanted, found())
+    else:
+        (written,) = (step for step in service.install(wanted, found()) if isinstance(step, Write) and "agent" in step.what)
+        assert plistlib.loads(written.content)["ProgramArguments"][5:] == words
+
+
+@pytest.mark.parametrize("word", ["a\rb", "a\x1bb", "a\0b", "\udcff", "\ufffe", "\x0b"])
+def test_what_xml_cannot_carry_is_refused(word: str) -> None:
+    service = Launchd(Path("/Users/x"), 501, current())
+    with pytest.raises(UsageError, match=r"rename the file or directory"):
+        service.install(Wanted((word,), "tcp://127.0.0.1:5591", "1", listens=False), found())
+    with pytest.raises(UsageError, match=r"rename the file or directory"):
+        replace(service, home=Path(f"/Users/{word.replace(chr(0), chr(1))}")).install(WANTED, found())
+
+
+def test_a_python_in_a_path_with_a_colon_is_refused() -> None:
+    """PYTHONPATH and PYTHONHOME separate paths by colons."""
+    program = replace(current(), packages=(Path("/a:b"),))
+    with pytest.raises(UsageError, match="colon"):
+        Launchd(Path("/Users/x"), 501, program).install(WANTED, found())
+
+
 @pytest.mark.parametrize("key", agent())
 def test_launchd_documents(key: str) -> None:
     value = agent()[key]
@@ -126,9 +159,10 @@ def test_what_the_agent_must_be() -> None:
     assert facts["AssociatedBundleIdentifiers"] == [LABEL]
     assert isinstance(facts["ProgramArguments"], list)
     program, *words = facts["ProgramArguments"]
-    assert words == ["-m", "mertd", "run", *OPTIONS]
+    assert words == ["-P", "-m", "mertd", "run", *OPTIONS]
     assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
     assert isinstance(facts["EnvironmentVariables"], dict)
+    assert facts["EnvironmentVariables"]["PYTHONSAFEPATH"] == "1", "nothing is imported from the working directory"
     assert Path(facts["EnvironmentVariables"]["PYTHONHOME"], "lib").is_dir(), "a copy elsewhere finds its library so"
     assert "/usr/bin" in facts["EnvironmentVariables"]["PATH"].split(":")
 
@@ -298,7 +332,7 @@ def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: 
     assert run(["service", "install", *words]) == 3
     (call,) = [call for call in mac.calls if call[0] == "open"]
     app = home / "Library/Application Support/mertd/mertd.app"
-    assert call[call.index(str(app)) :] == [str(app), "--args", "-m", "mertd.service.microphone"]
+    assert call[call.index(str(app)) :] == [str(app), "--args", "-P", "-m", "mertd.service.microphone"]
     assert any(word.startswith("PYTHONPATH=") for word in call)
     assert "'Built-in Microphone' is heard" in capsys.readouterr().out
     assert not (home / "Library/Logs/mertd/microphone.txt").exists()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -23,8 +23,9 @@ from mertd.service.launchd import Launchd
 from mertd.service.manager import Found, State, Wanted
 from mertd.service.plan import Answer, Write
 from mertd.service.program import current
-from mertd.service.systemd import UNIT, Systemd, quote, unquote
+from mertd.service.systemd import UNIT, Systemd
 from service.stand_ins import StandIns
+from service.unit_reader import UNREPRESENTABLE, read_command, read_words, setting
 
 EXPOSURE = 50
 """Tenths, of 100: what `systemd-analyze security` may find at most. A unit with no measures at all has 96."""
@@ -89,26 +90,41 @@ def test_what_a_unit_says_is_what_was_wanted(tmp_path: Path) -> None:
     assert service.options() == ODD
 
 
-@given(st.lists(st.text(st.characters(blacklist_characters="\n\0", blacklist_categories=["Cs"])), max_size=4))
-def test_quoting_can_be_undone(words: list[str]) -> None:
-    line = " ".join(quote(word) for word in words)
-    assert [unquote(word) for word in shlex.split(line)] == words
+def test_a_path_may_contain_the_text_of_a_placeholder(tmp_path: Path) -> None:
+    """Values are inserted in one pass, so nothing is inserted into a value."""
+    options = ("--config", "/home/@WRITABLE@/@ENVIRONMENT@.toml", "--source", "file:/@EXEC@.wav")
+    wanted = Wanted(options, "tcp://127.0.0.1:5591", "1", listens=True, folders=(Path("/srv/@EXEC@"),))
+    service = Systemd(tmp_path, current(), {"XDG_DATA_HOME": "/data/@WRITABLE@"})
+    text = service.unit(wanted)
+    assert read_command(setting(text, "ExecStart"))[-4:] == list(options)
+    assert read_words(setting(text, "ReadWritePaths"), c_escapes=False) == ["-%t", "-/srv/@EXEC@"]
+    assert "\nEnvironment=XDG_DATA_HOME=/data/@WRITABLE@\n" in text
+    service.definition.write_text(text)
+    assert service.options() == options
 
 
-@pytest.mark.parametrize(
-    ("word", "quoted"),
-    [
-        ("run", "run"),
-        ("", '""'),
-        ("a b", '"a b"'),
-        ("50%", "50%%"),
-        ("$HOME", '"$$HOME"'),
-        ('"', '"\\""'),
-        ("a\\b", '"a\\\\b"'),
-    ],
-)
-def test_quoting_as_systemd_has_it(word: str, quoted: str) -> None:
-    assert quote(word) == quoted
+def test_python_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    text = unit(tmp_path)
+    assert read_command(setting(text, "ExecStart"))[1:5] == ["-P", "-m", "mertd", "run"]
+    assert "\nEnvironment=PYTHONSAFEPATH=1\n" in text
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8")).filter(lambda word: not UNREPRESENTABLE.search(word)), max_size=4))
+def test_any_options_come_back_from_the_unit(words: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        service = Systemd(Path(folder), current())
+        text = service.unit(Wanted(tuple(words), "tcp://127.0.0.1:5591", "1", listens=False))
+        service.definition.write_text(text, encoding="utf-8")
+        assert read_command(setting(text, "ExecStart"))[5:] == words
+        assert service.options() == tuple(words)
+
+
+@needs_systemd
+def test_systemd_finds_no_fault_with_control_characters(tmp_path: Path) -> None:
+    (tmp_path / UNIT).write_text(unit(tmp_path, ("--source", "file:/a\nExecStart=/bin/false\r\x1b[31m\u202e\x85\t;", ";")))
+    done = analyze(tmp_path, "verify")
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if UNIT in line] == []
 
 
 # A life

@@ -148,7 +148,7 @@ def _settings(given: Given) -> tuple[Settings | None, tuple[str, ...]]:
 
 
 def _ask_probe(words: Sequence[str], patience_s: float, unknown: list[str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mertd.service.doctor.probe", *words]
+    command = [sys.executable, "-P", "-m", "mertd.service.doctor.probe", *words]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=patience_s, check=False)
     except subprocess.TimeoutExpired:
