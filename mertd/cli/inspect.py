@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from mertd.cli.output import say, say_json
+from mertd.errors import WireError
 from mertd.stream.keys import ClientKeys
-from mertd.wire import as_json
+from mertd.wire import Status, as_json
 
 
-def _process(facts: Mapping[str, Any]) -> str:
-    """What a status says of one process, in a line."""
+def _process(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a status says of one process: a line, and one more for each further line of its last error."""
+    more: list[str] = []
     parts = [f"{facts['state']}, pid {facts['pid']}" if facts["pid"] else str(facts["state"])]
     if facts["restarts"]:
         parts.append(f"restarts: {facts['restarts']}")
@@ -22,8 +24,10 @@ def _process(facts: Mapping[str, Any]) -> str:
             parts.append(f"{facts[key]} lines of the log {what}")
     if facts.get("last_error"):
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(facts["last_error_ns"] / 1e9))
-        parts.append("last error " + when + ": " + "\n        ".join(str(facts["last_error"]).splitlines()))
-    return "; ".join(parts)
+        first, *more = str(facts["last_error"]).rstrip("\n").split("\n")
+        parts.append(f"last error {when}: {first}")
+    yield "; ".join(parts)
+    yield from more
 
 
 def _security(facts: Mapping[str, Any]) -> None:
@@ -53,13 +57,20 @@ def devices(json: bool) -> None:
 def status(control: str, json: bool, keys: ClientKeys | None) -> None:
     """Print a daemon's status."""
     from mertd.stream.request import ask
-    from mertd.wire import Status
 
     (message,) = ask(control, {"request": "status"}, keys=keys)
+    if not isinstance(message, Status):
+        raise WireError(f"{control} answered with an {message.kind} in place of its status")
     if json:
         say_json(as_json(message))
         return
-    assert isinstance(message, Status)
+    try:
+        _show(message)
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:  # what a daemon says may be anything
+        raise WireError(f"{control} sent an invalid status: {type(error).__name__}: {error}") from error
+
+
+def _show(message: Status) -> None:
     model = message.model
     say(f"mertd {message.version}, {message.phase}, up {message.uptime_ns / 1e9:.0f} s")
     if model:
@@ -75,6 +86,9 @@ def status(control: str, json: bool, keys: ClientKeys | None) -> None:
             f"{s['due']} due, {s['embedded']} embedded, {s['silent']} silent, {s['skipped']} skipped, {s['waiting']} waiting"
         )
     for name, p in message.processes.items():
-        say(f"process {name}: {_process(p)}")
+        first, *more = _process(p)
+        say(f"process {name}: {first}")
+        for line in more:
+            say(f"        {line}")
     _security(message.processes["supervisor"])
     say(f"sent    {message.published} messages, a slow subscriber's queue ran full {message.dropped} times")

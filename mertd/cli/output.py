@@ -65,10 +65,10 @@ def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 
 def new_console(stderr: bool = False, **options: Any) -> Console:
-    """Return a console of rich that takes nothing in a text for markup, as `[red]`, and colours no numbers."""
+    """Return a console of rich that takes nothing in a text for markup or emoji, as `[red]`, and colours no numbers."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, highlight=False, **options)
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
 
 
 @contextmanager

@@ -86,7 +86,7 @@ class Notifier:
         """Whether it has arrived."""
         if not self._address:
             return False
-        text = "\n".join(printable(line) for line in lines)
+        text = "\n".join(printable(line.replace("\n", " ")) for line in lines)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
                 speaker.settimeout(SEND_S)
