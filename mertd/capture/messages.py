@@ -8,7 +8,7 @@ from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.clock import Reading
-from mertd.child import Inherited
+from mertd.processes.child import Inherited
 
 WRITE = 12_000
 """Samples written between two reports, at most: no death of the process leaves more than half a second in doubt."""

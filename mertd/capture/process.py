@@ -31,8 +31,8 @@ from mertd.capture.messages import (
 from mertd.capture.pipeline import Mono, Pipeline
 from mertd.capture.source import Block, Source
 from mertd.capture.zeros import ZeroWatch
-from mertd.child import Outbox, begin
 from mertd.errors import MertdError, SourceError
+from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
 from mertd.text import shorten
 

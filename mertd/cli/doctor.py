@@ -8,10 +8,10 @@ from pathlib import Path
 from mertd.cli.output import say, say_json, say_labelled, show_progress
 from mertd.cli.settings import given
 from mertd.config import Given
+from mertd.doctor.facts import Finding
+from mertd.doctor.findings import findings, is_problem
+from mertd.doctor.gather import gather
 from mertd.errors import UsageError
-from mertd.service.doctor.facts import Finding
-from mertd.service.doctor.findings import findings, is_problem
-from mertd.service.doctor.gather import gather
 
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 COLOURS = {"ok": "green", "warning": "yellow", "problem": "red"}

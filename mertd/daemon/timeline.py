@@ -181,7 +181,7 @@ class Timeline:
     @property
     def due(self) -> bool:
         """Whether there are windows that the model could be given."""
-        return bool(self._schedule.waiting)
+        return self._schedule.waiting > 0 or any(not pending.sent_ns for pending in self._pending)
 
     @property
     def waiting(self) -> int:

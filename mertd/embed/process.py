@@ -14,12 +14,12 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from mertd.child import Outbox, begin
 from mertd.embed.audio import measure
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
+from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
 from mertd.text import shorten
 
