@@ -15,7 +15,8 @@ from mertd.cli.output import say, say_json, spinner
 from mertd.cli.settings import settings
 from mertd.embed.audio import normalise
 from mertd.embed.backends import FACTORIES, choose, cosines
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import SourceError, UsageError, did_you_mean
 from mertd.offline import windows
 
@@ -73,7 +74,7 @@ def _run(name: str, weights: str, window: Array) -> Array:
         if not Path(name).exists():
             known = [*FACTORIES, "a .mlpackage", "a checkpoint"]
             raise UsageError(f"{name!r} is neither of {', '.join(known)}{did_you_mean(name, FACTORIES)}")
-        from mertd.embed.checkpoint import import_checkpoint
+        from mertd.embed.weights.checkpoint import import_checkpoint
 
         loaded = import_checkpoint(Path(name))
         backend = choose("auto", loaded, _all(loaded)).backend

@@ -11,7 +11,8 @@ from mertd.cli.settings import settings
 from mertd.config import default_weights
 from mertd.embed.architecture import MERT_95M
 from mertd.embed.embedder import model_name, space
-from mertd.embed.weights import Weights, load, save
+from mertd.embed.weights.loading import load, save
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import UsageError
 
 
@@ -28,7 +29,7 @@ def pull(out: Path | None) -> None:
 
 def import_(source: Path, out: Path | None) -> None:
     """Convert a checkpoint and say whether it is the known one."""
-    from mertd.embed.checkpoint import ORIGINAL, fingerprint, import_checkpoint
+    from mertd.embed.weights.checkpoint import ORIGINAL, fingerprint, import_checkpoint
 
     destination = out or default_weights()
     destination.parent.mkdir(parents=True, exist_ok=True)
