@@ -165,7 +165,7 @@ def _settings(given: Given) -> tuple[Settings | None, tuple[str, ...]]:
     try:
         return check(given), ()
     except UsageError as error:
-        return None, tuple(str(error).splitlines())
+        return None, error.args
 
 
 def _run_probe(words: Sequence[str], timeout_s: float, unknown: list[str]) -> dict[str, Any]:
