@@ -81,10 +81,11 @@ def main() -> None:
     for page, all_blocks in found.items():
         with environment() as variables:
             for word, text in all_blocks:
-                print(f"\n== {page.name}\n{text.rstrip()}\n" + "-" * 40, flush=True)
+                name, first = str(page.relative_to(ROOT)), text.strip().splitlines()[0][:60]
+                print(f"\n== {name}\n{text.rstrip()}\n" + "-" * 40, flush=True)
                 took = f"not run: {NOT_HERE[word]}" if word else f"{run(text, variables):.1f} s"
                 print(f"{'-' * 40} {took}", flush=True)
-                summary.append(f"{took:>10}  {page.name}: {text.strip().splitlines()[0]}")
+                summary.append(f"{name:24} {first:60}  {took}")
     print("\n" + "\n".join(summary))
 
 

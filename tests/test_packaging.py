@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import mertd
-from mertd.service.launchd import Launchd
-from mertd.service.program import current
+from mertd.service.launchd import LaunchdManager
+from mertd.service.program import current_installation
 from mertd.service.templates import read_template
 
 ROOT = Path(__file__).parents[1]
@@ -61,7 +61,7 @@ def explained(page: str) -> set[str]:
 
 
 def test_the_launchd_page_explains_every_key() -> None:
-    service = Launchd(Path("/Users/x"), 501, current())
+    service = LaunchdManager(Path("/Users/x"), 501, current_installation())
     keys = set()
     for facts in (service.agent(()), service.app_info()):
         keys |= facts.keys() | {key for value in facts.values() if isinstance(value, dict) for key in value}

@@ -34,6 +34,7 @@ from mertd.capture.zeros import ZeroWatch
 from mertd.errors import MertdError, SourceError
 from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
+from mertd.text import shorten
 
 
 def open_source(settings: CaptureSettings) -> Source:
@@ -82,13 +83,13 @@ def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
     try:
         began = now()
         source = open_source(settings)
-        outbox.send(Opened(source.description, source.rate, source.channels))
+        outbox.send(Opened(shorten(source.description), source.rate, source.channels))
         Recorder(settings, source, ring, outbox.send, control, began).run()
     except MertdError as error:
         retry = isinstance(error, SourceError) and error.retry
-        outbox.send(Failed(str(error), error.exit_code, retry))
+        outbox.send(Failed(shorten(str(error)), error.exit_code, retry))
     except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
-        outbox.send(Failed(traceback.format_exc(), 1, retry=True))
+        outbox.send(Failed(shorten(traceback.format_exc()), 1, retry=True))
     else:
         source.close()
         return

@@ -157,7 +157,7 @@ class Stream:
 
     @property
     def _resumable(self) -> bool:
-        """Whether a new process could go on: a file would start over, and raw PCM on standard input in the middle of a frame."""
+        """Whether a new process could go on: a file would start over, raw PCM on standard input in mid-frame."""
         return self.address.kind != "file" and not self.address.is_stdin
 
     # What the dispatcher asks
@@ -273,7 +273,7 @@ class Stream:
 
     def on_change(self, process: str, change: Change) -> None:
         """The health of a process that the stream needs has changed, of its own or of the model's."""
-        detail = {"state": change.state.value, "previous": change.previous.value, "reason": change.reason}
+        detail: dict[str, Any] = {"state": change.state.value, "previous": change.previous.value, "reason": change.reason}
         self.timeline.event(EventName.HEALTH, process=process, **detail)
 
     def on_bug(self, error: BaseException) -> None:

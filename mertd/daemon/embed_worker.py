@@ -84,9 +84,7 @@ class EmbedWorker:
         process: the process that runs it.
     """
 
-    def __init__(
-        self, settings: ModelSettings, rings: Mapping[str, Ring], user: ModelUser, spawn: Spawn | None = None
-    ) -> None:
+    def __init__(self, settings: ModelSettings, rings: Mapping[str, Ring], user: ModelUser, spawn: Spawn | None = None) -> None:
         """`rings`: by stream. `spawn`: starts the process, by default the real one."""
         self.model: Ready | None = None
         self.process = ManagedProcess(NAME, BOUNDS, self, spawn or spawner(NAME, "mertd.embed.process"))

@@ -52,9 +52,7 @@ class _Waiting:
 class Requests:
     """Carries requests out."""
 
-    def __init__(
-        self, boot: bytes, streams: Streams, state: RunState, history: History, status: Callable[[], Status]
-    ) -> None:
+    def __init__(self, boot: bytes, streams: Streams, state: RunState, history: History, status: Callable[[], Status]) -> None:
         self._boot = boot
         self._streams = streams
         self._state = state

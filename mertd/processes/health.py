@@ -2,8 +2,8 @@
 
 Rules of this file: no process, no clock, no I/O. Observations come in with their monotonic time in seconds. Decisions come out:
 changes of state, each reported once, and what has to be done. The tests check these promises: a process that reports, answers
-and becomes ready in time is never killed; a silent one always is; a wait never exceeds its limit; a new process that works leads
-from every state back to `healthy`. `mertd.vocabulary.HealthState` says what the states mean.
+and becomes ready in time is never killed; a silent one always is; a wait never exceeds its limit; from every state, a new
+process that works leads back to `healthy`. `mertd.vocabulary.HealthState` says what the states mean.
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Health:
 
 
 def wait_s(crashes: int, away_s: float) -> float:
-    """Return the seconds to wait before the next start, after `crashes` in a row and `away_s` seconds without a ready process."""
+    """Return the seconds to wait before the next start, after `crashes` in a row and `away_s` seconds of not being ready."""
     if crashes <= 1:
         return 0.0
     limit_s = min(max(MAX_WAIT_S, AWAY_WAIT_RATIO * away_s), MAX_AWAY_WAIT_S)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from mertd.logs import facts
 from mertd.processes.health import Bounds, Change, Decision, Health, Kill, Start
 from mertd.processes.parent import ChildProcess
+from mertd.text import shorten
 from mertd.vocabulary import HealthState
 
 log = logging.getLogger(__name__)
@@ -268,7 +269,7 @@ class ManagedProcess:
 
     def _remember(self, error: str) -> str:
         """Keep the error, and return its last line: of a traceback, which is logged as a whole, what it is about."""
-        self.last_error = error
+        self.last_error = shorten(error)
         self.last_error_ns = time.time_ns()
         lines = error.strip().splitlines() or [error]
         if len(lines) > 1:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import re
+import tomllib
+from pathlib import Path
 from types import ModuleType
 
+import platformdirs.macos
+import platformdirs.unix
 import pytest
 
-from docs.pages import ROOT, read, section, table, words
+import mertd
+from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import _OPTIONS, FORMATS, SYNTHS
-from mertd.config import CONTROL, PUBLISH
+from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.embed.backends import FACTORIES
 from mertd.errors import MertdError, UsageError
@@ -95,3 +101,49 @@ def test_default_endpoints() -> None:
     page = section(read("docs/protocol.md"), "Messages") + section(read("docs/protocol.md"), "Control")
     assert PUBLISH in page
     assert CONTROL in page
+
+
+def test_requests_shown_have_known_keys() -> None:
+    shown = re.findall(r"^    \{schema: 1, request: \"(\w+)\"(.*)\}$", read("docs/protocol.md"), re.MULTILINE)
+    assert {name for name, _ in shown} == {*KEYS}
+    for name, rest in shown:
+        assert {*re.findall(r"(\w+): ", rest)} <= KEYS[name]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_python_shown_uses_what_is_there(page: Path) -> None:
+    for block in re.findall(r"^```python\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL):
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "mertd":
+                assert hasattr(mertd, node.attr)
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "mertd.subscribe":
+                given = {keyword.arg: None for keyword in node.keywords if keyword.arg}
+                inspect.signature(mertd.subscribe).bind(*node.args, **given)
+
+
+def test_configuration_shown_is_valid() -> None:
+    blocks = re.findall(r"^```toml\n(.*?)^```$", read("docs/configuration.md"), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for block in blocks:
+        Settings.model_validate(tomllib.loads(block))
+
+
+def test_places_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    rows = table(section(read("docs/configuration.md"), "Where files lie"), "file")
+    described = {row[0]: [Path(words(cell)[0]).expanduser() for cell in row[1:]] for row in rows}
+    systems = [platformdirs.unix.Unix("mertd"), platformdirs.macos.MacOS("mertd")]
+    assert described == {
+        "configuration": [Path(system.user_config_dir) / default_config().name for system in systems],
+        "keys": [Path(system.user_config_dir) / "keys" for system in systems],
+        "weights": [Path(system.user_data_dir) / default_weights().name for system in systems],
+    }
+
+
+def test_packages_that_tests_need() -> None:
+    """CI installs them all, so what it installs is what a contributor is told."""
+    installed = {*" ".join(re.findall(r"packages\+?=\(([^)]*)\)", read(".ci/run"))).split()} - {"debootstrap"}
+    told = {word for row in table(read("CONTRIBUTING.md"), "tests of") for cell in words(row[1]) for word in cell.split()}
+    assert told == installed

@@ -18,9 +18,9 @@ from mertd.processes.health import (
     MAX_WAIT_S,
     Bounds,
     Change,
+    Decision,
     Health,
     Kill,
-    Decision,
     Start,
     wait_s,
 )
