@@ -65,8 +65,8 @@ class Requests:
         """Return the reply, now or later. Raises `WireError` or `ValueError` for what cannot be done."""
         name = request.pop("request", None)
         if not isinstance(name, str) or name not in KEYS:
-            near = did_you_mean(name, KEYS) if isinstance(name, str) else ""
-            raise WireError(f"unknown request {name!r}{near}; choose one of {', '.join(KEYS)}")
+            near = did_you_mean(name, [*map(str, KEYS)]) if isinstance(name, str) else ""
+            raise WireError(f"unknown request {name!r}; choose one of {', '.join(KEYS)}{near}")
         known = KEYS[RequestName(name)]
         for key in request:
             if key not in known:
