@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mertd import __version__
+from mertd.capture.source_kinds import KINDS
 from mertd.config import Settings, weights_spec
 from mertd.errors import UsageError, WeightsError, did_you_mean
 from mertd.service.execute import ServiceError, answering
@@ -60,7 +61,7 @@ def wanted(settings: Settings, options: Sequence[str]) -> Wanted:
         options=tuple(options),
         control=settings.control,
         version=__version__,
-        listens=any(address.kind in ("device", "loopback") for address in settings.addresses),
+        listens=any(KINDS[address.kind].needs_device for address in settings.addresses),
         folders=tuple(dict.fromkeys(path.parent for path in ipc)),
     )
 

@@ -32,7 +32,7 @@ def listen(consent: Any, stream: Any, frames: int) -> tuple[bool | None, bool]:
 
 def main() -> str:
     """What came of it, in a sentence."""
-    from mertd.capture.device import portaudio
+    from mertd.capture.sources.device import portaudio
 
     try:
         sounddevice = portaudio()
@@ -56,9 +56,9 @@ def main() -> str:
 
 def _consent() -> Any:
     if sys.platform == "darwin":
-        from mertd.capture.outlook_macos import consent
+        from mertd.capture.coreaudio import microphone_consent
 
-        return consent
+        return microphone_consent
     return lambda: True
 
 

@@ -33,7 +33,7 @@ class Input:
     """An input device, and what was heard of it. `wanted`: the configuration asks for it.
 
     `rms_dbfs`, `peak_dbfs`: None if it was not listened to. `zeros`: share of samples that are exactly zero. `cause`, `hint`:
-    why it gives nothing but zeros, one of `mertd.capture.source.CAUSES`.
+    why it gives nothing but zeros, a `mertd.vocabulary.ZerosCause`.
     """
 
     name: str

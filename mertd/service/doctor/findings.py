@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
+from mertd.capture.source_kinds import without_device
 from mertd.service.doctor.facts import Disk, Facts, Finding, Input
 
 FULL, LOW = 100 << 20, 1 << 30
@@ -97,7 +98,7 @@ def _inputs(facts: Facts) -> Iterator[Finding]:
     if facts.inputs is None or facts.portaudio:
         return
     if not facts.inputs:
-        why = "device: sources have nothing to hear; file:, pipe: and synth: need none"
+        why = f"device: sources have nothing to capture; {without_device()} need none"
         fix = "plug one in, or pactl load-module module-null-sink" if sys.platform == "linux" else "plug one in"
         yield Finding("devices", "problem", "there is no input device", why, fix)
     for device in facts.inputs:

@@ -182,7 +182,9 @@ def _inputs(settings: Settings, names: Sequence[str], pool: ThreadPoolExecutor, 
 
 def _loopbacks(names: Sequence[str]) -> tuple[str, ...] | None:
     if sys.platform == "darwin":
-        return tuple(name for name in names if any(word in name.lower() for word in ("blackhole", "loopback", "soundflower")))
+        from mertd.capture.sources.loopback import virtual_devices
+
+        return tuple(virtual_devices(list(names)))
     try:
         import pulsectl
 

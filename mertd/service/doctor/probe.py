@@ -19,7 +19,7 @@ def listen(name: str) -> dict[str, Any]:
     import numpy as np
 
     from mertd.capture.address import parse
-    from mertd.capture.device import DeviceSource
+    from mertd.capture.sources.device import DeviceSource
     from mertd.errors import SourceError
 
     try:
@@ -33,7 +33,7 @@ def listen(name: str) -> dict[str, Any]:
                 zeros += int((block.frames == 0).sum())
             if frames >= LISTEN_S * source.rate * source.channels:
                 break
-        why = source.why_zeros() if zeros == frames else None
+        why = source.explain_zeros() if zeros == frames else None
         found = {
             "rate": source.rate,
             "channels": source.channels,
@@ -51,7 +51,7 @@ def listen(name: str) -> dict[str, Any]:
 
 def listed() -> dict[str, Any]:
     """Names of the input devices, the default one first; or why there is no PortAudio."""
-    from mertd.capture.device import devices
+    from mertd.capture.sources.device import devices
     from mertd.errors import SourceError
 
     try:
