@@ -16,9 +16,8 @@ from mertd.capture.mono import RATE, MonoConverter
 from mertd.capture.reports import CaptureSettings
 from mertd.embed.audio import Levels, measure
 from mertd.embed.embedder import Embedder
-from mertd.embed.settings import POOLING
 from mertd.errors import SourceError
-from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
+from mertd.wire import Audio, Embedding, Latency, Span, Time
 
 BOOT = bytes(16)
 """`boot` of embeddings that no daemon made."""
@@ -35,7 +34,6 @@ class Silent:
 def embed_source(
     address: Address,
     embedder: Embedder,
-    layers: tuple[int, ...],
     window: int,
     hop: int,
     gate_dbfs: float,
@@ -57,6 +55,11 @@ def embed_source(
         began = time.monotonic_ns()
         vector = embedder.embed([samples])[0]
         took = time.monotonic_ns() - began
+        if vector is None:
+            raise SourceError(
+                f"{address}: cannot embed samples {span.start} to {span.end}: "
+                "they, or the hidden states that they give, are not finite numbers"
+            )
         yield Embedding(
             boot=BOOT,
             daemon="",
@@ -66,16 +69,7 @@ def embed_source(
             window=span,
             time=Time(_nanoseconds(start), _nanoseconds(start + window), 0, 0.0),
             audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, 0, levels.zeros),
-            model=Model(
-                name=embedder.model,
-                space=embedder.space,
-                weights=embedder.weights.digest,
-                trained=embedder.weights.trained,
-                layers=layers,
-                pooling=POOLING,
-                backend=embedder.backend.name,
-                precision=embedder.backend.precision,
-            ),
+            model=embedder.info.model,
             vector=vector,
             latency_ns=Latency(0, took, took),
         )

@@ -14,7 +14,7 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "files", "vocabulary", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "files", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
@@ -24,17 +24,18 @@ MAY_IMPORT = {
     "wire": {"errors", "vocabulary"},
     "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
-    "child": {"errors"},
-    "capture": {"errors", "files", "vocabulary", "windows", "ring", "child"},
-    "embed": {"errors", "files", "vocabulary", "windows", "ring", "child"},
+    "processes": {"errors", "vocabulary", "logs"},
+    "capture": {"errors", "files", "vocabulary", "windows", "ring", "processes"},
+    "embed": {"errors", "files", "vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "files", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "hub": {"config"} | CORE | SIDES,
     "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
+    "doctor": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
+    "cli": {"", "config", "daemon", "offline", "hub", "service", "doctor", "bench"} | CORE | SIDES,
     "__main__": {"cli"},
     "": {"errors", "wire", "stream"},
 }
@@ -108,7 +109,7 @@ def test_imports_run_one_way(path: Path) -> None:
         ("import mertd.ring", ["mertd.ring"]),
         ("def f():\n    from mertd.embed import weights", ["mertd.embed"]),
         ("from mertd import wire, __version__", ["mertd.wire", "mertd"]),
-        ("if x:\n    import mertd.daemon.child as c, numpy", ["mertd.daemon.child"]),
+        ("if x:\n    import mertd.processes.parent as c, numpy", ["mertd.processes.parent"]),
         ("import mertdx\nfrom numpy import random", []),
     ],
 )

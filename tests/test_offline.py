@@ -59,7 +59,7 @@ def test_progress_is_told_and_never_falls(song: Address) -> None:
 
 
 def test_every_window_becomes_a_message(song: Address, embedder: Embedder) -> None:
-    found = list(embed_source(song, embedder, (1, 2), WINDOW, HOP, -60.0, ignore))
+    found = list(embed_source(song, embedder, WINDOW, HOP, -60.0, ignore))
     assert len(found) == (len(MUSIC) - WINDOW) // HOP + 1
     for number, message in enumerate(found):
         assert isinstance(message, Embedding)
@@ -76,7 +76,7 @@ def test_silence_is_told_and_leaves_no_hole_in_the_numbering(tmp_path: Path, emb
     samples = MUSIC.copy()
     samples[WINDOW : 3 * WINDOW] = 0
     soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
-    found = list(embed_source(parse(f"file:{tmp_path / 'x.wav'}"), embedder, (1, 2), WINDOW, WINDOW, -60.0, ignore))
+    found = list(embed_source(parse(f"file:{tmp_path / 'x.wav'}"), embedder, WINDOW, WINDOW, -60.0, ignore))
     assert [type(message) for message in found] == [Embedding, Silent, Silent, Embedding, Embedding]
     assert [message.seq for message in found if isinstance(message, Embedding)] == [0, 1, 2]
     assert [message.levels.zeros for message in found if isinstance(message, Silent)] == [WINDOW, WINDOW]
@@ -84,4 +84,4 @@ def test_silence_is_told_and_leaves_no_hole_in_the_numbering(tmp_path: Path, emb
 
 def test_what_is_shorter_than_a_window_is_told(song: Address, embedder: Embedder) -> None:
     with pytest.raises(SourceError, match=r"song\.wav is shorter than a window of 10 s; a shorter --window would fit"):
-        list(embed_source(song, embedder, (1, 2), 10 * RATE, HOP, -60.0, ignore))
+        list(embed_source(song, embedder, 10 * RATE, HOP, -60.0, ignore))

@@ -13,8 +13,8 @@ from mertd.capture.recorder import CaptureControl, Recorder
 from mertd.capture.reports import CaptureFailed, CaptureSettings, Opened
 from mertd.capture.source import AudioSource
 from mertd.capture.source_kinds import KINDS
-from mertd.child import Outbox, begin
 from mertd.errors import MertdError, SourceError
+from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
 
 

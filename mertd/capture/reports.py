@@ -8,7 +8,7 @@ from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.clock import ClockReading
-from mertd.child import Inherited
+from mertd.processes.child import Inherited
 from mertd.vocabulary import EventName, GapReason
 
 MAX_UNREPORTED_SAMPLES = 12_000

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from mertd.cli.settings import given
 from mertd.config import Given
+from mertd.doctor.facts import Finding
+from mertd.doctor.findings import findings, is_problem
+from mertd.doctor.gather import gather
 from mertd.errors import UsageError
-from mertd.service.doctor.facts import Finding
-from mertd.service.doctor.findings import findings, is_problem
-from mertd.service.doctor.gather import gather
 
 MARKS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
 COLOURS = {"ok": "32", "warning": "33", "problem": "31"}

@@ -75,7 +75,6 @@ def _embed_one(
         for message in embed_source(
             address,
             embedder,
-            chosen.layers,
             chosen.window_samples,
             chosen.hop_samples,
             chosen.gate,
@@ -106,6 +105,6 @@ def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embe
             rms_dbfs=np.array([m.audio.rms_dbfs for _, m in found]),
             rate=np.array(24_000),
             layers=np.array(chosen.layers),
-            space=np.array(embedder.space),
+            space=np.array(embedder.info.model.space),
             trained=np.array(embedder.weights.trained),
         )

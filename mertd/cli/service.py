@@ -13,8 +13,8 @@ from mertd.cli.settings import home_config, settings
 from mertd.config import Settings
 from mertd.errors import MertdError, UsageError
 from mertd.service import choose
-from mertd.service.execute import ServiceError, answering, carry_out, show
-from mertd.service.manager import Found, Manager, Wanted
+from mertd.service.execute import ServiceError, daemon_status, execute_plan, show_plan
+from mertd.service.manager import Inspection, ServiceManager, ServiceSpec
 from mertd.service.plan import Plan
 
 
@@ -25,13 +25,13 @@ def install(config: Path | None, options: Sequence[str], dry_run: bool, platform
         raise UsageError("--config comes before the --: it is made a path in full there")
     words = [*(["--config", str(config.expanduser().absolute())] if config else []), *options]
     chosen = _settings(words)
-    wanted = choose.wanted(chosen, words)
-    if problems := choose.problems(service, chosen):
+    wanted = choose.service_spec(chosen, words)
+    if problems := choose.unmet_requirements(service, chosen):
         if not dry_run:
             raise UsageError("\n".join(problems))
         for problem in problems:
             print(f"it could not be installed yet: {problem}")
-    _do(service.install(wanted, choose.find(service, wanted, dry_run)), dry_run)
+    _do(service.install(wanted, choose.inspect(service, wanted, dry_run)), dry_run)
     if not dry_run:
         print("installed; `mertd service uninstall` undoes all of it, `mertd service logs --follow` shows what it does")
 
@@ -39,7 +39,7 @@ def install(config: Path | None, options: Sequence[str], dry_run: bool, platform
 def uninstall(dry_run: bool, platform: str | None) -> None:
     """Remove the service, and whatever came with it."""
     service = _manager(dry_run, platform)
-    _do(service.uninstall(Found(service.state())), dry_run)
+    _do(service.uninstall(Inspection(service.state())), dry_run)
     if not dry_run:
         print("uninstalled; configuration and weights stay where they are")
 
@@ -52,7 +52,7 @@ def start(dry_run: bool, platform: str | None) -> None:
 def stop(dry_run: bool, platform: str | None) -> None:
     """Stop it, until the next start or login."""
     service = _installed(dry_run, platform)
-    _do(service.stop(Found(service.state())), dry_run)
+    _do(service.stop(Inspection(service.state())), dry_run)
 
 
 def restart(dry_run: bool, platform: str | None) -> None:
@@ -76,7 +76,7 @@ def logs(count: int, follow: bool, dry_run: bool, platform: str | None) -> None:
 
 def status(json: bool) -> int:
     """Print how it is, by its manager and by itself; the exit code is 0 if it runs and answers, otherwise 3."""
-    service = choose.manager()
+    service = choose.service_manager()
     state, options = service.state(), service.options()
     answer, control, problem = None, "", ""
     if state.installed and options is not None:
@@ -84,7 +84,7 @@ def status(json: bool) -> int:
             control = _settings(options).control
         except MertdError as error:  # it may run all the same, with what it read when it started
             problem = str(error)
-        answer = answering(control) if control else None
+        answer = daemon_status(control) if control else None
     well = state.running and answer is not None
     if json:
         print(jsonlib.dumps({**asdict(state), "definition": str(state.definition), "control": control, "answers": well}))
@@ -105,34 +105,36 @@ def status(json: bool) -> int:
 # Shared
 
 
-def _manager(dry_run: bool, platform: str | None) -> Manager:
-    if not dry_run and platform not in (None, choose.native()):
-        choose.manager(platform)  # for the complaint about a name that means nothing
+def _manager(dry_run: bool, platform: str | None) -> ServiceManager:
+    if not dry_run and platform not in (None, choose.native_platform()):
+        choose.service_manager(platform)  # for the complaint about a name that means nothing
         raise UsageError(
-            f"--platform {platform}: this machine has {choose.native()}; with --dry-run you see what would be done"
+            f"--platform {platform}: this machine has {choose.native_platform()}; with --dry-run you see what would be done"
         )
-    return choose.manager(platform)
+    return choose.service_manager(platform)
 
 
-def _installed(dry_run: bool, platform: str | None) -> Manager:
+def _installed(dry_run: bool, platform: str | None) -> ServiceManager:
     service = _manager(dry_run, platform)
     if not dry_run and not service.state().installed:
         raise ServiceError("the service is not installed; `mertd service install` does that")
     return service
 
 
-def _with_installed(plan: Callable[[Manager, Wanted, Found], Plan], dry_run: bool, platform: str | None) -> None:
+def _with_installed(
+    plan: Callable[[ServiceManager, ServiceSpec, Inspection], Plan], dry_run: bool, platform: str | None
+) -> None:
     service = _installed(dry_run, platform)
     options = service.options() or ()
-    wanted = choose.wanted(_settings(options), options)
-    _do(plan(service, wanted, choose.find(service, wanted, dry_run)), dry_run)
+    wanted = choose.service_spec(_settings(options), options)
+    _do(plan(service, wanted, choose.inspect(service, wanted, dry_run)), dry_run)
 
 
 def _do(plan: Plan, dry_run: bool, quiet: bool = False) -> None:
     if dry_run:
-        show(plan, print)
+        show_plan(plan, print)
     else:
-        carry_out(plan, (lambda _: None) if quiet else print)
+        execute_plan(plan, (lambda _: None) if quiet else print)
 
 
 def _settings(words: Sequence[str]) -> Settings:

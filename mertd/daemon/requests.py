@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from mertd.daemon.listening import Listening
+from mertd.daemon.audio_stream import Listening
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.errors import WireError, did_you_mean
 from mertd.stream.history import History, Page

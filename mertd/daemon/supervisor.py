@@ -19,22 +19,23 @@ import zmq
 import zmq.asyncio
 
 from mertd import __version__
-from mertd.child import Inherited
 from mertd.config import Settings, changes, weights_spec
-from mertd.daemon.embedding import Embedding
-from mertd.daemon.events import log_event
-from mertd.daemon.health import Change
+from mertd.daemon.audio_stream import Listening
+from mertd.daemon.dispatcher import Dispatcher
+from mertd.daemon.embed_worker import Embedding
+from mertd.daemon.event_log import log_event
 from mertd.daemon.instance import Instance, explain
-from mertd.daemon.listening import Listening
 from mertd.daemon.notify import Notifier
 from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
 from mertd.embed.architecture import SAMPLE_RATE
-from mertd.embed.messages import Answers, Copied, Ready, Request
+from mertd.embed.messages import Answers, Copied, Ready
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
 from mertd.logs import Lines, set_level
+from mertd.processes.child import Inherited
+from mertd.processes.health import Change
 from mertd.ring import Ring
 from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError
@@ -76,8 +77,8 @@ class Supervisor:
         self._phase = "starting"
         self._reason = "asked to"
         self._failure: StartError | None = None
-        self._turn = 0
         self.streams: dict[str, Listening] = {}
+        self.timelines: dict[str, Timeline] = {}
 
     async def run(self) -> None:
         """Start, serve until told to stop or there is nothing left to do, stop. Raises `MertdError` if it could not go on."""
@@ -132,10 +133,11 @@ class Supervisor:
         settings, tokens = self._settings, itertools.count()
         self._rings: dict[str, Ring] = {}
         self._embedding = Embedding(self._model_settings, self._rings, self)
+        self._dispatcher = Dispatcher(self.timelines, self._embedding, time.monotonic_ns)
         log.info("publishing on %s, control on %s", self._publisher.endpoint, self._control.endpoint)
         for address in settings.addresses:
             ring = self._rings[address.name] = self._ring()
-            timeline = Timeline(
+            timeline = self.timelines[address.name] = Timeline(
                 name=address.name,
                 boot=self.boot,
                 daemon=self._name,
@@ -272,17 +274,8 @@ class Supervisor:
         self._stop.set()
 
     def _dispatch(self) -> None:
-        model = self._embedding.model
-        if model is None or not self._embedding.idle or self._phase == "stopping":
-            return
-        streams = list(self.streams.values())
-        self._turn = (self._turn + 1) % len(streams)
-        batch: list[Request] = []
-        for stream in streams[self._turn :] + streams[: self._turn]:
-            if len(batch) < model.max_batch:
-                batch += stream.timeline.take(model.max_batch - len(batch), time.monotonic_ns())
-        if batch:
-            self._embedding.submit(batch)
+        if self._phase != "stopping":
+            self._dispatcher.dispatch()
 
     # What the model reports
 
@@ -300,21 +293,16 @@ class Supervisor:
 
     def copied(self, message: Copied) -> None:
         """The windows of a batch are out of the ring."""
-        for stream in self.streams.values():
-            for token in message.tokens:
-                stream.timeline.copied(token, message.at_ns)
+        self._dispatcher.copied(message)
 
     def answered(self, message: Answers, model: Ready) -> None:
         """Vectors, or silence."""
-        for stream in self.streams.values():
-            for answer in message.answers:
-                stream.timeline.answered(answer, model, time.monotonic_ns())
+        self._dispatcher.answered(message, model)
         self.progress()
 
     def model_lost(self) -> None:
         """The embed process has died: its windows wait for the next one."""
-        for stream in self.streams.values():
-            stream.timeline.embed_lost()
+        self._dispatcher.worker_lost()
 
     def health_changed(self, process: str, change: Change) -> None:
         """The model's process serves all streams, so each of them tells."""

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mertd.capture.clock import Clock
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
 from mertd.embed.messages import Answer, Ready, Request
-from mertd.embed.settings import POOLING
 from mertd.ring import Ring
 from mertd.windows import Schedule, Skip, Window
-from mertd.wire import Audio, Embedding, Event, Latency, Model, Span, Time
+from mertd.wire import Audio, Embedding, Event, Latency, Span, Time
 
 ATTEMPTS = 2
 """Times a window is given to an embed process that dies of it."""
@@ -181,7 +181,7 @@ class Timeline:
     @property
     def due(self) -> bool:
         """Whether there are windows that the model could be given."""
-        return bool(self._schedule.waiting)
+        return self._schedule.waiting > 0 or any(not pending.sent_ns for pending in self._pending)
 
     @property
     def waiting(self) -> int:
@@ -262,6 +262,9 @@ class Timeline:
             if pending.overwritten:
                 self._drop(pending, "overwritten")
                 continue
+            if pending.answer is not None and pending.answer.failed:
+                self._drop(pending, "failed")
+                continue
             self._pending.popleft()
             self._schedule.finished(pending.window)
             self._publish_answer(pending, now_ns)
@@ -298,7 +301,7 @@ class Timeline:
         window = pending.window
         self._skip([Skip(window.epoch, 1, window.start, window.end, reason)])
 
-    def _embedding(self, pending: Pending, answer: Answer, vector: bytes, model: Ready, now_ns: int) -> Embedding:
+    def _embedding(self, pending: Pending, answer: Answer, vector: NDArray[np.float32], model: Ready, now_ns: int) -> Embedding:
         window = pending.window
         clock, levels = self._clocks[window.epoch], answer.levels
         start, end = clock.at(window.start), clock.at(window.end)
@@ -311,17 +314,8 @@ class Timeline:
             window=Span(window.start, window.end, self._rate),
             time=Time(start.unix_ns, end.unix_ns, max(start.error_ns, end.error_ns), end.drift_ppm),
             audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, self._missing_within(window), levels.zeros),
-            model=Model(
-                name=model.model,
-                space=model.space,
-                weights=model.weights,
-                trained=model.trained,
-                layers=self._layers,
-                pooling=POOLING,
-                backend=model.backend,
-                precision=model.precision,
-            ),
-            vector=np.frombuffer(vector, "<f4").reshape(len(self._layers), model.hidden),
+            model=model.info.model,
+            vector=vector,
             latency_ns=Latency(pending.sent_ns - pending.due_ns, answer.embed_ns, now_ns - pending.due_ns),
             skipped=self._lost_since_embedding,
         )

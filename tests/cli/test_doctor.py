@@ -1,5 +1,5 @@
 """`mertd doctor` on faults planted for real. Of the twelve that it must know, two are planted as facts only, in
-tests/service/test_findings.py: a full disk, and a step of the clock.
+tests/doctor/test_findings.py: a full disk, and a step of the clock.
 """
 
 from __future__ import annotations

@@ -17,13 +17,15 @@ from mertd.capture.clock_pair import ClockPair
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
 from mertd.daemon.timeline import Timeline
 from mertd.embed.audio import Levels
-from mertd.embed.messages import Answer, Ready, Request
+from mertd.embed.messages import Answer, ModelInfo, Ready, Request
 from mertd.ring import Ring
 from mertd.windows import Late, Schedule
-from mertd.wire import Embedding, Event
+from mertd.wire import Embedding, Event, Model
 
 RATE = 1_000
-MODEL = Ready("MERT-tiny", "ab" * 32, False, "f" * 16, 2, "numpy", "float32", "cpu", 4, 1.0, {})
+MODEL = Ready(
+    ModelInfo(Model("MERT-tiny", "f" * 16, "ab" * 32, False, (6,), "mean", "numpy", "float32"), 2, "cpu", 1.0, {}), max_batch=4
+)
 LEVELS = Levels(-20.0, -3.0, 1, 2)
 BOOT = bytes(16)
 JUMP_NS = 3_600_000_000_000
@@ -157,7 +159,7 @@ class Simulation:
     def answer(self, silent: bool = False) -> None:
         """Vectors that say which request they answer; none if the batch was silent."""
         for request in self.at_hand:
-            vector = None if silent else np.array([request.token, 1], "<f4").tobytes()
+            vector = None if silent else np.array([[request.token, 1]], np.float32)
             self.from_embed.append(("answered", Answer(request.token, LEVELS, vector, 5)))
         self.at_hand = []
 

@@ -1,4 +1,4 @@
-"""Words in unit files: what systemd would read is what was written, and what it cannot represent is refused."""
+"""Words in unit files: systemd reads what was written; what it cannot represent is refused."""
 
 from __future__ import annotations
 
@@ -70,19 +70,19 @@ def test_quoting_as_systemd_has_it(word: str, quoted: str) -> None:
         ('"" 50%% $$HOME', ["", "50%", "$HOME"]),
     ],
 )
-def test_other_writing_of_the_same(line: str, words: list[str]) -> None:
-    """Somebody has edited the unit, or an older version has written it."""
+def test_other_spellings_are_read_too(line: str, words: list[str]) -> None:
+    """The unit was edited, or written by an older version."""
     assert split(line) == words
 
 
 @pytest.mark.parametrize("line", ['"a', "a\\", "\\q", "\\x4", "\\xzz", r"\xff"])
-def test_what_is_no_command_line(line: str) -> None:
+def test_invalid_command_lines(line: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
         split(line)
 
 
 @pytest.mark.parametrize("word", ["a\0b", "\udcff", "\ufffe", "\ufdd0", "\U0010ffff"])
-def test_what_no_unit_can_hold_is_refused(word: str) -> None:
+def test_unrepresentable_words_are_refused(word: str) -> None:
     for write in (argument, executable, directory, lambda value: assignment("A", value)):
         with pytest.raises(UsageError, match="cannot represent"):
             write(word)
