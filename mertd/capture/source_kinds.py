@@ -135,7 +135,8 @@ KINDS = {kind.name: kind for kind in _ALL}
 
 def forms() -> str:
     """Return how each kind is written, for help and errors."""
-    return ", ".join(kind.form for kind in KINDS.values())
+    *rest, last = (kind.form for kind in KINDS.values())
+    return f"{', '.join(rest)} or {last}"
 
 
 def without_device() -> str:
