@@ -31,7 +31,7 @@ def main() -> None:
     from mertd.embed.audio import normalise
     from mertd.embed.backends import cosines
     from mertd.embed.coreml import export
-    from mertd.embed.weights import load
+    from mertd.embed.weights.loading import load
     from signals import chord_progression
 
     weights, window = load(options.weights), normalise(chord_progression(options.seconds))

@@ -30,6 +30,7 @@ from mertd.embed.architecture import SAMPLE_RATE
 from mertd.errors import UsageError, WeightsError, did_you_mean
 from mertd.files import FileError, read_limited
 from mertd.stream.endpoint import check_endpoint
+from mertd.text import printable
 from mertd.windows import Late
 
 LIVE = ("hop", "gate", "log_level")
@@ -96,14 +97,14 @@ class Settings(BaseModel):
             try:
                 parse(url)
             except UsageError as error:
-                wrong.append(str(error))
+                wrong.append(printable(error))
         if not urls:
             wrong.append("at least one source is needed")
         if not wrong:
             try:
                 distinct([parse(url) for url in urls])
             except UsageError as error:
-                wrong.append(str(error))
+                wrong.append(printable(error))
         if wrong:
             raise ValueError("\n".join(wrong))
         return urls
@@ -197,7 +198,7 @@ def check(given: Given) -> Settings:
     try:
         return Settings.model_validate(given.values)
     except ValidationError as error:
-        raise UsageError("\n".join(_explain(error, given))) from error
+        raise UsageError(*_explain(error, given)) from error
 
 
 def load(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -267,7 +268,7 @@ def _explain(error: ValidationError, given: Given) -> list[str]:
             found = [f"{name}: there is no such setting{did_you_mean(name, known)}"]
         else:
             text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-            found = [f"{name}: {line}" if name else line for line in text.splitlines()]
+            found = [f"{name}: {line}" if name else line for line in text.split("\n")]
         if origin == "environment":
             lines += [f"{PREFIX}{name.upper()}: {line.removeprefix(f'{name}: ')}" for line in found]
         else:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from mertd import config
-from mertd.embed.checkpoint import import_checkpoint
-from mertd.embed.weights import load, save
+from mertd.embed.weights.checkpoint import import_checkpoint
+from mertd.embed.weights.loading import load, save
 from mertd.errors import KeysError, MertdError, UsageError, WeightsError
 from mertd.files import ABANDONED_S, FileError, read_limited, replacing
 from mertd.stream.keyring import Keyring

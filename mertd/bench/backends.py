@@ -14,7 +14,7 @@ from mertd.embed.architecture import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.backends import FACTORIES, Array, Backend, NumpyBackend, candidates, cosines
 from mertd.embed.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
-from mertd.embed.weights import Weights
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 PRODUCTION_LAYER = 6

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.weights import Weights
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import WeightsError
 
 Array = NDArray[np.float32]

@@ -94,7 +94,7 @@ def stages(weights: str, layers: str, window: str) -> None:
     from mertd.embed import process  # noqa: F401
     from mertd.embed.architecture import SAMPLE_RATE
     from mertd.embed.backends import FACTORIES, NumpyBackend, candidates, check, check_signal
-    from mertd.embed.weights import load
+    from mertd.embed.weights.loading import load
 
     lap("imports")
     loaded = load(weights)

@@ -14,7 +14,7 @@ from typing import Any
 from mertd import __version__
 from mertd.bench import backends, daemon, fanout, startup, streams
 from mertd.bench.measure import Spread
-from mertd.embed.weights import load, save
+from mertd.embed.weights.loading import load, save
 
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
 HOP_S = 5.0

@@ -16,6 +16,7 @@ from mertd.capture.source_kinds import KINDS
 from mertd.errors import MertdError, SourceError
 from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
+from mertd.text import shorten
 
 
 def open_source(settings: CaptureSettings) -> AudioSource:
@@ -38,13 +39,13 @@ def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
     try:
         before = read_clocks()
         source = open_source(settings)
-        outbox.send(Opened(source.description, source.rate, source.channels))
+        outbox.send(Opened(shorten(source.description), source.rate, source.channels))
         Recorder(settings, source, ring, outbox.send, control, before).run()
     except MertdError as error:
         retry = isinstance(error, SourceError) and error.retry
-        outbox.send(CaptureFailed(str(error), error.exit_code, retry))
+        outbox.send(CaptureFailed(shorten(str(error)), error.exit_code, retry))
     except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
-        outbox.send(CaptureFailed(traceback.format_exc(), 1, retry=True))
+        outbox.send(CaptureFailed(shorten(traceback.format_exc()), 1, retry=True))
     else:
         source.close()
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -30,8 +30,13 @@ from mertd.cli.options import (
     Weights,
     Window,
 )
+from mertd.cli.output import complain, say, say_page, show_bug
 from mertd.cli.service_commands import service
 from mertd.errors import MertdError
+from mertd.text import printable
+
+_WRONG_USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""Of the command-line library inside typer, which hides it; raised for options and arguments that it cannot read."""
 
 app = typer.Typer(
     name="mertd",
@@ -51,22 +56,28 @@ app.add_typer(keys, name="keys")
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    sys.excepthook = show_bug
     try:
-        app(arguments)
+        code = app(arguments, standalone_mode=False)  # what `typer.Exit` says: 130 for Ctrl-C
     except MertdError as error:
-        for line in str(error).splitlines():
-            print(f"mertd: {line}", file=sys.stderr)
+        for line in error.args:
+            complain(line)
         return error.exit_code
-    except SystemExit as done:  # typer's way to end: 0, 2 for wrong usage, 130 for Ctrl-C
+    except _WRONG_USAGE as error:
+        if error.ctx is None or error.message != error.ctx.get_help():
+            error.message = printable(error.message)
+        error.show()
+        return int(error.exit_code)
+    except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _version(asked: bool) -> None:
     if asked:
         from mertd import __version__
 
-        print(f"mertd {__version__}")
+        say(f"mertd {__version__}")
         raise typer.Exit
 
 
@@ -234,4 +245,4 @@ def man() -> None:
     """Print the manual page, for `man -l -`."""
     from mertd.cli.man import page
 
-    print(page(typer.main.get_command(app)), end="")
+    say_page(page(typer.main.get_command(app)).rstrip("\n"))

@@ -19,7 +19,7 @@ from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
 from mertd.embed.messages import Answer, Ready, Request
 from mertd.ring import Ring
 from mertd.windows import Schedule, Skip, Window
-from mertd.wire import Audio, Embedding, Event, Latency, Span, Time
+from mertd.wire import Audio, Embedding, Event, Latency, Span, Time, fit
 
 ATTEMPTS = 2
 """Times a window is given to an embed process that dies of it."""
@@ -218,7 +218,7 @@ class Timeline:
         clock = self._clocks.get(epoch)
         unix_ns = clock.at(index).unix_ns if clock is not None and clock.known else self._unix_ns()
         seq, self._events = self._events, self._events + 1
-        self._publish(Event(self._boot, self._daemon, self.name, epoch, seq, event, index, unix_ns, detail))
+        self._publish(Event(self._boot, self._daemon, self.name, epoch, seq, event, index, unix_ns, fit(detail)))
 
     # Within
 

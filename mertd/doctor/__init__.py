@@ -1,1 +1,1 @@
-"""`mertd doctor`: facts are gathered (`gather`, with `probe` in processes of its own), and judged (`findings`), apart."""
+"""`mertd doctor`: `gather` collects facts, with `probe` in processes of its own; `findings` turns them into findings."""

@@ -1,4 +1,4 @@
-"""What the doctor knows: plain data, gathered by `gather`, judged by `findings`, planted by tests."""
+"""What the doctor knows, as plain data: `gather` collects it, `findings` judges it, tests make it up."""
 
 from __future__ import annotations
 
@@ -7,16 +7,45 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Package:
-    """A library, by its name for pip. `version`: empty if it is missing. `use`: what it is for."""
+    """A library by its name on PyPI. `version`: empty if it is missing."""
 
     name: str
     version: str
-    use: str
+    purpose: str
 
 
 @dataclass(frozen=True)
-class Computing:
-    """What a trial of the model said. `seconds`: for one window. `problem`: in words, if it cannot run."""
+class DiskSpace:
+    """The space left in a directory that mertd writes to."""
+
+    purpose: str
+    directory: str
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Environment:
+    """The Python installation and the machine."""
+
+    python: str = ""
+    executable: str = ""
+    packages: tuple[Package, ...] = ()
+    disks: tuple[DiskSpace, ...] = ()
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """The effective settings that findings refer to. `source`: where they were read from."""
+
+    source: str = ""
+    mistakes: tuple[str, ...] = ()
+    hop_s: float = 5.0
+    gate_dbfs: float = -70.0
+
+
+@dataclass(frozen=True)
+class ModelTrial:
+    """The result of loading and running the model. `seconds`: for one window. `problem`: why it cannot run."""
 
     weights: str = ""
     trained: bool = False
@@ -29,15 +58,15 @@ class Computing:
 
 
 @dataclass(frozen=True)
-class Input:
-    """An input device, and what was heard of it. `wanted`: the configuration asks for it.
+class InputDevice:
+    """An input device and two seconds of its signal. `configured`: a source of the configuration uses it.
 
-    `rms_dbfs`, `peak_dbfs`: None if it was not listened to. `zeros`: share of samples that are exactly zero. `cause`, `hint`:
-    why it gives nothing but zeros, a `mertd.vocabulary.ZerosCause`.
+    `rms_dbfs`, `peak_dbfs`: None if no signal was recorded. `zeros`: share of samples that are exactly zero. `cause`: why all
+    samples are zero, a `mertd.vocabulary.ZerosCause`. `hint`: an explanation of it.
     """
 
     name: str
-    wanted: bool
+    configured: bool
     rate: int = 0
     channels: int = 0
     rms_dbfs: float | None = None
@@ -49,27 +78,27 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Port:
-    """An endpoint of the configuration. `taken`: why it cannot be bound, in words. `pid`: of the mertd that has it."""
+class Audio:
+    """Sound on this machine. `portaudio_problem`: why PortAudio cannot be used. None elsewhere: not examined."""
+
+    portaudio_problem: str = ""
+    inputs: tuple[InputDevice, ...] | None = None
+    loopbacks: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class EndpointUse:
+    """An endpoint of the configuration. `problem`: why it cannot be bound. `pid`: of the mertd that has bound it."""
 
     option: str
     endpoint: str
     pid: int = 0
-    taken: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
-class Disk:
-    """A folder that mertd writes to. `free`: bytes."""
-
-    what: str
-    folder: str
-    free: int
-
-
-@dataclass(frozen=True)
-class Running:
-    """A daemon that answers. `faults`: last errors of its processes and streams, in words; `steps`: of the clock."""
+class RunningDaemon:
+    """A daemon that answers. `faults`: last errors of its processes and streams. `clock_steps`: epochs begun by a step."""
 
     pid: int
     phase: str
@@ -77,37 +106,36 @@ class Running:
     faults: tuple[str, ...] = ()
     skipped: int = 0
     dropped: int = 0
-    steps: int = 0
+    clock_steps: int = 0
+
+
+@dataclass(frozen=True)
+class WallClock:
+    """The wall clock. `synchronised`: None if unknown. `stepped_s`: how far it jumped during the examination, in seconds."""
+
+    synchronised: bool | None = None
+    stepped_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything. None: not asked, or not to be found out; `unknown` says why."""
+    """Everything. `model`, `daemon`: None if there is none, or it was not examined. `unknown`: what could not be examined."""
 
-    python: str = ""
-    executable: str = ""
-    packages: tuple[Package, ...] = ()
-    portaudio: str = ""  # why it cannot be used; empty if it can
-    configuration: str = ""  # where it was read from
-    mistakes: tuple[str, ...] = ()
-    computing: Computing | None = None
-    hop_s: float = 5.0
-    inputs: tuple[Input, ...] | None = None
-    gate_dbfs: float = -70.0
-    loopbacks: tuple[str, ...] | None = None
-    ports: tuple[Port, ...] = ()
+    environment: Environment = Environment()
+    configuration: Configuration = Configuration()
+    model: ModelTrial | None = None
+    audio: Audio = Audio()
+    endpoints: tuple[EndpointUse, ...] = ()
+    stale_locks: tuple[str, ...] = ()
     service: str = ""
-    running: Running | None = None
-    synchronised: bool | None = None
-    stepped_s: float = 0.0
-    disks: tuple[Disk, ...] = ()
-    stale: tuple[str, ...] = ()
+    daemon: RunningDaemon | None = None
+    clock: WallClock = WallClock()
     unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One verdict. `level`: ok, warning or problem. `why` it matters, and the `fix`: both empty if all is well."""
+    """One finding. `level`: ok, warning or problem. `why` it matters and the `fix` are empty for ok."""
 
     check: str
     level: str

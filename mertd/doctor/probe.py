@@ -1,6 +1,6 @@
-"""What may hang or crash, in a process of its own: `python -m mertd.doctor.probe {device NAME | devices | model JSON}`.
+"""Examine what may hang or crash, in a process of its own: `python -m mertd.doctor.probe {device NAME | devices | model JSON}`.
 
-The answer is one JSON map on standard output.
+The answer is one JSON object on standard output.
 """
 
 from __future__ import annotations
@@ -12,10 +12,14 @@ import time
 from typing import Any
 
 LISTEN_S = 2.0
+"""Seconds of signal to examine."""
+
+SILENCE_DBFS = -200.0
+"""Level reported for an amplitude of zero."""
 
 
-def listen(name: str) -> dict[str, Any]:
-    """Levels of a device over two seconds, and why it gives nothing but zeros if it does."""
+def measure_device(name: str) -> dict[str, Any]:
+    """Return the levels of a device over LISTEN_S, and the cause if all samples are zero."""
     import numpy as np
 
     from mertd.capture.address import parse
@@ -49,8 +53,8 @@ def listen(name: str) -> dict[str, Any]:
     return found
 
 
-def listed() -> dict[str, Any]:
-    """Names of the input devices, the default one first; or why there is no PortAudio."""
+def list_devices() -> dict[str, Any]:
+    """Return the names of the input devices, the default one first; or why PortAudio cannot be used."""
     from mertd.capture.sources.device import devices
     from mertd.errors import SourceError
 
@@ -60,8 +64,8 @@ def listed() -> dict[str, Any]:
         return {"problem": str(error)}
 
 
-def compute(plan: dict[str, Any]) -> dict[str, Any]:
-    """Load and check a model as the daemon would, and time one window. `plan`: weights, layers, backend, window (samples)."""
+def try_model(plan: dict[str, Any]) -> dict[str, Any]:
+    """Load and check the model as the daemon does, and time one window. `plan`: weights, layers, backend, window (samples)."""
     import numpy as np
 
     from mertd.embed.embedder import Embedder
@@ -92,20 +96,20 @@ def compute(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _decibels(amplitude: float) -> float:
-    return 20 * math.log10(amplitude) if amplitude > 0 else -200.0
+    return 20 * math.log10(amplitude) if amplitude > 0 else SILENCE_DBFS
 
 
 def main() -> None:
-    """Do what the words say."""
+    """Run the probe that the arguments name."""
     match sys.argv[1:]:
         case ["device", name]:
-            answer = listen(name)
+            answer = measure_device(name)
         case ["devices"]:
-            answer = listed()
+            answer = list_devices()
         case ["model", plan]:
-            answer = compute(json.loads(plan))
+            answer = try_model(json.loads(plan))
         case words:
-            raise SystemExit(f"not known: {words}")
+            raise SystemExit(f"unknown probe: {words}")
     sys.stdout.write(json.dumps(answer) + "\n")
     sys.stdout.flush()
 

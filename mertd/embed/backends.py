@@ -22,7 +22,7 @@ from mertd.embed.audio import normalise
 from mertd.embed.mlx_backend import mlx_has_gpu
 from mertd.embed.network import hidden_states
 from mertd.embed.ops_numpy import NumpyOps
-from mertd.embed.weights import Weights
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 Array = NDArray[np.float32]

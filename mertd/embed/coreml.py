@@ -26,7 +26,7 @@ import platformdirs
 from numpy.typing import NDArray
 
 from mertd.embed import network, ops_mil
-from mertd.embed.weights import Weights
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
 
 Array = NDArray[np.float32]

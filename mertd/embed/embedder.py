@@ -16,7 +16,8 @@ from mertd.embed.audio import normalise
 from mertd.embed.backends import Chosen, check_signal, choose, preload
 from mertd.embed.messages import ModelInfo
 from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
 from mertd.wire import Model
 

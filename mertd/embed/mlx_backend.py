@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.network import hidden_states
-from mertd.embed.weights import Weights
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 Array = NDArray[np.float32]

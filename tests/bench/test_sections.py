@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mertd.bench import backends, daemon, fanout, pytorch, startup, streams
-from mertd.embed.weights import load
+from mertd.embed.weights.loading import load
 
 TINY = "random:0?size=tiny"
 

@@ -1,6 +1,4 @@
-"""`mertd doctor` on faults planted for real. Of the twelve that it must know, two are planted as facts only, in
-tests/doctor/test_findings.py: a full disk, and a step of the clock.
-"""
+"""`mertd doctor` on a machine with real faults. tests/doctor/test_findings.py simulates a full disk and a step of the clock."""
 
 from __future__ import annotations
 
@@ -92,7 +90,7 @@ def test_a_running_daemon_is_no_fault() -> None:
         environment = {**daemon.traces.environment, **TINY_WEIGHTS, **where}
         done = mertd(environment, "doctor", "--quick")
         assert f"process {daemon.process.pid}" in done.stdout
-        assert "the mertd with process number" in done.stdout
+        assert "bound by mertd, process" in done.stdout
         daemon.stop()
 
 

@@ -10,13 +10,15 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import platformdirs.macos
+import platformdirs.unix
 import pytest
 
 import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import PCM_FORMATS
 from mertd.capture.source_kinds import KINDS, SYNTHS
-from mertd.config import CONTROL, PUBLISH, Settings
+from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.embed.backends import FACTORIES
 from mertd.errors import MertdError, UsageError
@@ -129,3 +131,23 @@ def test_configuration_shown_is_valid() -> None:
     assert blocks
     for block in blocks:
         Settings.model_validate(tomllib.loads(block))
+
+
+def test_places_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    rows = table(section(read("docs/configuration.md"), "Where files lie"), "file")
+    described = {row[0]: [Path(words(cell)[0]).expanduser() for cell in row[1:]] for row in rows}
+    systems = [platformdirs.unix.Unix("mertd"), platformdirs.macos.MacOS("mertd")]
+    assert described == {
+        "configuration": [Path(system.user_config_dir) / default_config().name for system in systems],
+        "keys": [Path(system.user_config_dir) / "keys" for system in systems],
+        "weights": [Path(system.user_data_dir) / default_weights().name for system in systems],
+    }
+
+
+def test_packages_that_tests_need() -> None:
+    """CI installs them all, so what it installs is what a contributor is told."""
+    installed = {*" ".join(re.findall(r"packages\+?=\(([^)]*)\)", read(".ci/run"))).split()} - {"debootstrap"}
+    told = {word for row in table(read("CONTRIBUTING.md"), "tests of") for cell in words(row[1]) for word in cell.split()}
+    assert told == installed

@@ -1,4 +1,4 @@
-"""From facts to verdicts: each thing that can be wrong is found, alone, and with what mends it."""
+"""From facts to findings: each fault is found, without others, and with its remedy."""
 
 from __future__ import annotations
 
@@ -6,24 +6,35 @@ from dataclasses import replace
 
 import pytest
 
-from mertd.doctor.facts import Computing, Disk, Facts, Finding, Input, Package, Port, Running
+from mertd.doctor.facts import (
+    Audio,
+    Configuration,
+    DiskSpace,
+    EndpointUse,
+    Environment,
+    Facts,
+    Finding,
+    InputDevice,
+    ModelTrial,
+    Package,
+    RunningDaemon,
+    WallClock,
+)
 from mertd.doctor.findings import findings, is_problem
 
-MICROPHONE = Input("Microphone", True, 48_000, 1, -40.0, -12.0)
-MODEL = Computing("w.safetensors", True, "onnx", "cpu", "float32", 2.5)
+MICROPHONE = InputDevice("Microphone", True, 48_000, 1, -40.0, -12.0)
+MODEL = ModelTrial("w.safetensors", True, "onnx", "cpu", "float32", 2.5)
 WELL = Facts(
-    python="3.12.1",
-    executable="/usr/bin/python3",
-    packages=(Package("numpy", "2.4", "everything"),),
-    configuration="mertd.toml",
-    computing=MODEL,
-    inputs=(MICROPHONE,),
-    loopbacks=("card.monitor",),
-    ports=(Port("--bind", "tcp://127.0.0.1:5590"),),
-    synchronised=True,
-    disks=(Disk("logs", "/var", 1 << 40),),
+    environment=Environment(
+        "3.12.1", "/usr/bin/python3", (Package("numpy", "2.4", "everything"),), (DiskSpace("logs", "/var", 1 << 40),)
+    ),
+    configuration=Configuration("mertd.toml"),
+    model=MODEL,
+    audio=Audio("", (MICROPHONE,), ("card.monitor",)),
+    endpoints=(EndpointUse("--bind", "tcp://127.0.0.1:5590"),),
+    clock=WallClock(synchronised=True),
 )
-DAEMON = Running(7, "running", "1.0")
+DAEMON = RunningDaemon(7, "running", "1.0")
 
 
 def test_a_machine_that_is_well() -> None:
@@ -41,51 +52,106 @@ def only(facts: Facts) -> Finding:
 
 
 PLANTED = {
-    "no weights": ({"computing": Computing(problem="there are no weights at x")}, "problem", "no weights", "mertd model pull"),
-    "broken weights": ({"computing": Computing(problem="x: header is cut off")}, "problem", "cut off", "mertd model check"),
+    "no weights": ({"model": ModelTrial(problem="there are no weights at x")}, "problem", "no weights", "mertd model pull"),
+    "broken weights": ({"model": ModelTrial(problem="x: header is cut off")}, "problem", "cut off", "mertd model check"),
     "untrained": (
-        {"computing": replace(MODEL, trained=False)},
+        {"model": replace(MODEL, trained=False)},
         "warning",
         "random",
         "mertd model pull",
     ),
-    "a model that cannot run": ({"computing": Computing("w", problem="no backend can run")}, "problem", "no backend", "bench"),
-    "slow": ({"computing": replace(MODEL, seconds=9.0)}, "warning", "9.00 s a window", "--hop 14"),
+    "a model that cannot run": ({"model": ModelTrial("w", problem="no backend can run")}, "problem", "no backend", "bench"),
+    "slow": ({"model": replace(MODEL, seconds=9.0)}, "warning", "9.00 s a window", "--hop 14"),
     "no GPU": (
-        {"computing": replace(MODEL, rejected={"mlx": "old driver"})},
+        {"model": replace(MODEL, rejected={"mlx": "old driver"})},
         "warning",
         "backend mlx cannot be used: old driver",
         "mertd model compare mlx numpy",
     ),
-    "port taken": ({"ports": (Port("--bind", "e", taken="e is in use"),)}, "problem", "e is in use", "mertd run --bind"),
-    "no device": ({"inputs": ()}, "problem", "no input device", "plug one in"),
-    "a device that is gone": ({"inputs": (Input("Mic", True, problem="was lost"),)}, "problem", "was lost", "mertd devices"),
-    "another device that is gone": ({"inputs": (Input("Mic", False, problem="x"),)}, "warning", "x", "mertd devices"),
-    "muted": ({"inputs": (replace(MICROPHONE, cause="muted", hint="m"),)}, "problem", "muted; m", "pactl set-source-mute"),
-    "no consent": ({"inputs": (replace(MICROPHONE, cause="no_consent"),)}, "problem", "no consent", "Privacy & Security"),
-    "dead": ({"inputs": (replace(MICROPHONE, cause="unknown"),)}, "problem", "unknown", "device:NAME"),
-    "nothing plays": ({"inputs": (replace(MICROPHONE, cause="idle_monitor"),)}, "warning", "idle monitor", "play something"),
-    "quiet": ({"inputs": (replace(MICROPHONE, rms_dbfs=-80.0),)}, "warning", "-80 dBFS", "--gate"),
-    "clipped": ({"inputs": (replace(MICROPHONE, peak_dbfs=0.0),)}, "warning", "clipped", "gain"),
-    "wrong rate": ({"inputs": (replace(MICROPHONE, rate=16_000),)}, "warning", "16000 Hz", "device:NAME?rate=48000"),
-    "stale lock": ({"stale": ("/run/x.lock",)}, "warning", "/run/x.lock is left over", "rm /run/x.lock"),
-    "bad configuration": ({"mistakes": ("hop: too small",)}, "problem", "hop: too small", "mertd config check"),
+    "port taken": (
+        {"endpoints": (EndpointUse("--bind", "e", problem="e is in use"),)},
+        "problem",
+        "e is in use",
+        "mertd run --bind",
+    ),
+    "no device": ({"audio": replace(WELL.audio, inputs=())}, "problem", "no input device", "plug one in"),
+    "a device that is gone": (
+        {"audio": replace(WELL.audio, inputs=(InputDevice("Mic", True, problem="was lost"),))},
+        "problem",
+        "was lost",
+        "mertd devices",
+    ),
+    "another device that is gone": (
+        {"audio": replace(WELL.audio, inputs=(InputDevice("Mic", False, problem="x"),))},
+        "warning",
+        "x",
+        "mertd devices",
+    ),
+    "muted": (
+        {"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, cause="muted", hint="m"),))},
+        "problem",
+        "muted; m",
+        "pactl set-source-mute",
+    ),
+    "no consent": (
+        {"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, cause="no_consent"),))},
+        "problem",
+        "no consent",
+        "Privacy & Security",
+    ),
+    "dead": (
+        {"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, cause="unknown"),))},
+        "problem",
+        "unknown",
+        "device:NAME",
+    ),
+    "nothing plays": (
+        {"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, cause="idle_monitor"),))},
+        "warning",
+        "idle monitor",
+        "play something",
+    ),
+    "quiet": ({"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, rms_dbfs=-80.0),))}, "warning", "-80 dBFS", "--gate"),
+    "clipped": ({"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, peak_dbfs=0.0),))}, "warning", "clipped", "gain"),
+    "wrong rate": (
+        {"audio": replace(WELL.audio, inputs=(replace(MICROPHONE, rate=16_000),))},
+        "warning",
+        "16000 Hz",
+        "device:NAME?rate=48000",
+    ),
+    "stale lock": ({"stale_locks": ("/run/x.lock",)}, "warning", "/run/x.lock is left over", "rm /run/x.lock"),
+    "bad configuration": (
+        {"configuration": Configuration("mertd.toml", ("hop: too small",))},
+        "problem",
+        "hop: too small",
+        "mertd config check",
+    ),
     "missing library": (
-        {"packages": (Package("soxr", "", "resampling"),)},
+        {"environment": replace(WELL.environment, packages=(Package("soxr", "", "resampling"),))},
         "problem",
         "soxr is missing",
         "/usr/bin/python3 -m pip install soxr",
     ),
-    "no PortAudio": ({"portaudio": "PortAudio is not installed"}, "problem", "not installed", "install"),
-    "full disk": ({"disks": (Disk("logs", "/var", 5 << 20),)}, "problem", "0.0 GB free for logs (/var)", "du -xh /var"),
-    "little room": ({"disks": (Disk("logs", "/var", 500 << 20),)}, "warning", "0.5 GB free", "du -xh /var"),
-    "clock step": ({"stepped_s": 3_600.0}, "problem", "jumped by +3600.0 s", "ntp"),
-    "clock stepped under a daemon": ({"running": replace(DAEMON, steps=2)}, "problem", "jumped 2 times", "ntp"),
-    "clock adrift": ({"synchronised": False}, "warning", "not synchronised", "ntp"),
-    "no loopback": ({"loopbacks": ()}, "warning", "nothing here hears what this machine plays", ""),
-    "last fault": ({"running": replace(DAEMON, faults=("embed: killed",))}, "warning", "embed: killed", "mertd status"),
-    "skipped": ({"running": replace(DAEMON, skipped=3)}, "warning", "3 windows were skipped", "--hop"),
-    "slow subscriber": ({"running": replace(DAEMON, dropped=2)}, "warning", "ran full 2 times", "newest=True"),
+    "no PortAudio": ({"audio": Audio("PortAudio is not installed")}, "problem", "not installed", "install"),
+    "full disk": (
+        {"environment": replace(WELL.environment, disks=(DiskSpace("logs", "/var", 5 << 20),))},
+        "problem",
+        "0.0 GB free for logs (/var)",
+        "du -xh /var",
+    ),
+    "little room": (
+        {"environment": replace(WELL.environment, disks=(DiskSpace("logs", "/var", 500 << 20),))},
+        "warning",
+        "0.5 GB free",
+        "du -xh /var",
+    ),
+    "clock step": ({"clock": WallClock(True, 3_600.0)}, "problem", "jumped by +3600.0 s", "ntp"),
+    "clock stepped under a daemon": ({"daemon": replace(DAEMON, clock_steps=2)}, "problem", "jumped 2 times", "ntp"),
+    "clock adrift": ({"clock": WallClock(synchronised=False)}, "warning", "not synchronised", "ntp"),
+    "no loopback": ({"audio": replace(WELL.audio, loopbacks=())}, "warning", "no device captures what this machine plays", ""),
+    "last fault": ({"daemon": replace(DAEMON, faults=("embed: killed",))}, "warning", "embed: killed", "mertd status"),
+    "skipped": ({"daemon": replace(DAEMON, skipped=3)}, "warning", "3 windows were skipped", "--hop"),
+    "slow subscriber": ({"daemon": replace(DAEMON, dropped=2)}, "warning", "was full 2 times", "newest=True"),
     "something unknown": ({"unknown": ("device X: crashed",)}, "warning", "device X: crashed", ""),
 }
 
@@ -100,5 +166,5 @@ def test_each_fault_is_found_alone(name: str) -> None:
 
 
 def test_what_is_not_looked_at_is_not_judged() -> None:
-    quick = replace(WELL, computing=None, inputs=(Input("Mic", False),), loopbacks=None)
+    quick = replace(WELL, model=None, audio=Audio("", (InputDevice("Mic", False),), None))
     assert {finding.level for finding in findings(quick)} == {"ok"}

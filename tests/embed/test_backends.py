@@ -26,7 +26,8 @@ from mertd.embed.backends import (
     cosines,
 )
 from mertd.embed.mlx_backend import MlxBackend
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 Array = NDArray[np.float32]

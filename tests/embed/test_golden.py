@@ -9,7 +9,8 @@ from golden import WEIGHTS, clip, golden
 from mertd.embed.architecture import MERT_95M
 from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
 from mertd.embed.mlx_backend import MlxBackend
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 
 ALL = range(MERT_95M.states)
 

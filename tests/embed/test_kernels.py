@@ -14,7 +14,8 @@ from mertd.embed.architecture import MERT_95M, TINY
 from mertd.embed.audio import normalise
 from mertd.embed.backends import NumpyBackend, cosines
 from mertd.embed.network import hidden_states
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from signals import chord_progression
 
 mx = pytest.importorskip("mlx.core")

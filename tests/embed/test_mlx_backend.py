@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mertd.embed.mlx_backend import Upload, fastest_form
-from mertd.embed.weights import load
+from mertd.embed.weights.loading import load
 from mertd.errors import BackendError
 
 mx = pytest.importorskip("mlx.core")

@@ -16,7 +16,8 @@ from mertd.embed.mlx_backend import MlxBackend
 from mertd.embed.network import hidden_states
 from mertd.embed.ops_numpy import NumpyOps, erf
 from mertd.embed.ops_onnx import build
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from signals import chord_progression
 
 Array = NDArray[np.float32]

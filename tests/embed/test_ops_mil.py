@@ -23,7 +23,8 @@ from mertd.embed.architecture import MERT_95M, TINY
 from mertd.embed.audio import normalise
 from mertd.embed.backends import NumpyBackend, check, check_signal, cosines
 from mertd.embed.coreml import CoreMLBackend, Target, compiled_cache_path, export, run_package
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
 from signals import chord_progression
 
@@ -196,7 +197,7 @@ import sys
 from pathlib import Path
 from mertd.embed.coreml import export
 assert "coremltools" not in sys.modules
-from mertd.embed.weights import load
+from mertd.embed.weights.loading import load
 export(load({SPECS[0]!r}), Path({str(tmp_path)!r}, "a.mlpackage"), [1], {SECOND})
 """
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)

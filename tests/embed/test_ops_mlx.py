@@ -11,7 +11,7 @@ from mertd.embed.architecture import SAMPLE_RATE, TINY
 from mertd.embed.audio import normalise
 from mertd.embed.backends import NumpyBackend, cosines
 from mertd.embed.mlx_backend import MlxBackend
-from mertd.embed.weights import load
+from mertd.embed.weights.loading import load
 from signals import chord_progression
 
 ALL = range(TINY.states)

@@ -16,7 +16,8 @@ from mertd.embed.audio import normalise
 from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
 from mertd.embed.coreml import export
 from mertd.embed.mlx_backend import MlxBackend
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from reference.hubert import hubert, states
 from signals import sounds
 

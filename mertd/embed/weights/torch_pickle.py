@@ -9,6 +9,7 @@ these tables is refused by name; sizes, strides and offsets are checked against 
 from __future__ import annotations
 
 import math
+import os
 import pickletools
 import struct
 import warnings
@@ -16,13 +17,16 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.embed.weights.stored import StoredTensor, show, unreadable
 from mertd.errors import WeightsError
+from mertd.files import FileError, open_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
@@ -30,6 +34,9 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 
 LONGEST_PICKLE = 1 << 20
 """Bytes; MERT's `data.pkl` has some 20 kB. Also bounds the interpreter's memory, which grows with the opcodes."""
+
+MAX_DIRECTORY_BYTES = 1 << 20
+"""Size of the archive's directory; MERT's has some 20 kB."""
 
 MOST_DIMENSIONS = 8
 
@@ -48,14 +55,6 @@ _GLOBALS = {_DICT, _TENSOR, _PARAMETER, *_STORAGES}
 
 
 @dataclass(frozen=True)
-class StoredTensor:
-    """A tensor that is still in its file: `read` fetches its values in an array of `shape` and may raise `WeightsError`."""
-
-    shape: tuple[int, ...]
-    read: Callable[[], NDArray[Any]]
-
-
-@dataclass(frozen=True)
 class _Global:
     """One of `_GLOBALS`. It stands for a function or a class and is neither."""
 
@@ -64,11 +63,26 @@ class _Global:
 
 @dataclass(frozen=True)
 class _Storage:
-    """`count` values of one of `_STORAGES`, `kind`; `read` fetches their bytes."""
+    """`count` values of one of `_STORAGES`, `kind`, in the entry `key`; `read` fetches their bytes."""
 
     kind: str
     count: int
+    key: str
     read: Callable[[], bytes]
+
+
+class _BoundedReader(BufferedReader):
+    """Reads at most `limit` bytes at a time, so that an archive cannot claim a directory of any size; None for no limit."""
+
+    limit: int | None = MAX_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.limit is None:
+            return super().read(size)
+        data = super().read(self.limit + 1 if size is None or size < 0 else min(size, self.limit + 1))
+        if len(data) > self.limit:
+            raise zipfile.BadZipFile(f"its directory takes over {self.limit:,} bytes; MERT's takes some 20,000")
+        return data
 
 
 @contextmanager
@@ -77,12 +91,18 @@ def open_checkpoint(path: Path) -> Iterator[dict[str, StoredTensor]]:
 
     Raises `WeightsError` for a file that is damaged, is not a state dict, or asks for more than a state dict needs.
     """
-    with _faults(path):
-        archive = zipfile.ZipFile(path)
-    with archive:
+    try:
+        file = open_regular(path)
+    except (OSError, FileError) as error:
+        raise unreadable(path, error) from error
+    with _BoundedReader(file.detach()) as bounded:
         with _faults(path):
-            state = _state_dict(path, archive)
-        yield state
+            archive = zipfile.ZipFile(bounded)
+        bounded.limit = None  # every entry's size is checked before it is read
+        with archive:
+            with _faults(path):
+                state = _state_dict(path, archive, os.fstat(bounded.fileno()).st_size)
+            yield state
 
 
 @contextmanager
@@ -102,26 +122,35 @@ def _faults(path: Path) -> Iterator[None]:
         MemoryError,  # zipfile: a directory that claims to be larger than memory
         struct.error,
     ) as error:
-        raise WeightsError(f"{path} is not a readable PyTorch checkpoint: {error or type(error).__name__}") from error
+        raise WeightsError(
+            f"{path} is not a readable PyTorch checkpoint: {show(str(error)) or type(error).__name__}"
+        ) from error
 
 
-def _state_dict(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]:
+def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, StoredTensor]:
     entries = {entry.filename: entry for entry in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
         raise WeightsError(f"{path} is a zip archive, but not one of PyTorch's: it has {len(roots)} entries */data.pkl, not 1")
-    root, limit = roots[0], path.stat().st_size
+    root = roots[0]
+    kept: dict[str, bytes] = {}
 
     def fetch(name: str, size: int | None = None) -> bytes:
-        """The bytes of an entry, checked against its checksum; its claimed size is checked before it is believed."""
+        """Return the bytes of an entry, checked against its checksum; its claimed size is checked before it is read.
+
+        The last one is kept, so that a storage of which several tensors are views is read once if they are read in turn.
+        """
         entry = entries.get(root + name)
         if entry is None:
-            raise WeightsError(f"{path}: {root + name!r} is missing from the archive")
-        wanted = entry.file_size if size is None else size
-        if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size == entry.compress_size == wanted <= limit:
-            raise WeightsError(f"{path}: {root + name!r} should be {wanted} uncompressed bytes of this file")
-        with _faults(path):
-            return archive.read(entry)
+            raise WeightsError(f"{path}: {show(root + name)!r} is missing from the archive")
+        expected = entry.file_size if size is None else size
+        if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size == entry.compress_size == expected <= limit:
+            raise WeightsError(f"{path}: {show(root + name)!r} should be {expected} uncompressed bytes of this file")
+        if name not in kept:
+            kept.clear()
+            with _faults(path):
+                kept[name] = archive.read(entry)
+        return kept[name]
 
     if root + "byteorder" in entries and fetch("byteorder") != b"little":
         raise WeightsError(f"{path} was written on a big-endian machine; save it again on a little-endian one")
@@ -133,7 +162,7 @@ def _state_dict(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]
         match identity:
             case ("storage", _Global(kind), str(key), str(), int(count)) if kind in _STORAGES and count >= 0:
                 size = count * np.dtype(_STORAGES[kind]).itemsize
-                return _Storage(kind, count, lambda: fetch(f"data/{key}", size))
+                return _Storage(kind, count, key, lambda: fetch(f"data/{key}", size))
         raise WeightsError(f"{path}: a persistent object that is not a tensor's storage")
 
     with warnings.catch_warnings():
@@ -142,7 +171,7 @@ def _state_dict(path: Path, archive: zipfile.ZipFile) -> dict[str, StoredTensor]
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds no state dict")
     if strangers := [name for name, value in state.items() if not isinstance(value, StoredTensor)]:
-        raise WeightsError(f"{path}: {strangers[0]!r} is not a tensor; a plain state dict is wanted, name -> tensor")
+        raise WeightsError(f"{path}: {show(strangers[0])!r} is not a tensor; expected a plain state dict, name -> tensor")
     return state
 
 
@@ -220,7 +249,7 @@ def _set(path: Path, target: object, items: list[object]) -> None:
 
 def _global(path: Path, name: str) -> _Global:
     if name not in _GLOBALS:
-        raise WeightsError(f"{path}: asks for {name!r}, which no state dict needs; refused, and nothing was executed")
+        raise WeightsError(f"{path}: asks for {show(name)!r}, which no state dict needs; refused, and nothing was executed")
     return _Global(name)
 
 
@@ -256,4 +285,5 @@ def _view(path: Path, storage: _Storage, offset: int, shape: tuple[object, ...],
             return (values.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
         return values
 
-    return StoredTensor(tuple(sizes), read)
+    name = "float32" if storage.kind == _BFLOAT16 else dtype.name
+    return StoredTensor(tuple(sizes), name, read, storage.key, storage.count * dtype.itemsize)

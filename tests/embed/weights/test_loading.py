@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from mertd.embed.architecture import MERT_95M, TINY
-from mertd.embed.weights import Weights, digest, fit, from_file, load, save
+from mertd.embed.weights.loading import from_file, load, save
+from mertd.embed.weights.stored import StoredTensor, fit
+from mertd.embed.weights.tensors import Weights, digest
 from mertd.errors import UsageError, WeightsError
 
 Array = NDArray[Any]
@@ -124,6 +126,10 @@ def test_convolutions_stored_the_other_way_are_turned(tmp_path: Path, tensors: d
     assert from_file(tmp_path / "x.safetensors").digest == tiny.digest
 
 
+def stored(tensors: dict[str, Array]) -> dict[str, StoredTensor]:
+    return {name: StoredTensor(t.shape, t.dtype.name, t.copy, name, t.nbytes) for name, t in tensors.items()}
+
+
 def without(tensors: dict[str, Array], *names: str) -> dict[str, Array]:
     return {name: tensor for name, tensor in tensors.items() if name not in names}
 
@@ -153,14 +159,14 @@ FAULTS: dict[str, tuple[Damage, str]] = {
 def test_what_is_wrong_is_named(tensors: dict[str, Array], fault: str) -> None:
     damage, says = FAULTS[fault]
     with pytest.raises(WeightsError, match=r"^weights.x does not hold MERT-v1-95M: ") as refusal:
-        fit(TINY, damage(tensors), "weights.x")
+        fit(TINY, stored(damage(tensors)), "weights.x")
     refusal.match(says)
 
 
 def test_everything_wrong_is_said_at_once(tensors: dict[str, Array]) -> None:
     tensors = {**without(tensors, CONV), "x": tensors[BIAS], BIAS: tensors[BIAS][:3]}
     with pytest.raises(WeightsError) as refusal:
-        fit(TINY, tensors, "weights.x")
+        fit(TINY, stored(tensors), "weights.x")
     for part in (f"1 missing ({CONV})", "1 unexpected (x", f"{BIAS} has shape (3,)"):
         assert part in str(refusal.value)
 

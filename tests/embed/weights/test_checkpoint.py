@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from embed.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
-from mertd.embed import weights
+from embed.weights.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
 from mertd.embed.architecture import POSITIONAL, TINY
-from mertd.embed.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
 from mertd.embed.network import hidden_states
 from mertd.embed.ops_numpy import NumpyOps
+from mertd.embed.weights import loading
+from mertd.embed.weights.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import WeightsError
 from signals import chord_progression
 
@@ -30,12 +31,12 @@ GAIN, DIRECTION = (f"{POSITIONAL}.{name}" for name in OLD_NAMES)
 
 
 @pytest.fixture(scope="module")
-def tiny() -> weights.Weights:
-    return weights.load("random:0?size=tiny")
+def tiny() -> Weights:
+    return loading.load("random:0?size=tiny")
 
 
 @pytest.fixture
-def state(tiny: weights.Weights) -> dict[str, Array]:
+def state(tiny: Weights) -> dict[str, Array]:
     return as_checkpoint(tiny.tensors)
 
 
@@ -50,7 +51,7 @@ def write(path: Path, state: Mapping[str, Array]) -> Path:
 @pytest.mark.parametrize("names", [OLD_NAMES, NEW_NAMES])
 @pytest.mark.parametrize("prefix", ["", "hubert.", "model.encoder."])
 def test_every_form_gives_the_same_weights(
-    tmp_path: Path, tiny: weights.Weights, suffix: str, names: tuple[str, str], prefix: str
+    tmp_path: Path, tiny: Weights, suffix: str, names: tuple[str, str], prefix: str
 ) -> None:
     source = write(tmp_path / f"x.{suffix}", as_checkpoint(tiny.tensors, names, prefix))
     got = import_checkpoint(source)
@@ -60,20 +61,20 @@ def test_every_form_gives_the_same_weights(
     assert (got.trained, got.origin) == (True, f"x.{suffix}")
 
 
-def test_the_content_tells_the_format_not_the_name(tmp_path: Path, tiny: weights.Weights, state: dict[str, Array]) -> None:
+def test_the_content_tells_the_format_not_the_name(tmp_path: Path, tiny: Weights, state: dict[str, Array]) -> None:
     source = write(tmp_path / "x.bin", state).rename(tmp_path / "x.safetensors")
     assert import_checkpoint(source).digest == tiny.digest
 
 
 def test_a_saved_import_loads_with_the_same_digest(tmp_path: Path, state: dict[str, Array]) -> None:
     got = import_checkpoint(write(tmp_path / "x.bin", state))
-    weights.save(got, tmp_path / "mert.safetensors")
-    loaded = weights.load(str(tmp_path / "mert.safetensors"))
+    loading.save(got, tmp_path / "mert.safetensors")
+    loaded = loading.load(str(tmp_path / "mert.safetensors"))
     assert (loaded.digest, loaded.trained) == (got.digest, True)
 
 
-def test_an_already_converted_file_goes_through_unchanged(tmp_path: Path, tiny: weights.Weights) -> None:
-    weights.save(tiny, tmp_path / "mert.safetensors")
+def test_an_already_converted_file_goes_through_unchanged(tmp_path: Path, tiny: Weights) -> None:
+    loading.save(tiny, tmp_path / "mert.safetensors")
     got = import_checkpoint(tmp_path / "mert.safetensors")
     assert (got.digest, got.trained) == (tiny.digest, False), "what says of itself that it is untrained stays so"
 
@@ -91,7 +92,7 @@ def test_weight_norm_is_per_kernel_tap(tmp_path: Path, state: dict[str, Array]) 
 
 
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
-def test_half_and_double_precision(tmp_path: Path, tiny: weights.Weights, state: dict[str, Array], suffix: str) -> None:
+def test_half_and_double_precision(tmp_path: Path, tiny: Weights, state: dict[str, Array], suffix: str) -> None:
     double = {name: values.astype(np.float64) for name, values in state.items()}
     assert import_checkpoint(write(tmp_path / f"x.{suffix}", double)).digest == tiny.digest
     half = {name: values.astype(np.float16) for name, values in state.items() if name not in (GAIN, DIRECTION)}
@@ -146,7 +147,7 @@ def test_the_largest_float16_is_not_too_large(tmp_path: Path, state: dict[str, A
     assert (got.tensors[BIAS] == 65504).all()
 
 
-def test_the_same_tensor_with_and_without_prefix_is_ambiguous(tmp_path: Path, tiny: weights.Weights) -> None:
+def test_the_same_tensor_with_and_without_prefix_is_ambiguous(tmp_path: Path, tiny: Weights) -> None:
     state = as_checkpoint(tiny.tensors, prefix="hubert.")
     state[BIAS] = np.zeros(64, np.float32)
     with pytest.raises(WeightsError, match=r"there twice, with and without the prefix 'hubert\.'"):

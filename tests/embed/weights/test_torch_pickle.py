@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from embed.torch_file import (
+from embed.weights.torch_file import (
     ORDERED_DICT,
     call,
     global_of,
@@ -27,7 +27,7 @@ from embed.torch_file import (
     write_archive,
     write_state_dict,
 )
-from mertd.embed.torch_pickle import LONGEST_PICKLE, open_checkpoint
+from mertd.embed.weights.torch_pickle import LONGEST_PICKLE, open_checkpoint
 from mertd.errors import WeightsError
 
 FLOATS = np.arange(24, dtype=np.float32)

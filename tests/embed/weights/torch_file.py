@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import POSITIONAL
-from mertd.embed.weights import Half
+from mertd.embed.weights.tensors import Half
 
 OLD_NAMES = ("weight_g", "weight_v")
 NEW_NAMES = ("parametrizations.weight.original0", "parametrizations.weight.original1")
