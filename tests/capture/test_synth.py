@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from mertd.capture.address import SYNTHS, parse
 from mertd.capture.synth import _VOICES, SynthSource, chords, noise, silence, tone
 from mertd.embed.audio import measure
-from mertd.embed.backends import NumpyBackend, cosines
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 

@@ -17,7 +17,7 @@ from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import _OPTIONS, FORMATS, SYNTHS
 from mertd.config import CONTROL, PUBLISH, Settings
 from mertd.daemon.requests import KEYS
-from mertd.embed.backends import FACTORIES
+from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
 from mertd.stream.client import Subscriber
 from mertd.stream.zap import READING

@@ -9,8 +9,9 @@ import pytest
 
 from mertd.embed.architecture import SAMPLE_RATE, TINY
 from mertd.embed.audio import normalise
-from mertd.embed.backends import NumpyBackend, cosines
-from mertd.embed.mlx_backend import MlxBackend
+from mertd.embed.backends.mlx_backend import MlxBackend
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from signals import chord_progression
 
