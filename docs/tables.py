@@ -18,6 +18,8 @@ from mertd.cli.app import app
 from mertd.config import LIVE, Settings, as_toml
 
 DOCS = Path(__file__).parent
+VALUES = {"path": "PATH", "float": "NUMBER", "int": "NUMBER", "integer": "NUMBER"}
+"""What stands for a value, by the first word of its type's name; TEXT for all others."""
 
 
 def cell(text: object) -> str:
@@ -45,7 +47,8 @@ def option(parameter: Any) -> list[str]:
     """Return the row of one option or argument of a command."""
     name = " ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name
     if parameter.param_type_name == "option" and not parameter.is_flag:
-        name += " " + (parameter.metavar or parameter.name).upper()
+        kind = parameter.type.name.partition(" ")[0]
+        name += " " + (parameter.metavar or VALUES.get(kind, "TEXT"))
     default = parameter.default
     shown = (
         "" if callable(default) or default in (None, False, ()) or "Sentinel" in repr(default) else f" Default: `{default}`."
