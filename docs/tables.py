@@ -14,6 +14,7 @@ from typing import Any
 import typer
 import typer.main
 
+from mertd.capture.source_kinds import KINDS, Consent
 from mertd.cli.app import app
 from mertd.config import LIVE, Settings, as_toml
 
@@ -75,9 +76,21 @@ def commands() -> str:
     return "\n\n".join(parts)
 
 
+def sources() -> str:
+    """Return the kinds of sources."""
+    consents = {None: "none", Consent.MICROPHONE: "microphone", Consent.SYSTEM_AUDIO: "system audio"}
+    body = []
+    for kind in KINDS.values():
+        resumes = "yes" if kind.resumable else "no, it would begin again"
+        resumes += ", except standard input" if kind.stdin else ""
+        body.append([f"`{kind.form}`", cell(kind.summary), resumes, consents[kind.consent]])
+    return rows(["address", "what is heard", "resumes after a loss", "consent on a Mac"], body)
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("configuration.md", settings),
     "commands": ("commands.md", commands),
+    "sources": ("sources.md", sources),
 }
 """Tables by name: the page that holds it, and what makes it."""
 

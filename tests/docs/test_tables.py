@@ -17,7 +17,7 @@ import pytest
 import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import PCM_FORMATS
-from mertd.capture.source_kinds import KINDS, SYNTHS
+from mertd.capture.source_kinds import KINDS
 from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.embed.backends import FACTORIES
@@ -35,21 +35,12 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings", "commands"])
+@pytest.mark.parametrize("name", ["settings", "commands", "sources"])
 def test_generated_tables_are_up_to_date(name: str) -> None:
     module = tables()
     page, make = module.TABLES[name]
     text = read(f"docs/{page}")
     assert module.updated(text, name, make()) == text, "run `python docs/tables.py`"
-
-
-def test_kinds_of_sources() -> None:
-    kinds = [words(row[0])[0].partition(":")[0] for row in table(section(read("docs/sources.md"), "Kinds"), "address")]
-    assert {*kinds} == {*KINDS}
-    assert len(kinds) == len({*kinds})
-    for row in table(section(read("docs/sources.md"), "Kinds"), "address"):
-        kind = KINDS[words(row[0])[0].partition(":")[0]]
-        assert row[2].startswith("no") == (not kind.resumable)
 
 
 def test_options_of_sources() -> None:
@@ -61,7 +52,6 @@ def test_options_of_sources() -> None:
         if option == "format":
             assert words(row[2]) == [*PCM_FORMATS]
     assert described == {name: {*kind.options} for name, kind in KINDS.items()}
-    assert [*SYNTHS] == words(read("docs/sources.md").split("| `synth:NAME` |")[1].split("|")[0])
 
 
 def test_requests() -> None:
