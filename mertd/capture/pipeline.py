@@ -12,10 +12,8 @@ import soxr
 from numpy.typing import NDArray
 
 from mertd.capture.source import Frames
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import SourceError
-
-RATE = 24_000
-"""Hz, of everything after this file."""
 
 ACTIVE_DBFS = -70.0
 ACTIVE_BLOCK_S, ACTIVE_HOLD = 0.1, 30
@@ -33,7 +31,9 @@ class Pipeline:
             raise SourceError(f"mix={mix}: the source has only {channels} channel{'s' if channels > 1 else ''}")
         self._mix, self._rate = mix, rate
         self._activity = _Activity(rate, channels) if mix == "active" else None
-        self._resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ") if rate != RATE else None
+        self._resampler = (
+            soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ") if rate != SAMPLE_RATE else None
+        )
 
     def feed(self, frames: Frames) -> Mono:
         """Frames (n, channels) in, the samples (m,) that are ready out; m varies."""
@@ -47,7 +47,7 @@ class Pipeline:
 
     def to_output(self, frames: int) -> float:
         """Output samples that stand for the first `frames` input frames: the resampler delays nothing."""
-        return frames * RATE / self._rate
+        return frames * SAMPLE_RATE / self._rate
 
     def _mono(self, frames: Frames) -> Mono:
         if self._activity is not None:

@@ -24,10 +24,11 @@ from mertd.capture.file import FileSource
 from mertd.capture.instant import Instant
 from mertd.capture.messages import WRITE, CaptureSettings, Committed, Discontinuity, Ended, Failed, Gap, Grant, Stop
 from mertd.capture.pipe import PipeSource
-from mertd.capture.pipeline import RATE, Pipeline
+from mertd.capture.pipeline import Pipeline
 from mertd.capture.process import Control, Recorder, open_source
 from mertd.capture.source import Block
 from mertd.capture.synth import SynthSource
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import SourceError
 from mertd.ring import Ring
 
@@ -95,7 +96,7 @@ def test_the_ring_holds_what_was_heard_with_zeros_for_what_was_lost(
     assert np.array_equal(ring.samples, expected)
     assert reports.all[-1] == Ended(reopens=False)
     assert reports.commits[-1].end == START + len(expected)
-    assert reports.gaps == [Gap(*(START + round(f * RATE / rate) for f in gap)) for gap in gaps]
+    assert reports.gaps == [Gap(*(START + round(f * SAMPLE_RATE / rate) for f in gap)) for gap in gaps]
     ring.close()
 
 
