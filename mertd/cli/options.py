@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mertd.capture.source_kinds import forms
 from mertd.defaults import GATE_DBFS, HOP_S, LAYER, WINDOW_S
 
 Sources = Annotated[
@@ -14,7 +15,7 @@ Sources = Annotated[
     typer.Option(
         "--source",
         metavar="URL",
-        help="device:[NAME], loopback:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable.",
+        help=f"{forms()}; repeatable.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options (the one of `config init`).")]

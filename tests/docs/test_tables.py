@@ -16,7 +16,8 @@ import pytest
 
 import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
-from mertd.capture.address import _OPTIONS, FORMATS, SYNTHS
+from mertd.capture.address import PCM_FORMATS
+from mertd.capture.source_kinds import KINDS, SYNTHS
 from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.embed.backends import FACTORIES
@@ -44,19 +45,22 @@ def test_generated_tables_are_up_to_date(name: str) -> None:
 
 def test_kinds_of_sources() -> None:
     kinds = [words(row[0])[0].partition(":")[0] for row in table(section(read("docs/sources.md"), "Kinds"), "address")]
-    assert {*kinds} == {*_OPTIONS}
+    assert {*kinds} == {*KINDS}
     assert len(kinds) == len({*kinds})
+    for row in table(section(read("docs/sources.md"), "Kinds"), "address"):
+        kind = KINDS[words(row[0])[0].partition(":")[0]]
+        assert row[2].startswith("no") == (not kind.resumable)
 
 
 def test_options_of_sources() -> None:
-    described: dict[str, set[str]] = {kind: set() for kind in _OPTIONS}
+    described: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for row in table(section(read("docs/sources.md"), "Options"), "option"):
         (option,) = words(row[0])
-        for kind in _OPTIONS if row[1] == "all" else words(row[1]):
+        for kind in KINDS if row[1] == "all" else words(row[1]):
             described[kind].add(option)
         if option == "format":
-            assert words(row[2]) == [*FORMATS]
-    assert described == _OPTIONS
+            assert words(row[2]) == [*PCM_FORMATS]
+    assert described == {name: {*kind.options} for name, kind in KINDS.items()}
     assert [*SYNTHS] == words(read("docs/sources.md").split("| `synth:NAME` |")[1].split("|")[0])
 
 
