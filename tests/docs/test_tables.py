@@ -18,7 +18,8 @@ import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import PCM_FORMATS
 from mertd.capture.source_kinds import KINDS
-from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
+from mertd.config import Settings, default_config, default_weights
+from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
 from mertd.daemon.requests import KEYS
 from mertd.embed.backends import FACTORIES
 from mertd.errors import MertdError, UsageError
@@ -93,8 +94,16 @@ def test_commands_of_the_table_of_operations_exist() -> None:
 
 def test_default_endpoints() -> None:
     page = section(read("docs/protocol.md"), "Messages") + section(read("docs/protocol.md"), "Control")
-    assert PUBLISH in page
-    assert CONTROL in page
+    assert PUBLISH_ENDPOINT in page
+    assert CONTROL_ENDPOINT in page
+    assert f"changes hop ({MIN_HOP_S:g} to {MAX_HOP_S:g} s)" in page
+
+
+def test_default_numbers() -> None:
+    assert f"last\n{WINDOW_S:g} seconds" in read("README.md")
+    assert f"as soon as one window of {WINDOW_S:g} s is full, then one every {HOP_S:g} s" in read("docs/getting-started.md")
+    assert f"`--gate` ({GATE_DBFS:g} dBFS)" in read("docs/sources.md")
+    assert f"samples per second: {SAMPLE_RATE}" in read("docs/protocol.md")
 
 
 def test_requests_shown_have_known_keys() -> None:
