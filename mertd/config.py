@@ -25,6 +25,7 @@ from pydantic import (
 )
 
 from mertd.capture.address import Address, distinct, parse
+from mertd.capture.source_kinds import forms
 from mertd.embed.architecture import SAMPLE_RATE
 from mertd.errors import UsageError, WeightsError, did_you_mean
 from mertd.files import FileError, read_limited
@@ -58,7 +59,7 @@ class Settings(BaseModel):
     keys: str | None = Field(None, description="Folder of the keys, with curve; by default in the user's configuration.")
     source: tuple[str, ...] = Field(
         ("device:",),
-        description="What to hear, each as a stream: device:[NAME], loopback:[NAME], file:PATH, pipe:PATH, synth:NAME.",
+        description=f"Audio sources, each of them a stream: {forms()}.",
     )
     name: str | None = Field(
         None,

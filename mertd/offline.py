@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.capture.address import Address
-from mertd.capture.messages import CaptureSettings
-from mertd.capture.pipeline import RATE, Pipeline
-from mertd.capture.process import open_source
+from mertd.capture.entry import open_source
+from mertd.capture.mono import RATE, MonoConverter
+from mertd.capture.reports import CaptureSettings
 from mertd.embed.audio import Levels, measure
 from mertd.embed.embedder import Embedder
 from mertd.errors import SourceError
@@ -95,7 +95,7 @@ def windows(
 def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
     source = open_source(CaptureSettings(address, realtime=False, start=0))
     try:
-        pipeline = Pipeline(source.rate, source.channels, address.mix)
+        pipeline = MonoConverter(source.rate, source.channels, address.mix)
         for block in source.blocks():
             if block is not None:
                 yield pipeline.feed(block.frames)

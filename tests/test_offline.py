@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mertd.capture.address import Address, parse
-from mertd.capture.pipeline import RATE
+from mertd.capture.mono import RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from mertd.errors import SourceError

@@ -215,7 +215,7 @@ def _torch_has_cuda() -> bool:
 
 def _music(length: int) -> Array:
     """Chords with a melody and a little noise, (length,): the same on every machine but for rounding."""
-    from mertd.capture.synth import chords
+    from mertd.capture.sources.synth import chords
 
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal(length)
     return np.asarray(chords(np.arange(length) / SAMPLE_RATE) + 0.005 * noise, np.float32)

@@ -41,7 +41,7 @@ def _security(facts: Mapping[str, Any]) -> None:
 
 def devices(json: bool) -> None:
     """Print the input devices, one a line."""
-    from mertd.capture.device import devices as found
+    from mertd.capture.sources.device import devices as found
 
     listed = found()
     if json:

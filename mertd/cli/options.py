@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from mertd.capture.source_kinds import forms
+
 Sources = Annotated[
     list[str] | None,
     typer.Option(
         "--source",
         metavar="URL",
-        help="device:[NAME], loopback:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable.",
+        help=f"{forms()}; repeatable.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options (the one of `config init`).")]

@@ -75,9 +75,6 @@ PURPOSES = {
 PLATFORM_PACKAGES = {"linux": {"onnx", "onnxruntime", "pulsectl"}, "darwin": {"mlx", "coremltools"}}
 """Packages that mertd needs on one platform only."""
 
-LOOPBACK_NAMES = ("blackhole", "loopback", "soundflower")
-"""Words in the names of devices that capture what a Mac plays."""
-
 
 def gather(given: Given, quick: bool, progress: Callable[[str], object] = lambda _: None) -> Facts:
     """Gather all facts. `quick`: neither run the model nor listen to devices. `progress`: called with the current topic."""
@@ -205,7 +202,9 @@ def _listen_to_inputs(
 
 def _loopbacks(names: Sequence[str]) -> tuple[str, ...]:
     if sys.platform == "darwin":
-        return tuple(name for name in names if any(word in name.lower() for word in LOOPBACK_NAMES))
+        from mertd.capture.sources.loopback import virtual_devices
+
+        return tuple(virtual_devices(list(names)))
     else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
         try:
             import pulsectl

@@ -10,12 +10,15 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import platformdirs.macos
+import platformdirs.unix
 import pytest
 
 import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
-from mertd.capture.address import _OPTIONS, FORMATS, SYNTHS
-from mertd.config import CONTROL, PUBLISH, Settings
+from mertd.capture.address import PCM_FORMATS
+from mertd.capture.source_kinds import KINDS, SYNTHS
+from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.embed.backends import FACTORIES
 from mertd.errors import MertdError, UsageError
@@ -42,19 +45,22 @@ def test_generated_tables_are_up_to_date(name: str) -> None:
 
 def test_kinds_of_sources() -> None:
     kinds = [words(row[0])[0].partition(":")[0] for row in table(section(read("docs/sources.md"), "Kinds"), "address")]
-    assert {*kinds} == {*_OPTIONS}
+    assert {*kinds} == {*KINDS}
     assert len(kinds) == len({*kinds})
+    for row in table(section(read("docs/sources.md"), "Kinds"), "address"):
+        kind = KINDS[words(row[0])[0].partition(":")[0]]
+        assert row[2].startswith("no") == (not kind.resumable)
 
 
 def test_options_of_sources() -> None:
-    described: dict[str, set[str]] = {kind: set() for kind in _OPTIONS}
+    described: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for row in table(section(read("docs/sources.md"), "Options"), "option"):
         (option,) = words(row[0])
-        for kind in _OPTIONS if row[1] == "all" else words(row[1]):
+        for kind in KINDS if row[1] == "all" else words(row[1]):
             described[kind].add(option)
         if option == "format":
-            assert words(row[2]) == [*FORMATS]
-    assert described == _OPTIONS
+            assert words(row[2]) == [*PCM_FORMATS]
+    assert described == {name: {*kind.options} for name, kind in KINDS.items()}
     assert [*SYNTHS] == words(read("docs/sources.md").split("| `synth:NAME` |")[1].split("|")[0])
 
 
@@ -125,3 +131,23 @@ def test_configuration_shown_is_valid() -> None:
     assert blocks
     for block in blocks:
         Settings.model_validate(tomllib.loads(block))
+
+
+def test_places_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    rows = table(section(read("docs/configuration.md"), "Where files lie"), "file")
+    described = {row[0]: [Path(words(cell)[0]).expanduser() for cell in row[1:]] for row in rows}
+    systems = [platformdirs.unix.Unix("mertd"), platformdirs.macos.MacOS("mertd")]
+    assert described == {
+        "configuration": [Path(system.user_config_dir) / default_config().name for system in systems],
+        "keys": [Path(system.user_config_dir) / "keys" for system in systems],
+        "weights": [Path(system.user_data_dir) / default_weights().name for system in systems],
+    }
+
+
+def test_packages_that_tests_need() -> None:
+    """CI installs them all, so what it installs is what a contributor is told."""
+    installed = {*" ".join(re.findall(r"packages\+?=\(([^)]*)\)", read(".ci/run"))).split()} - {"debootstrap"}
+    told = {word for row in table(read("CONTRIBUTING.md"), "tests of") for cell in words(row[1]) for word in cell.split()}
+    assert told == installed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mertd.capture.loopback import pick_virtual
+from mertd.capture.sources.loopback import pick_virtual_device
 from mertd.errors import SourceError
 
 
@@ -18,7 +18,7 @@ from mertd.errors import SourceError
     ],
 )
 def test_the_best_one_is_picked(names: list[str], wanted: str, picked: str) -> None:
-    assert pick_virtual(names, wanted) == picked
+    assert pick_virtual_device(names, wanted) == picked
 
 
 @pytest.mark.parametrize(
@@ -31,5 +31,5 @@ def test_the_best_one_is_picked(names: list[str], wanted: str, picked: str) -> N
 )
 def test_none_is_told_with_what_helps(names: list[str], wanted: str, says: str) -> None:
     with pytest.raises(SourceError, match=says) as refusal:
-        pick_virtual(names, wanted)
+        pick_virtual_device(names, wanted)
     assert refusal.value.retry

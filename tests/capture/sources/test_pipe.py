@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mertd.capture import pipe
-from mertd.capture.address import FORMATS, parse
-from mertd.capture.instant import Instant
-from mertd.capture.pipe import LEAD_S, TOLERANCE, PipeSource, to_float
+from capture.from_url import settings_for
+from mertd.capture.address import PCM_FORMATS, parse
+from mertd.capture.clock_pair import ClockPair
+from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import Block
+from mertd.capture.sources import pipe
+from mertd.capture.sources.pipe import MAX_LEAD_S, RATE_TOLERANCE, PipeSource, to_float
 from mertd.errors import SourceError
 
 Array = NDArray[np.float32]
@@ -37,7 +39,7 @@ def through(url: str, write: Callable[[int], None], realtime: bool = False) -> A
             os.close(theirs)
 
     thread = threading.Thread(target=writing)
-    source = PipeSource(parse(url), realtime, ours)
+    source = PipeSource(settings_for(url, realtime), ours)
     thread.start()
     try:
         blocks = [block.frames for block in source.blocks() if block is not None]
@@ -66,7 +68,7 @@ ONES = {  # the bytes of -1, 0.5 and 0.25 at full scale
 }
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", PCM_FORMATS)
 def test_formats(name: str) -> None:
     data = bytes.fromhex(ONES[name])
     assert to_float(data, name).tolist() == [-1, 0.5, 0.25]
@@ -110,7 +112,9 @@ def test_nothing_at_all_is_an_end() -> None:
 
 @pytest.mark.parametrize("extra", [1, 3])
 def test_an_end_in_the_middle_of_a_frame_is_told(extra: int) -> None:
-    with pytest.raises(SourceError, match=f"middle of a frame: {extra} bytes left over of 4; is it really 2 channels of s16le"):
+    with pytest.raises(
+        SourceError, match=f"ended within a frame: {extra} bytes are left of 4; is it really 2 channels of s16le"
+    ):
         through("pipe:-", all_of(bytes(400 + extra)))
 
 
@@ -126,7 +130,7 @@ def test_a_sample_that_is_no_number_is_told_with_its_place(value: float) -> None
 def test_a_writer_that_pauses_is_waited_for_and_the_source_stays_alive() -> None:
     """The writer goes on only when the reader has been seen to say that there is nothing yet."""
     ours, theirs = os.pipe()
-    source = PipeSource(parse("pipe:-?channels=1&rate=8000"), False, ours)
+    source = PipeSource(settings_for("pipe:-?channels=1&rate=8000"), ours)
     blocks = source.blocks()
     heard: list[Array] = []
     for part in range(3):
@@ -161,7 +165,7 @@ class Time:
 @pytest.fixture
 def own_time(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
-    for module in ("pipe", "source"):
+    for module in ("sources.pipe", "source"):
         monkeypatch.setattr(f"mertd.capture.{module}.time", clock)
     return clock
 
@@ -173,21 +177,21 @@ def test_a_writer_that_is_too_fast_is_held_up_at_real_pace_only(own_time: Time, 
     frames = through("pipe:-?channels=1&rate=8000", all_of(data), realtime)
     assert len(frames) == 8_000 * seconds
     took = own_time.now - 50
-    expected = seconds / (1 + TOLERANCE) - LEAD_S if realtime else 0
+    expected = seconds / (1 + RATE_TOLERANCE) - MAX_LEAD_S if realtime else 0
     assert took == pytest.approx(expected, abs=0.06)
 
 
 def test_a_block_is_dated_by_when_its_last_frame_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipe, "now", lambda: Instant(1_000_000_000, 2_000_000_000))
+    monkeypatch.setattr(pipe, "read_clocks", lambda: ClockPair(1_000_000_000, 2_000_000_000))
     ours, theirs = os.pipe()
-    source = PipeSource(parse("pipe:-?channels=1&rate=8000"), True, ours)
+    source = PipeSource(settings_for("pipe:-?channels=1&rate=8000", realtime=True), ours)
     os.write(theirs, bytes(800))
     os.close(theirs)
     block = next(source.blocks())
     source.close()
     assert isinstance(block, Block)
     assert block.age_ns == 50_000_000
-    assert block.heard == Instant(1_000_000_000 - block.age_ns, 2_000_000_000 - block.age_ns)
+    assert block.captured_at == ClockPair(1_000_000_000 - block.age_ns, 2_000_000_000 - block.age_ns)
 
 
 def test_a_fifo_waits_for_its_writer_and_can_be_opened_again(tmp_path: Path) -> None:
@@ -195,7 +199,7 @@ def test_a_fifo_waits_for_its_writer_and_can_be_opened_again(tmp_path: Path) -> 
     os.mkfifo(fifo)
     address = parse(f"pipe:{fifo}?channels=1&rate=8000")
     for run in range(2):
-        source = PipeSource(address, False, None)
+        source = PipeSource(CaptureSettings(address, realtime=False, start=0))
         assert source.reopens
         blocks = source.blocks()
         assert next(blocks) is None, "nobody has opened it for writing, which is no end"
@@ -214,7 +218,7 @@ def test_what_lies_in_a_fifo_at_real_pace_is_dropped_and_told(tmp_path: Path, re
     ends = os.open(fifo, os.O_RDWR), os.open(fifo, os.O_WRONLY)  # the first, so that the second finds a reader
     stale, fresh = np.full(1_001, 7, "<i2"), RAMP[:2_001]
     os.write(ends[1], stale.tobytes())
-    source = PipeSource(parse(f"pipe:{fifo}?format=s16le&channels=2&rate=8000"), realtime, None)
+    source = PipeSource(settings_for(f"pipe:{fifo}?format=s16le&channels=2&rate=8000", realtime))
     os.write(ends[1], fresh.tobytes())
     for descriptor in ends:
         os.close(descriptor)
@@ -228,7 +232,7 @@ def test_what_lies_in_a_fifo_at_real_pace_is_dropped_and_told(tmp_path: Path, re
 def test_a_raw_file_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "raw"
     path.write_bytes(RAMP.tobytes())
-    source = PipeSource(parse(f"pipe:{path}?rate=8000"), False, None)
+    source = PipeSource(settings_for(f"pipe:{path}?rate=8000"))
     assert not source.reopens
     assert sum(len(block.frames) for block in source.blocks() if block) == len(RAMP) // 2
     source.close()
@@ -236,4 +240,4 @@ def test_a_raw_file_is_read_to_its_end(tmp_path: Path) -> None:
 
 def test_what_cannot_be_opened_is_explained(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="No such file or directory; make one with mkfifo, or use pipe:-"):
-        PipeSource(parse(f"pipe:{tmp_path / 'none'}"), False, None)
+        PipeSource(settings_for(f"pipe:{tmp_path / 'none'}"))

@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.scripted_portaudio import RATE, Card
-from mertd.capture import device as module
 from mertd.capture.address import parse
-from mertd.capture.device import BLOCK_S, FIRST_BLOCK_S, STALL_S, Device, DeviceSource, devices, resolve
-from mertd.capture.outlook import Outlook
-from mertd.capture.portions import BROKEN_S, RATE_S
+from mertd.capture.assembler import MAX_NONFINITE_S, RATE_WINDOW_S
+from mertd.capture.input_status import InputStatus
+from mertd.capture.limits import BLOCK_S
 from mertd.capture.source import Block
+from mertd.capture.sources import device as module
+from mertd.capture.sources.device import FIRST_BLOCK_S, STALL_S, Device, DeviceSource, devices, resolve
 from mertd.errors import SourceError
 
 NAMES = ["MacBook Pro Microphone", "BlackHole 2ch", "BlackHole 16ch", "USB Audio", "usb audio", "alsa.monitor"]
@@ -42,7 +43,8 @@ def test_a_name_finds_its_device(name: str, index: int) -> None:
 
 def test_a_name_of_several_is_refused_for_good() -> None:
     with pytest.raises(
-        SourceError, match="'blackhole' is the name of several input devices: 'BlackHole 2ch', 'BlackHole 16ch'"
+        SourceError,
+        match="'blackhole' matches several input devices: 'BlackHole 2ch', 'BlackHole 16ch'; name one of them in full",
     ) as no:
         resolve("blackhole", FOUND)
     assert not no.value.retry
@@ -73,8 +75,8 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     card = Card()
     monkeypatch.setattr(module, "portaudio", lambda: card)
     monkeypatch.setattr(module, "time", card)
-    monkeypatch.setattr(module, "now", card.now)
-    monkeypatch.setattr(module, "watch", card.watch)
+    monkeypatch.setattr(module, "read_clocks", card.now)
+    monkeypatch.setattr(module, "monitor_input", card.monitor_input)
     return card
 
 
@@ -131,7 +133,7 @@ def test_a_device_that_refuses_may_be_tried_again(card: Card) -> None:
 def test_what_the_driver_gives_is_handed_on_in_one_block(card: Card) -> None:
     def burst() -> None:
         for value in (0.1, 0.2, 0.3):
-            card.hears([value] * 100, since_heard=0.01)
+            card.hears([value] * 100, latency_s=0.01)
 
     (block,) = heard(card, burst)
     assert np.allclose(block.frames[:, 1], np.repeat([0.1, 0.2, 0.3], 100))
@@ -141,22 +143,22 @@ def test_what_the_driver_gives_is_handed_on_in_one_block(card: Card) -> None:
 def test_what_is_not_finite_becomes_silence_and_is_told(card: Card) -> None:
     whole, block = heard(card, portion(card), lambda: card.hears([0.5, np.nan, 0.1, -np.inf, -0.5]))
     assert block.frames[:, 0].tolist() == [0.5, 0, 0, 0, -0.5]
-    assert block.spoilt == (1, 4)
-    assert whole.spoilt is None
+    assert block.nonfinite == (1, 4)
+    assert whole.nonfinite is None
 
 
 def test_a_device_that_gives_no_numbers_for_seconds_is_broken(card: Card) -> None:
     source = DeviceSource(parse("device:"))
-    card.script = [portion(card, np.nan), portion(card)] + [portion(card, np.nan)] * round(2 * BROKEN_S / BLOCK_S)
+    card.script = [portion(card, np.nan), portion(card)] + [portion(card, np.nan)] * round(2 * MAX_NONFINITE_S / BLOCK_S)
     blocks = []
-    with pytest.raises(SourceError, match="samples that are not numbers for 2 s") as end:
+    with pytest.raises(SourceError, match="NaN or infinities for 2 s") as end:
         blocks += source.blocks()
     assert end.value.retry
-    assert len(blocks) == pytest.approx(2 + BROKEN_S / BLOCK_S, abs=2), "one good block in between counts"
+    assert len(blocks) == pytest.approx(2 + MAX_NONFINITE_S / BLOCK_S, abs=2), "one good block in between counts"
 
 
 def test_no_numbers_now_and_then_are_no_broken_device(card: Card) -> None:
-    nearly = [portion(card, np.nan)] * round(0.7 * BROKEN_S / BLOCK_S)
+    nearly = [portion(card, np.nan)] * round(0.7 * MAX_NONFINITE_S / BLOCK_S)
     assert len(heard(card, *nearly, portion(card), *nearly)) == 2 * len(nearly) + 1
 
 
@@ -164,7 +166,7 @@ def test_what_the_system_says_of_the_input_ends_the_stream(card: Card) -> None:
     source = DeviceSource(parse("device:"))
 
     def changes() -> None:
-        card.watched.problem = "the default input has changed from 'a' to 'b'"
+        card.monitor.problem = "the default input has changed from 'a' to 'b'"
 
     card.script = [portion(card), changes, portion(card)]
     blocks = []
@@ -173,7 +175,7 @@ def test_what_the_system_says_of_the_input_ends_the_stream(card: Card) -> None:
     assert end.value.retry
     assert len(blocks) == 1
     source.close()
-    assert card.watched.closed
+    assert card.monitor.closed
 
 
 @pytest.mark.parametrize(
@@ -187,25 +189,25 @@ def test_only_who_asks_for_the_default_input_follows_it(
     card.listed[2]["name"] = "pulse"
     monkeypatch.setenv("PULSE_SOURCE", chosen)
     DeviceSource(parse(url))
-    assert card.watched.follows == follows
+    assert card.monitor.follows == follows
 
 
 def test_zeros_are_explained_by_what_the_system_says(card: Card) -> None:
     source = DeviceSource(parse("device:"))
-    card.watched.latest = Outlook(source="mic", muted=True)
-    assert source.why_zeros().cause == "muted"
+    card.monitor.latest = InputStatus(source="mic", muted=True)
+    assert source.explain_zeros().cause == "muted"
 
 
 @pytest.mark.parametrize(
-    ("since_heard", "expected"),
+    ("latency_s", "expected"),
     [(0.2, 0.2), (BLOCK_S, BLOCK_S), (0.0, BLOCK_S), (-3.0, BLOCK_S), (1e9, BLOCK_S), (float("nan"), BLOCK_S)],
 )
-def test_a_block_is_dated_by_the_driver_where_that_can_be(card: Card, since_heard: float, expected: float) -> None:
+def test_a_block_is_dated_by_the_driver_where_that_can_be(card: Card, latency_s: float, expected: float) -> None:
     """Some drivers say 0, some say nonsense; no frame was heard after it was handed over."""
-    (block,) = heard(card, portion(card, since_heard=since_heard))
+    (block,) = heard(card, portion(card, latency_s=latency_s))
     at = 1_790_000_000 + BLOCK_S  # the reader had slept once
-    assert block.heard is not None
-    assert block.heard.unix_ns / 1e9 == pytest.approx(at - expected, abs=1e-5)
+    assert block.captured_at is not None
+    assert block.captured_at.unix_ns / 1e9 == pytest.approx(at - expected, abs=1e-5)
     assert block.age_ns == pytest.approx(expected * 1e9, abs=1)
 
 
@@ -213,11 +215,11 @@ def test_one_late_callback_does_not_date_the_block(card: Card) -> None:
     def burst() -> None:
         for delay in (0.01, 0.4, 0.01):  # the middle one says that it was heard long before
             card.passes(0.01)
-            card.hears([0.5] * 480, since_heard=delay)
+            card.hears([0.5] * 480, latency_s=delay)
 
     (block,) = heard(card, burst)
-    assert block.heard is not None
-    assert block.heard.unix_ns / 1e9 == pytest.approx(1_790_000_000 + BLOCK_S, abs=1e-4)
+    assert block.captured_at is not None
+    assert block.captured_at.unix_ns / 1e9 == pytest.approx(1_790_000_000 + BLOCK_S, abs=1e-4)
 
 
 def pause(card: Card, seconds: float) -> Callable[[], None]:
@@ -281,13 +283,13 @@ def test_what_was_buffered_and_says_so_is_kept(card: Card) -> None:
     def resumes() -> None:
         card.passes(1.0 - BLOCK_S)
         for number in range(20):
-            card.hears([0.9] * COUNT, since_heard=1.0 - number * BLOCK_S)
+            card.hears([0.9] * COUNT, latency_s=1.0 - number * BLOCK_S)
 
     blocks = heard(card, portion(card), resumes, portion(card))
     assert sum(len(block.frames) for block in blocks) == 22 * COUNT
     assert not any(block.lost for block in blocks)
-    assert blocks[1].heard is not None
-    assert blocks[1].heard.unix_ns / 1e9 == pytest.approx(card.unix_s - 2 * BLOCK_S - 1.0, abs=1e-3)
+    assert blocks[1].captured_at is not None
+    assert blocks[1].captured_at.unix_ns / 1e9 == pytest.approx(card.unix_s - 2 * BLOCK_S - 1.0, abs=1e-3)
 
 
 def test_wall_time_that_jumps_between_two_callbacks_splits_the_block(card: Card) -> None:
@@ -298,20 +300,20 @@ def test_wall_time_that_jumps_between_two_callbacks_splits_the_block(card: Card)
         card.hears([0.2] * 100)
 
     first, second = heard(card, burst)
-    assert first.heard is not None
-    assert second.heard is not None
-    assert (second.heard.unix_ns - first.heard.unix_ns) / 1e9 == pytest.approx(3_600 + 100 / RATE, abs=1e-5)
-    assert (second.heard.steady_ns - first.heard.steady_ns) / 1e9 == pytest.approx(100 / RATE, abs=1e-5)
+    assert first.captured_at is not None
+    assert second.captured_at is not None
+    assert (second.captured_at.unix_ns - first.captured_at.unix_ns) / 1e9 == pytest.approx(3_600 + 100 / RATE, abs=1e-5)
+    assert (second.captured_at.steady_ns - first.captured_at.steady_ns) / 1e9 == pytest.approx(100 / RATE, abs=1e-5)
 
 
 @pytest.mark.parametrize("share", [44_100 / 48_000, 2.0])
 def test_a_device_whose_rate_has_changed_is_opened_anew(card: Card, share: float) -> None:
     source = DeviceSource(parse("device:"))
     card.script = [portion(card)] * 200 + [lambda: card.hears([0.5] * round(COUNT * share))] * 500
-    with pytest.raises(SourceError, match=r"gives \d+ frames a second, not 48000: has its rate changed") as end:
+    with pytest.raises(SourceError, match=r"delivers \d+ frames a second, not 48000; has its rate changed") as end:
         list(source.blocks())
     assert end.value.retry
-    assert card.running_s - 1_000 < 10 + 2 * RATE_S + 1
+    assert card.running_s - 1_000 < 10 + 2 * RATE_WINDOW_S + 1
 
 
 def test_jitter_and_losses_are_no_change_of_rate(card: Card) -> None:
@@ -339,7 +341,7 @@ def test_a_device_that_gives_nothing_is_given_up(card: Card, script: int, patien
     source = DeviceSource(parse("device:"))
     card.script = [portion(card)] * script
     began = card.running_s
-    with pytest.raises(SourceError, match=f"has given nothing for {patience:.0f} s") as end:
+    with pytest.raises(SourceError, match=f"has delivered nothing for {patience:.0f} s") as end:
         list(source.blocks())
     assert end.value.retry
     assert card.running_s - began == pytest.approx(patience, abs=0.2)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.clock import Reading
-from mertd.capture.instant import Instant
+from mertd.capture.clock import ClockReading
+from mertd.capture.clock_pair import ClockPair
 
 RATE = 24_000
 UNIX_NS = 1_790_000_000_123_456_789  # in 2026; a float would round it by 256 ns
@@ -19,7 +19,7 @@ HOUR_S = 3_600.0
 
 
 @dataclass
-class World:
+class SimulatedClocks:
     """Times in seconds since the first sample, as the steady clock has them.
 
     `wobble_ppm`: by which temperature bends the drift, to both sides, in six hours. `wall`: points (time, offset) between which
@@ -35,14 +35,14 @@ class World:
         turn = 2 * math.pi / (6 * HOUR_S)
         return RATE * (seconds * (1 + self.drift_ppm * 1e-6) + self.wobble_ppm * 1e-6 * (1 - math.cos(turn * seconds)) / turn)
 
-    def heard(self, index: float) -> float:
-        """When a sample was heard: the inverse, by fixed point."""
+    def captured_at(self, index: float) -> float:
+        """Return when a sample was captured: the inverse, by fixed point."""
         seconds = index / RATE
         for _ in range(6):
             seconds += (index - self.index(seconds)) / RATE
         return seconds
 
-    def instant(self, seconds: float) -> Instant:
+    def instant(self, seconds: float) -> ClockPair:
         """Both clocks."""
         wall = self.wall
         at = bisect_right(wall, seconds, key=lambda point: point[0])
@@ -50,17 +50,20 @@ class World:
         if 0 < at < len(wall):
             (a, _), (b, later) = wall[at - 1], wall[at]
             offset += (later - offset) * (seconds - a) / (b - a)
-        return Instant(UNIX_NS + round(seconds * 1e9) + round(offset * 1e9), STEADY_NS + round(seconds * 1e9))
+        return ClockPair(UNIX_NS + round(seconds * 1e9) + round(offset * 1e9), STEADY_NS + round(seconds * 1e9))
 
     def unix_ns(self, index: float) -> int:
         """The truth."""
-        return self.instant(self.heard(index)).unix_ns
+        return self.instant(self.captured_at(index)).unix_ns
 
-    def reading(self, seconds: float, delay: float, age: float = 0.05) -> Reading:
+    def reading(self, seconds: float, delay: float, age: float = 0.05) -> ClockReading:
         """What is read of the sample heard at `seconds`: `delay` later than it should be."""
         called, first = self.instant(seconds + age + delay), seconds == 0
-        return Reading(
-            self.index(seconds), called.before(round(age * 1e9)), round(age * 1e9), before=self.instant(-1) if first else None
+        return ClockReading(
+            self.index(seconds),
+            called.earlier(round(age * 1e9)),
+            round(age * 1e9),
+            before_epoch=self.instant(-1) if first else None,
         )
 
 

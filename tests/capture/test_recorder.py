@@ -15,19 +15,30 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from capture import hanging_source
-from capture.scripted_source import Reports, ScriptedSource, ScriptedTime, Step, WatchedRing
+from capture.scripted_source import CheckedRing, Reports, ScriptedSource, ScriptedTime, Step
 from command_process import PATIENCE_S
-from mertd.capture import process
+from mertd.capture import recorder
 from mertd.capture.address import parse
-from mertd.capture.clock import Reading
-from mertd.capture.file import FileSource
-from mertd.capture.instant import Instant
-from mertd.capture.messages import WRITE, CaptureSettings, Committed, Discontinuity, Ended, Failed, Gap, Grant, Stop
-from mertd.capture.pipe import PipeSource
-from mertd.capture.pipeline import RATE, Pipeline
-from mertd.capture.process import Control, Recorder, open_source
+from mertd.capture.clock import ClockReading
+from mertd.capture.clock_pair import ClockPair
+from mertd.capture.entry import open_source
+from mertd.capture.mono import RATE, MonoConverter
+from mertd.capture.recorder import CaptureControl, Recorder
+from mertd.capture.reports import (
+    MAX_UNREPORTED_SAMPLES,
+    CaptureFailed,
+    CaptureSettings,
+    Committed,
+    Discontinuity,
+    Ended,
+    FilledGap,
+    Grant,
+    Stop,
+)
 from mertd.capture.source import Block
-from mertd.capture.synth import SynthSource
+from mertd.capture.sources.file import FileSource
+from mertd.capture.sources.pipe import PipeSource
+from mertd.capture.sources.synth import SynthSource
 from mertd.errors import SourceError
 from mertd.ring import Ring
 
@@ -41,23 +52,23 @@ NOISE = GENERATOR.uniform(-0.5, 0.5, (400_000, 2)).astype(np.float32)
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> ScriptedTime:
     clock = ScriptedTime()
-    monkeypatch.setattr(process, "time", clock)
-    monkeypatch.setattr(process, "now", clock.now)
+    monkeypatch.setattr(recorder, "time", clock)
+    monkeypatch.setattr(recorder, "read_clocks", clock.now)
     return clock
 
 
 def record(
-    script: Iterable[Step], rate: int = 48_000, realtime: bool = True, control: Control | None = None
-) -> tuple[WatchedRing, Reports]:
-    ring = WatchedRing(START)
+    script: Iterable[Step], rate: int = 48_000, realtime: bool = True, control: CaptureControl | None = None
+) -> tuple[CheckedRing, Reports]:
+    ring = CheckedRing(START)
     reports = Reports(ring)
     settings_ = CaptureSettings(ADDRESS, realtime, START)
-    Recorder(settings_, ScriptedSource(rate, 2, script), ring, reports.send, control or Control()).run()
+    Recorder(settings_, ScriptedSource(rate, 2, script), ring, reports.send, control or CaptureControl()).run()
     return ring, reports
 
 
 def one_shot(frames: Array, rate: int) -> Array:
-    pipeline = Pipeline(rate, 2, "mean")
+    pipeline = MonoConverter(rate, 2, "mean")
     return np.concatenate([pipeline.feed(frames), pipeline.flush()])
 
 
@@ -95,7 +106,7 @@ def test_the_ring_holds_what_was_heard_with_zeros_for_what_was_lost(
     assert np.array_equal(ring.samples, expected)
     assert reports.all[-1] == Ended(reopens=False)
     assert reports.commits[-1].end == START + len(expected)
-    assert reports.gaps == [Gap(*(START + round(f * RATE / rate) for f in gap)) for gap in gaps]
+    assert reports.gaps == [FilledGap(*(START + round(f * RATE / rate) for f in gap)) for gap in gaps]
     ring.close()
 
 
@@ -105,14 +116,14 @@ def test_what_is_lost_leaves_the_rest_where_it_was_heard() -> None:
     impulse[0] = 1
     ring, reports = record([Block(np.zeros((48_000, 2), np.float32)), Block(impulse, lost=24_000)])
     assert int(np.argmax(np.abs(ring.samples))) == 36_000
-    assert reports.gaps == [Gap(START + 24_000, START + 36_000)]
+    assert reports.gaps == [FilledGap(START + 24_000, START + 36_000)]
 
 
-@pytest.mark.parametrize("lost", [1, WRITE * 2 + 1, 300_000])
+@pytest.mark.parametrize("lost", [1, MAX_UNREPORTED_SAMPLES * 2 + 1, 300_000])
 def test_a_loss_of_any_length_is_announced_before_its_samples_and_reported_in_portions(lost: int) -> None:
-    """`Reports` and `WatchedRing` look at every write and report."""
+    """`Reports` and `CheckedRing` look at every write and report."""
     ring, reports = record([*blocks(9_600), Block(NOISE[9_600:19_200], lost=lost)])
-    assert reports.gaps == [Gap(START + 4_800, START + 4_800 + round(lost / 2))]
+    assert reports.gaps == [FilledGap(START + 4_800, START + 4_800 + round(lost / 2))]
     assert len(ring.samples) == pytest.approx(9_600 + lost / 2, abs=1)
 
 
@@ -128,12 +139,12 @@ def test_a_stall_is_a_heartbeat() -> None:
 def test_a_burst_is_reported_in_portions() -> None:
     ring, reports = record(blocks(300_000))
     assert np.array_equal(ring.samples, one_shot(NOISE[:300_000], 48_000))
-    assert len(reports.commits) >= 300_000 / 2 / WRITE
+    assert len(reports.commits) >= 300_000 / 2 / MAX_UNREPORTED_SAMPLES
 
 
 def test_readings_tell_where_each_block_began(clock: ScriptedTime) -> None:
-    began = Instant(clock.unix + 1_000_000, clock.monotonic + 1_000_000)  # the recorder's own look
-    times = [Instant(second * 10**9 + 77, second * 10**9) for second in (1, 2, 3)]
+    began = ClockPair(clock.unix + 1_000_000, clock.monotonic + 1_000_000)  # the recorder's own look
+    times = [ClockPair(second * 10**9 + 77, second * 10**9) for second in (1, 2, 3)]
     script = [
         Block(NOISE[:48_000], times[0], age_ns=5),
         Block(NOISE[:44_100], times[1], age_ns=6),
@@ -142,9 +153,9 @@ def test_readings_tell_where_each_block_began(clock: ScriptedTime) -> None:
     _, reports = record(script)
     readings = [reading for commit in reports.commits for reading in commit.readings]
     assert readings == [
-        Reading(START, times[0], 5, before=began),
-        Reading(START + 24_000, times[1], 6),
-        Reading(START + 24_000 + (44_100 + 24_000) / 2, times[2], 7),
+        ClockReading(START, times[0], 5, before_epoch=began),
+        ClockReading(START + 24_000, times[1], 6),
+        ClockReading(START + 24_000 + (44_100 + 24_000) / 2, times[2], 7),
     ]
 
 
@@ -153,7 +164,7 @@ def test_a_source_without_a_clock_is_dated_once(clock: ScriptedTime) -> None:
     _, reports = record(blocks(4_800, 4_800))
     (reading,) = [reading for commit in reports.commits for reading in commit.readings]
     assert reading.index == START
-    assert before < reading.heard.unix_ns <= clock.unix
+    assert before < reading.captured_at.unix_ns <= clock.unix
     assert reading.exact
     assert reports.commits[0].readings == (reading,), "before any sample can be asked for"
 
@@ -172,15 +183,15 @@ def test_a_jump_of_wall_time_begins_an_epoch(clock: ScriptedTime, seconds: float
 
 
 def test_what_came_as_no_numbers_is_told_where_it_is() -> None:
-    _, reports = record([*blocks(4_800), Block(NOISE[4_800:9_600], spoilt=(480, 960))])
-    assert reports.gaps == [Gap(START + 2_640, START + 2_880, "not finite")]
+    _, reports = record([*blocks(4_800), Block(NOISE[4_800:9_600], nonfinite=(480, 960))])
+    assert reports.gaps == [FilledGap(START + 2_640, START + 2_880, "not finite")]
 
 
 def test_what_was_heard_before_a_jump_and_handed_over_after_it_is_dropped_and_counted() -> None:
     """After a sleep the driver first gives what it had buffered before."""
 
     def block(first: int, steady: float, unix: float) -> Block:  # half a second of age
-        heard = Instant(round(unix * 1e9), round(steady * 1e9))
+        heard = ClockPair(round(unix * 1e9), round(steady * 1e9))
         return Block(NOISE[first : first + 4_800], heard, age_ns=500_000_000)
 
     awake, slept = 1_000.0, 9_000.0
@@ -208,21 +219,21 @@ def test_hours_of_sleep_are_not_filled_with_zeros(clock: ScriptedTime) -> None:
 
 
 def test_a_stop_is_obeyed_in_mid_block_and_is_no_end() -> None:
-    control = Control()
+    control = CaptureControl()
     _, reports = record([*blocks(4_800), lambda: control.on_message(Stop()), *blocks(4_800)], control=control)
     assert not [message for message in reports.all if isinstance(message, Ended | Discontinuity)]
 
 
 def test_at_fast_pace_nothing_is_written_past_the_grant() -> None:
     """The supervisor here grants a little more whenever it hears that all of the last grant is used."""
-    control, ring = Control(), WatchedRing(START)
+    control, ring = CaptureControl(), CheckedRing(START)
     reports, granted = Reports(ring), [START + 7_000]
 
     def hear(message: object) -> None:
         reports.send(message)
         assert ring.end <= granted[-1]
-        if isinstance(message, Committed) and granted[-1] - message.end < WRITE:
-            granted.append(message.end + WRITE + 100)
+        if isinstance(message, Committed) and granted[-1] - message.end < MAX_UNREPORTED_SAMPLES:
+            granted.append(message.end + MAX_UNREPORTED_SAMPLES + 100)
             control.on_message(Grant(granted[-1]))
 
     control.on_message(Grant(granted[0]))
@@ -237,11 +248,11 @@ def test_what_came_before_a_break_is_reported() -> None:
     def break_() -> None:
         raise SourceError("unplugged", retry=True)
 
-    ring = WatchedRing(START)
+    ring = CheckedRing(START)
     reports = Reports(ring)
     source = ScriptedSource(48_000, 2, [*blocks(9_600), break_])
     with pytest.raises(SourceError, match="unplugged"):
-        Recorder(CaptureSettings(ADDRESS, True, START), source, ring, reports.send, Control()).run()
+        Recorder(CaptureSettings(ADDRESS, True, START), source, ring, reports.send, CaptureControl()).run()
     assert reports.commits[-1].end == ring.end > START
     assert not isinstance(reports.all[-1], Ended)
 
@@ -256,7 +267,7 @@ def test_a_source_that_hangs_when_it_is_closed_holds_up_no_report_and_no_end() -
     with contextlib.suppress(EOFError):
         while pipe.poll(PATIENCE_S):
             messages.append(pipe.recv())
-    assert messages[-1] == Failed("the device was lost", 3, retry=True)
+    assert messages[-1] == CaptureFailed("the device was lost", 3, retry=True)
     child.join(PATIENCE_S)
     assert child.exitcode == 0
     pipe.close()

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mertd.capture.address import parse
-from mertd.capture.tap import TapSource
+from capture.from_url import settings_for
+from mertd.capture.sources.tap import open_source
 from mertd.errors import SourceError
 
 RATE = 48_000
@@ -54,7 +54,7 @@ def catap(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 @pytest.mark.parametrize(("url", "what"), [("tap:", ""), ("tap:Safari", "Safari")])
 def test_what_is_tapped_comes_as_blocks(catap: SimpleNamespace, url: str, what: str) -> None:
-    source = TapSource(parse(url))
+    source = open_source(settings_for(url))
     assert (source.rate, source.channels) == (RATE, 2)
     assert (what or "all programs") in source.description
     blocks = source.blocks()
@@ -66,7 +66,7 @@ def test_what_is_tapped_comes_as_blocks(catap: SimpleNamespace, url: str, what: 
     assert block is not None
     assert block.frames.shape == (960, 2)
     assert (block.frames[0, 0], block.frames[-1, 1]) == (0.25, 0.5)
-    assert block.heard is not None
+    assert block.captured_at is not None
     session.capture_failed = True
     with pytest.raises(SourceError, match="has failed") as fault:
         next(blocks)
@@ -78,17 +78,17 @@ def test_what_is_tapped_comes_as_blocks(catap: SimpleNamespace, url: str, what: 
 def test_a_program_that_is_not_there_may_come(catap: SimpleNamespace) -> None:
     catap.fault = LookupError("no process 'Safari'")
     with pytest.raises(SourceError, match=r"tap of Safari: .*no process") as fault:
-        TapSource(parse("tap:Safari"))
+        open_source(settings_for("tap:Safari"))
     assert fault.value.retry
 
 
 def test_another_format_is_refused_and_the_tap_removed(catap: SimpleNamespace) -> None:
     catap.form = SimpleNamespace(**{**vars(FLOAT), "is_float": False})
-    with pytest.raises(SourceError, match="wanted 32 bit floating point"):
-        TapSource(parse("tap:"))
+    with pytest.raises(SourceError, match="expected 32 bit floating point"):
+        open_source(settings_for("tap:"))
     assert catap.sessions[""].closed
 
 
 def test_without_catap_it_says_how_to_get_it() -> None:
     with pytest.raises(SourceError, match=r"pip install 'mertd\[tap\]'"):
-        TapSource(parse("tap:"))
+        open_source(settings_for("tap:"))

@@ -1,4 +1,4 @@
-"""`file:` sources: whatever libsndfile reads (wav, flac, ogg, mp3, aiff …)."""
+"""`file:` sources: sound files that libsndfile reads (wav, flac, ogg, mp3, aiff and others)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mertd.capture.address import Address
 from mertd.capture.limits import block_frames
+from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import Block, Pacer, idle
 from mertd.errors import SourceError
 
@@ -17,13 +17,13 @@ class FileSource:
     """A sound file, played once."""
 
     reopens = False
-    why_zeros = None
+    explain_zeros = None
 
-    def __init__(self, address: Address, realtime: bool) -> None:
-        """Raises `SourceError` if the file is absent or not audio."""
+    def __init__(self, settings: CaptureSettings) -> None:
+        """Raises `SourceError` if the file does not exist or is not audio."""
         import soundfile
 
-        path = Path(address.target).expanduser()
+        path = Path(settings.address.target).expanduser()
         if not path.is_file():
             near = sorted(p.name for p in path.parent.glob(f"{path.stem}.*"))[:3] if path.parent.is_dir() else []
             raise SourceError(f"no file at {path}" + (f"; there is {', '.join(near)}" if near else ""))
@@ -32,11 +32,13 @@ class FileSource:
         except (soundfile.LibsndfileError, OSError) as error:
             raise SourceError(f"{path} cannot be read as audio: {error}; other formats go through ffmpeg and pipe:-") from error
         self._error = soundfile.LibsndfileError
-        self.rate, self.channels = int(self._file.samplerate), int(self._file.channels)
+        self.rate = int(self._file.samplerate)
+        self.channels = int(self._file.channels)
         self.description = f"{path.name}: {self._file.format} {self.rate} Hz, {self.channels} channels"
-        self._realtime = realtime
+        self._realtime = settings.realtime
 
     def blocks(self) -> Iterator[Block | None]:
+        """Yield blocks, at the pace of the wall clock in real time."""
         size = block_frames(self.rate, self.channels, self._realtime)
         pacer, done = Pacer(self.rate), 0
         while True:
@@ -54,4 +56,10 @@ class FileSource:
             yield Block(frames)
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
+
+
+def open_source(settings: CaptureSettings) -> FileSource:
+    """Open a `file:` source. Raises `SourceError`."""
+    return FileSource(settings)

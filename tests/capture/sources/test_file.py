@@ -9,9 +9,9 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from capture.from_url import settings_for
 from mertd.capture import source as source_module
-from mertd.capture.address import parse
-from mertd.capture.file import FileSource
+from mertd.capture.sources.file import FileSource
 from mertd.errors import SourceError
 from signals import chord_progression
 
@@ -26,7 +26,7 @@ def write(path: Path, samples: Array = MUSIC, **options: str) -> Path:
 
 
 def read(path: Path, realtime: bool = False) -> tuple[FileSource, Array]:
-    source = FileSource(parse(f"file:{path}"), realtime)
+    source = FileSource(settings_for(f"file:{path}", realtime))
     frames = [block.frames for block in source.blocks() if block is not None]
     source.close()
     return source, np.concatenate(frames) if frames else np.zeros((0, source.channels), np.float32)
@@ -65,7 +65,7 @@ def test_an_empty_file_ends_at_once(tmp_path: Path) -> None:
 
 
 def test_blocks_are_of_a_second_at_most(tmp_path: Path) -> None:
-    source = FileSource(parse(f"file:{write(tmp_path / 'a.wav', np.tile(MUSIC, (2, 1)))}"), realtime=False)
+    source = FileSource(settings_for(f"file:{write(tmp_path / 'a.wav', np.tile(MUSIC, (2, 1)))}"))
     sizes = [len(block.frames) for block in source.blocks() if block is not None]
     source.close()
     assert sizes == [RATE] * 4
@@ -86,7 +86,7 @@ def test_at_real_pace_the_blocks_come_as_they_would_be_heard(tmp_path: Path, mon
 
     clock = Clock()
     monkeypatch.setattr(source_module, "time", clock)
-    source = FileSource(parse(f"file:{write(tmp_path / 'a.wav')}"), realtime=True)
+    source = FileSource(settings_for(f"file:{write(tmp_path / 'a.wav')}", realtime=True))
     done, pulses = 0, 0
     for block in source.blocks():
         if block is None:

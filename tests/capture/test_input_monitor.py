@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import sys
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -12,62 +13,63 @@ from typing import Any
 import pytest
 
 from command_process import PATIENCE_S, wait_until
-from mertd.capture.outlook import LookError, Outlook, Watch, cause, change
-from mertd.capture.outlook_macos import CoreAudio, code, consent, opener
-from mertd.capture.source import CAUSES
+from mertd.capture.coreaudio import CoreAudio, four_char_code, microphone_consent, open_reader
+from mertd.capture.input_monitor import InputMonitor
+from mertd.capture.input_status import InputStatus, InputStatusUnavailable, describe_change, explain_zeros
+from mertd.vocabulary import ZerosCause
 
-A, B = Outlook("a", "a", 48_000), Outlook("b", "b", 48_000)
+A, B = InputStatus("a", "a", 48_000), InputStatus("b", "b", 48_000)
 
 
 @pytest.mark.parametrize(
     ("before", "now", "follows", "words"),
     [
         (A, A, True, ""),
-        (Outlook(), A, True, ""),
-        (A, Outlook(), True, ""),
-        (A, Outlook("b", "a", 48_000), True, "the default input has changed from 'a' to 'b'"),
-        (A, Outlook("b", "a", 48_000), False, ""),
-        (A, Outlook("a", "b", 48_000), False, "the system has moved the stream from 'a' to 'b'"),
-        (A, Outlook("a", "a", 44_100), False, "the rate of 'a' has changed from 48000 to 44100 Hz"),
-        (A, Outlook("a", "a", 48_000, muted=True), True, ""),
+        (InputStatus(), A, True, ""),
+        (A, InputStatus(), True, ""),
+        (A, InputStatus("b", "a", 48_000), True, "the default input has changed from 'a' to 'b'"),
+        (A, InputStatus("b", "a", 48_000), False, ""),
+        (A, InputStatus("a", "b", 48_000), False, "the system has moved the stream from 'a' to 'b'"),
+        (A, InputStatus("a", "a", 44_100), False, "the rate of 'a' has changed from 48000 to 44100 Hz"),
+        (A, InputStatus("a", "a", 48_000, muted=True), True, ""),
     ],
 )
-def test_a_change_of_the_input_is_told_in_words(before: Outlook, now: Outlook, follows: bool, words: str) -> None:
-    assert change(before, now, follows) == words
+def test_a_change_of_the_input_is_told_in_words(before: InputStatus, now: InputStatus, follows: bool, words: str) -> None:
+    assert describe_change(before, now, follows) == words
 
 
 @pytest.mark.parametrize(
     ("outlook", "expected"),
     [
-        (Outlook(consent=False, muted=True, idle=True), "no_consent"),
-        (Outlook(consent=True, muted=True, idle=True), "muted"),
-        (Outlook(muted=False, idle=True), "idle_monitor"),
-        (Outlook(consent=True, muted=False, idle=False), "unknown"),
-        (Outlook(), "unknown"),
+        (InputStatus(consent=False, muted=True, idle=True), "no_consent"),
+        (InputStatus(consent=True, muted=True, idle=True), "muted"),
+        (InputStatus(muted=False, idle=True), "idle_monitor"),
+        (InputStatus(consent=True, muted=False, idle=False), "unknown"),
+        (InputStatus(), "unknown"),
     ],
 )
-def test_zeros_have_a_likeliest_cause(outlook: Outlook, expected: str) -> None:
-    found = cause(outlook)
+def test_zeros_have_a_likeliest_cause(outlook: InputStatus, expected: str) -> None:
+    found = explain_zeros(outlook)
     assert found.cause == expected
-    assert expected in CAUSES
+    assert expected in list(ZerosCause)
     assert found.hint
 
 
-def looks(*outlooks: Outlook | None) -> Callable[[], Callable[[], Outlook]]:
+def looks(*outlooks: InputStatus | None) -> Callable[[], Callable[[], InputStatus]]:
     """An `open_look` that gives these in turn, and the last one for ever; None fails."""
     script = itertools.chain(outlooks, itertools.repeat(outlooks[-1]))
 
-    def look() -> Outlook:
+    def look() -> InputStatus:
         found = next(script)
         if found is None:
-            raise LookError("gone")
+            raise InputStatusUnavailable("gone")
         return found
 
     return lambda: look
 
 
 def test_a_watch_compares_with_what_it_saw_first_of_each_fact() -> None:
-    watch = Watch(True, looks(Outlook("a"), A, A, Outlook("b", "a")), every_s=0.001)
+    watch = InputMonitor(True, looks(InputStatus("a"), A, A, InputStatus("b", "a")), poll_s=0.001)
     wait_until(lambda: bool(watch.problem), PATIENCE_S, lambda: "nothing noticed")
     assert watch.problem == "the default input has changed from 'a' to 'b'"
 
@@ -75,17 +77,17 @@ def test_a_watch_compares_with_what_it_saw_first_of_each_fact() -> None:
 def test_a_watch_that_hangs_or_fails_holds_nobody_up() -> None:
     asked, release = threading.Event(), threading.Event()
 
-    def hang() -> Outlook:
+    def hang() -> InputStatus:
         asked.set()
         release.wait(PATIENCE_S)
         return B
 
-    watch = Watch(True, lambda: hang, every_s=0.001)
+    watch = InputMonitor(True, lambda: hang, poll_s=0.001)
     assert asked.wait(PATIENCE_S)
-    assert (watch.problem, watch.latest) == ("", Outlook())
+    assert (watch.problem, watch.latest) == ("", InputStatus())
     watch.close()
     release.set()
-    blind = Watch(True, looks(A, None), every_s=0.001)
+    blind = InputMonitor(True, looks(A, None), poll_s=0.001)
     wait_until(lambda: blind.latest == A, PATIENCE_S, lambda: "never looked")
     assert not blind.problem
     blind.close()
@@ -95,7 +97,7 @@ class ScriptedCoreAudio:
     """The two functions of CoreAudio that are called, over a table of properties."""
 
     def __init__(self, properties: dict[tuple[int, str], bytes]) -> None:
-        self.properties = {(device, code(selector)): value for (device, selector), value in properties.items()}
+        self.properties = {(device, four_char_code(selector)): value for (device, selector), value in properties.items()}
 
     def AudioObjectGetPropertyDataSize(self, device: Any, address: Any, _size: Any, _data: Any, size: Any) -> int:  # noqa: N802
         found = self.properties.get((device.value, address._obj.selector))
@@ -138,12 +140,12 @@ def test_coreaudio_is_asked_as_its_header_says() -> None:
     assert (found.default_input(), found.name(8), found.rate(7)) == (8, "USB", 44_100)
     assert (found.muted(8), found.muted(7)) == (True, None)
     assert released == [71]
-    with pytest.raises(LookError, match="does not tell 'nsrt' of 9"):
+    with pytest.raises(InputStatusUnavailable, match="does not tell 'nsrt' of 9"):
         found.rate(9)
 
 
 def test_four_characters_are_a_number() -> None:
-    assert code("dIn ") == 1682533920, "kAudioHardwarePropertyDefaultInputDevice"
+    assert four_char_code("dIn ") == 1682533920, "kAudioHardwarePropertyDefaultInputDevice"
 
 
 def test_elsewhere_nothing_is_claimed() -> None:
@@ -152,7 +154,9 @@ def test_elsewhere_nothing_is_claimed() -> None:
     def absent(path: str) -> Any:
         raise OSError(f"no {path}")
 
-    assert consent(absent) is None
-    with pytest.raises(LookError, match=r"no .*CoreAudio"):
+    assert microphone_consent(absent) is None
+    with pytest.raises(InputStatusUnavailable, match=r"no .*CoreAudio"):
         CoreAudio(absent)
-    assert callable(opener("Built-in", True))
+    if sys.platform != "darwin":
+        with pytest.raises(InputStatusUnavailable):
+            open_reader("Built-in", True)

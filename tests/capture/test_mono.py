@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mertd.capture.pipeline import ACTIVE_BLOCK_S, ACTIVE_HOLD, RATE, Pipeline
+from mertd.capture.mono import ACTIVE_BLOCK_S, ACTIVE_BLOCKS, RATE, MonoConverter
 from mertd.errors import SourceError
 from signals import chord_progression
 
@@ -28,7 +28,7 @@ def frames(rate: int, channels: int, seconds: float = 0.5) -> Array:
     return out
 
 
-def run(pipeline: Pipeline, parts: list[Array]) -> Array:
+def run(pipeline: MonoConverter, parts: list[Array]) -> Array:
     return np.concatenate([*(pipeline.feed(part) for part in parts), pipeline.flush()])
 
 
@@ -39,15 +39,15 @@ def run(pipeline: Pipeline, parts: list[Array]) -> Array:
 def test_any_chunking_equals_one_shot(rate: int, mix: str, cuts: list[int], channels: int) -> None:
     signal = frames(rate, channels)
     ends = [0, *np.minimum(np.cumsum(cuts), len(signal)).tolist(), len(signal)]
-    whole = run(Pipeline(rate, channels, mix), [signal])
-    pieces = run(Pipeline(rate, channels, mix), [signal[a:b] for a, b in pairwise(ends)])
+    whole = run(MonoConverter(rate, channels, mix), [signal])
+    pieces = run(MonoConverter(rate, channels, mix), [signal[a:b] for a, b in pairwise(ends)])
     assert whole.dtype == np.float32
     assert np.array_equal(whole, pieces)
 
 
 @pytest.mark.parametrize("rate", RATES)
 def test_output_is_as_long_as_it_lasts(rate: int) -> None:
-    out = run(Pipeline(rate, 2, "mean"), [frames(rate, 2, 1.0)])
+    out = run(MonoConverter(rate, 2, "mean"), [frames(rate, 2, 1.0)])
     assert abs(len(out) - RATE) <= 1
 
 
@@ -57,7 +57,7 @@ def test_an_impulse_comes_out_at_its_time(rate: int, second: float) -> None:
     signal = np.zeros((rate, 1), np.float32)
     at = round(second * rate)
     signal[at] = 1
-    pipeline = Pipeline(rate, 1, "mean")
+    pipeline = MonoConverter(rate, 1, "mean")
     out = run(pipeline, [signal])
     expected = pipeline.to_output(at)
     assert expected == pytest.approx(at / rate * RATE)
@@ -70,18 +70,18 @@ def test_an_impulse_comes_out_at_its_time(rate: int, second: float) -> None:
 @pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
 def test_a_tone_keeps_its_level_and_phase(rate: int) -> None:
     t_in, t_out = np.arange(rate) / rate, np.arange(RATE) / RATE
-    out = run(Pipeline(rate, 1, "mean"), [np.sin(2 * np.pi * 440 * t_in).astype(np.float32)[:, None]])
+    out = run(MonoConverter(rate, 1, "mean"), [np.sin(2 * np.pi * 440 * t_in).astype(np.float32)[:, None]])
     middle = slice(RATE // 10, RATE - RATE // 10)
     assert np.abs(out[:RATE][middle] - np.sin(2 * np.pi * 440 * t_out)[middle]).max() < 1e-3
 
 
 def test_what_24_khz_cannot_carry_is_filtered_out() -> None:
     tone = np.sin(2 * np.pi * 15_000 * np.arange(48_000) / 48_000).astype(np.float32)[:, None]
-    assert np.abs(run(Pipeline(48_000, 1, "mean"), [tone])[2_400:-2_400]).max() < 1e-4
+    assert np.abs(run(MonoConverter(48_000, 1, "mean"), [tone])[2_400:-2_400]).max() < 1e-4
 
 
 def test_24_khz_passes_untouched() -> None:
-    assert np.array_equal(run(Pipeline(RATE, 1, "mean"), [SIGNAL[:, None]]), SIGNAL)
+    assert np.array_equal(run(MonoConverter(RATE, 1, "mean"), [SIGNAL[:, None]]), SIGNAL)
 
 
 @given(
@@ -91,17 +91,17 @@ def test_24_khz_passes_untouched() -> None:
 )
 def test_mean_is_the_mean_and_a_channel_is_that_channel(channels: int, samples: list[float], pick: int) -> None:
     signal = np.array(samples, np.float32)[:, None] * np.arange(1, channels + 1, dtype=np.float32)
-    assert np.allclose(run(Pipeline(RATE, channels, "mean"), [signal]), signal.mean(axis=1), rtol=1e-6, atol=1e-6)
+    assert np.allclose(run(MonoConverter(RATE, channels, "mean"), [signal]), signal.mean(axis=1), rtol=1e-6, atol=1e-6)
     pick = pick % channels + 1
-    assert np.array_equal(run(Pipeline(RATE, channels, str(pick)), [signal]), signal[:, pick - 1])
+    assert np.array_equal(run(MonoConverter(RATE, channels, str(pick)), [signal]), signal[:, pick - 1])
 
 
 def test_a_channel_that_is_not_there_is_refused() -> None:
-    Pipeline(RATE, 2, "2")
+    MonoConverter(RATE, 2, "2")
     with pytest.raises(SourceError, match=r"mix=3: the source has only 2 channels$"):
-        Pipeline(RATE, 2, "3")
+        MonoConverter(RATE, 2, "3")
     with pytest.raises(SourceError, match=r"mix=2: the source has only 1 channel$"):
-        Pipeline(RATE, 1, "2")
+        MonoConverter(RATE, 1, "2")
 
 
 BLOCK = round(RATE * ACTIVE_BLOCK_S)
@@ -114,7 +114,7 @@ def stereo(blocks: list[tuple[float, float]]) -> Array:
 
 def heard(blocks: list[tuple[float, float]]) -> list[float]:
     """The level of each block after `active` mixing."""
-    out = run(Pipeline(RATE, 2, "active"), [stereo(blocks)])
+    out = run(MonoConverter(RATE, 2, "active"), [stereo(blocks)])
     return [float(out[k * BLOCK + BLOCK // 2]) for k in range(len(blocks))]
 
 
@@ -132,11 +132,11 @@ def test_a_channel_that_comes_alive_is_heard_from_the_next_block() -> None:
 
 
 def test_a_pause_on_one_channel_is_forgiven_for_three_seconds() -> None:
-    levels = heard([(0.5, 0.5), *[(0.5, 0.0)] * (ACTIVE_HOLD + 3)])
-    assert levels[1 : ACTIVE_HOLD + 1] == [0.25] * ACTIVE_HOLD
-    assert levels[ACTIVE_HOLD + 1 :] == [0.5] * 3
+    levels = heard([(0.5, 0.5), *[(0.5, 0.0)] * (ACTIVE_BLOCKS + 3)])
+    assert levels[1 : ACTIVE_BLOCKS + 1] == [0.25] * ACTIVE_BLOCKS
+    assert levels[ACTIVE_BLOCKS + 1 :] == [0.5] * 3
 
 
 def test_when_all_are_silent_all_are_heard() -> None:
     assert heard([(0, 0)] * 3 + [(0.5, 0.5)]) == [0, 0, 0, 0.5]
-    assert heard([(1e-5, 0)] * (ACTIVE_HOLD + 2))[-1] == pytest.approx(5e-6)
+    assert heard([(1e-5, 0)] * (ACTIVE_BLOCKS + 2))[-1] == pytest.approx(5e-6)
