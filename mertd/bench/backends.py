@@ -10,7 +10,7 @@ import numpy as np
 
 from mertd.bench import pytorch
 from mertd.bench.measure import Spread, take_turns
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.backends import FACTORIES, Array, Backend, NumpyBackend, candidates, cosines
 from mertd.embed.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.mlx_backend import mlx_has_gpu
 from mertd.embed.network import hidden_states

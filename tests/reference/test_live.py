@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from embed.mil_evaluator import Package
-from mertd.embed.architecture import MERT_95M, SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
+from mertd.embed.architecture import MERT_95M
 from mertd.embed.audio import normalise
 from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
 from mertd.embed.coreml import export
