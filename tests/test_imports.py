@@ -14,20 +14,23 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "files", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
+CORE = {"errors", "defaults", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "text": set(),
+    "defaults": set(),
+    "safe_path": set(),
     "vocabulary": set(),
-    "logs": set(),
-    "wire": {"errors", "vocabulary"},
+    "logs": {"text"},
+    "wire": {"errors", "text", "vocabulary"},
     "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
-    "processes": {"errors", "vocabulary", "logs"},
-    "capture": {"errors", "files", "vocabulary", "windows", "ring", "processes"},
-    "embed": {"errors", "files", "vocabulary", "wire", "windows", "ring", "processes"},
-    "stream": {"errors", "files", "vocabulary", "wire"},
+    "processes": {"errors", "text", "vocabulary", "logs"},
+    "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
+    "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
+    "stream": {"errors", "defaults", "files", "text", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
@@ -35,8 +38,8 @@ MAY_IMPORT = {
     "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service", "doctor", "bench"} | CORE | SIDES,
-    "__main__": {"cli"},
+    "cli": {"", "config", "daemon", "offline", "hub", "service", "doctor", "bench", "safe_path"} | CORE | SIDES,
+    "__main__": {"cli", "safe_path"},
     "": {"errors", "wire", "stream"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the

@@ -204,7 +204,7 @@ FILES = {
     "capture": "mertd/capture",
     "ring": "mertd/ring.py",
     "embed": "mertd/embed",
-    "supervisor": "mertd/daemon, windows.py, wire.py, mertd/stream",
+    "supervisor": "mertd/daemon · mertd/processes · mertd/windows.py · mertd/wire · mertd/stream",
 }
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import typer.main
 
+from mertd.cli.output import say, say_json, say_with_tabs
 from mertd.cli.settings import home_config, settings
 from mertd.config import Settings
 from mertd.errors import MertdError, UsageError
@@ -28,12 +28,12 @@ def install(config: Path | None, options: Sequence[str], dry_run: bool, platform
     wanted = choose.service_spec(chosen, words)
     if problems := choose.unmet_requirements(service, chosen):
         if not dry_run:
-            raise UsageError("\n".join(problems))
+            raise UsageError(*problems)
         for problem in problems:
-            print(f"it could not be installed yet: {problem}")
+            say(f"it could not be installed yet: {problem}")
     _do(service.install(wanted, choose.inspect(service, wanted, dry_run)), dry_run)
     if not dry_run:
-        print("installed; `mertd service uninstall` undoes all of it, `mertd service logs --follow` shows what it does")
+        say("installed; `mertd service uninstall` undoes all of it, `mertd service logs --follow` shows what it does")
 
 
 def uninstall(dry_run: bool, platform: str | None) -> None:
@@ -41,7 +41,7 @@ def uninstall(dry_run: bool, platform: str | None) -> None:
     service = _manager(dry_run, platform)
     _do(service.uninstall(Inspection(service.state())), dry_run)
     if not dry_run:
-        print("uninstalled; configuration and weights stay where they are")
+        say("uninstalled; configuration and weights stay where they are")
 
 
 def start(dry_run: bool, platform: str | None) -> None:
@@ -87,18 +87,18 @@ def status(json: bool) -> int:
         answer = daemon_status(control) if control else None
     well = state.running and answer is not None
     if json:
-        print(jsonlib.dumps({**asdict(state), "definition": str(state.definition), "control": control, "answers": well}))
+        say_json({**asdict(state), "definition": str(state.definition), "control": control, "answers": well})
         return 0 if well else 3
     if not state.installed:
-        print(f"not installed in {state.manager}; `mertd service install` does that")
+        say(f"not installed in {state.manager}; `mertd service install` does that")
         return 3
     runs = f"runs, process {state.pid}" if state.running else "does not run"
-    print(f"{state.manager}: {runs}; {state.detail or 'nothing more is known'}")
-    print(f"described in {state.definition}")
+    say(f"{state.manager}: {runs}; {state.detail or 'nothing more is known'}")
+    say(f"described in {state.definition}")
     if answer is None:
-        print(f"no answer at {control or 'an unknown endpoint'}; {problem or '`mertd service logs` may say why'}")
+        say(f"no answer at {control or 'an unknown endpoint'}; {problem or '`mertd service logs` may say why'}")
     else:
-        print(f"mertd {answer.version}, {answer.phase}, answers; `mertd status --control {control}` tells more")
+        say(f"mertd {answer.version}, {answer.phase}, answers; `mertd status --control {control}` tells more")
     return 0 if well else 3
 
 
@@ -132,9 +132,9 @@ def _with_installed(
 
 def _do(plan: Plan, dry_run: bool, quiet: bool = False) -> None:
     if dry_run:
-        show_plan(plan, print)
+        show_plan(plan, say_with_tabs)
     else:
-        execute_plan(plan, (lambda _: None) if quiet else print)
+        execute_plan(plan, (lambda _: None) if quiet else say)
 
 
 def _settings(words: Sequence[str]) -> Settings:

@@ -11,7 +11,7 @@ import time
 from typing import Any, Protocol
 
 from mertd.capture.address import Address
-from mertd.capture.messages import CaptureSettings, Committed, Discontinuity, Ended, Failed, Grant, Notice, Opened, Stop
+from mertd.capture.reports import CaptureFailed, CaptureSettings, Committed, Discontinuity, Ended, Grant, Notice, Opened, Stop
 from mertd.daemon.timeline import Timeline
 from mertd.errors import SourceError
 from mertd.processes.child import Inherited
@@ -54,9 +54,9 @@ class Listening:
         self.address, self.timeline, self.state = address, timeline, "opening"
         self.description, self.problem = "", ""
         bounds = BOUNDS if self._resumable else FINAL_BOUNDS
-        self.keeper = Keeper(f"capture-{address.name}", "mertd.capture.process", bounds, self)
+        self.keeper = Keeper(f"capture-{address.name}", "mertd.capture.entry", bounds, self)
         self._realtime, self._once, self._ring, self._owner = realtime, once, ring, owner
-        self._outcome: Ended | Failed | None = None
+        self._outcome: Ended | CaptureFailed | None = None
         self._opened_before = self._resumed = False
         self._granted = 0
         self._paused = False
@@ -81,7 +81,7 @@ class Listening:
     @property
     def _resumable(self) -> bool:
         """Whether a new process could go on: a file would begin again, and raw PCM from standard input in mid-frame."""
-        return self.address.kind != "file" and not self.address.is_stdin
+        return self.address.resumable
 
     def grant(self) -> None:
         """At fast pace, let capture write as far as no window is lost; in real time it writes as the audio comes."""
@@ -103,7 +103,7 @@ class Listening:
                 self.timeline.begin_epoch("clock", jump_ns=jump, dropped=dropped)
             case Notice(event, index, detail):
                 self.timeline.event(event, index, **detail)
-            case Ended() | Failed():
+            case Ended() | CaptureFailed():
                 self._outcome = message
 
     def _on_opened(self, message: Opened) -> None:
@@ -125,7 +125,7 @@ class Listening:
     def gone(self, how: str) -> None:
         """The capture process has ended: so has the audio, or it must be started again, or it cannot be."""
         self._granted = 0
-        outcome = self._outcome or Failed(f"capture process {how}", SourceError.exit_code, self._resumable)
+        outcome = self._outcome or CaptureFailed(f"capture process {how}", SourceError.exit_code, self._resumable)
         self.timeline.capture_over(isinstance(outcome, Ended), time.monotonic_ns())
         if isinstance(outcome, Ended):
             self._on_ended(outcome)

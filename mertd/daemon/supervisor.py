@@ -29,7 +29,7 @@ from mertd.daemon.notify import Notifier
 from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
@@ -44,7 +44,7 @@ from mertd.stream.publisher import Publisher
 from mertd.stream.zap import Guard
 from mertd.windows import Schedule
 from mertd.wire import Embedding as EmbeddingMessage
-from mertd.wire import Event, Status
+from mertd.wire import Event, Status, fit
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class StartError(MertdError):
     """The daemon could not start or cannot go on; carries the exit code of whatever stopped it."""
 
     def __init__(self, message: str, exit_code: int) -> None:
-        super().__init__(message)
+        super().__init__(*message.splitlines() if exit_code == 1 else [message])  # several lines only of a bug's traceback
         self.exit_code = exit_code  # type: ignore[misc]
 
 
@@ -321,23 +321,27 @@ class Supervisor:
             uptime_ns=time.monotonic_ns() - self._started_ns,
             version=__version__,
             phase=self._phase,
-            model=_model_facts(model) if model else {},
-            streams={
-                name: {
-                    "state": stream.state,
-                    "source": str(stream.address),
-                    "description": stream.description,
-                    "problem": stream.problem,
-                    "restarts": stream.keeper.restarts,
-                    **stream.timeline.counters,
+            model=fit(_model_facts(model)) if model else {},
+            streams=fit(
+                {
+                    name: {
+                        "state": stream.state,
+                        "source": str(stream.address),
+                        "description": stream.description,
+                        "problem": stream.problem,
+                        "restarts": stream.keeper.restarts,
+                        **stream.timeline.counters,
+                    }
+                    for name, stream in self.streams.items()
                 }
-                for name, stream in self.streams.items()
-            },
-            processes={
-                "supervisor": self._own_facts(),
-                "embed": self._embedding.keeper.facts,
-                **{stream.keeper.name: stream.process for stream in self.streams.values()},
-            },
+            ),
+            processes=fit(
+                {
+                    "supervisor": self._own_facts(),
+                    "embed": self._embedding.keeper.facts,
+                    **{stream.keeper.name: stream.process for stream in self.streams.values()},
+                }
+            ),
             published=self._publisher.published,
             dropped=self._publisher.dropped,
         )

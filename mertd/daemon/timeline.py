@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.capture.clock import Clock
-from mertd.capture.messages import WRITE, Committed, Gap
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
 from mertd.embed.messages import Answer, Ready, Request
 from mertd.ring import Ring
 from mertd.windows import Schedule, Skip, Window
-from mertd.wire import Audio, Embedding, Event, Latency, Span, Time
+from mertd.wire import Audio, Embedding, Event, Latency, Span, Time, fit
 
 ATTEMPTS = 2
 """Times a window is given to an embed process that dies of it."""
@@ -69,8 +69,8 @@ class Timeline:
         self.epoch, self.end = 0, 0
         self._memory_s = ring.capacity / rate + 60  # a window may wait for as long as the ring holds it
         self._clocks = {0: Clock(rate, self._memory_s)}
-        self._gaps: deque[Gap] = deque()
-        self._unannounced: list[Gap] = []
+        self._gaps: deque[FilledGap] = deque()
+        self._unannounced: list[FilledGap] = []
         self._announced_ns = -ANNOUNCE_NS
         self._due_at: deque[tuple[Window, int]] = deque()
         self._written = 0  # end of all that may have been written, reported or not
@@ -116,7 +116,7 @@ class Timeline:
         """No capture process writes any more; one that ended `in_order` has reported everything, another may not have."""
         self._announce_gaps()
         self._capturing = False
-        self._written = max(self._written, self.end if in_order else self.end + WRITE)
+        self._written = max(self._written, self.end if in_order else self.end + MAX_UNREPORTED_SAMPLES)
         self._judge()
         self._settle(now_ns)
 
@@ -218,14 +218,14 @@ class Timeline:
         clock = self._clocks.get(epoch)
         unix_ns = clock.at(index).unix_ns if clock is not None and clock.known else self._unix_ns()
         seq, self._events = self._events, self._events + 1
-        self._publish(Event(self._boot, self._daemon, self.name, epoch, seq, event, index, unix_ns, detail))
+        self._publish(Event(self._boot, self._daemon, self.name, epoch, seq, event, index, unix_ns, fit(detail)))
 
     # Within
 
-    def _remember(self, gap: Gap) -> None:
+    def _remember(self, gap: FilledGap) -> None:
         self.missing += gap.end - gap.start
         if self._gaps and self._gaps[-1].end == gap.start:  # a burst is one gap
-            self._gaps[-1] = Gap(self._gaps[-1].start, gap.end, gap.reason)
+            self._gaps[-1] = FilledGap(self._gaps[-1].start, gap.end, gap.reason)
         else:
             self._gaps.append(gap)
         self._unannounced.append(gap)

@@ -21,6 +21,7 @@ from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
 from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
+from mertd.text import shorten
 
 HEARTBEAT_S = 0.5
 
@@ -44,9 +45,9 @@ def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -
     except MemoryError as error:
         outbox.send(Failed(f"embed process is out of memory: {error or 'no more could be had'}", MertdError.exit_code))
     except MertdError as error:
-        outbox.send(Failed(str(error), error.exit_code))
+        outbox.send(Failed(shorten(str(error)), error.exit_code))
     except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
-        outbox.send(Failed(traceback.format_exc(), 1))
+        outbox.send(Failed(shorten(traceback.format_exc()), 1))
 
 
 def _beat(outbox: Outbox) -> None:

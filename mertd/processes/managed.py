@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mertd.logs import facts
 from mertd.processes.health import Bounds, Change, Health, Kill, Outcome, Start, State
 from mertd.processes.parent import Child
+from mertd.text import shorten
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +157,7 @@ class Keeper:
 
     def _went_wrong(self, error: str) -> str:
         """Keep the error, and give it in a line: of a traceback, which the log gets whole, the last."""
-        self.last_error, self.last_error_ns = error, time.time_ns()
+        self.last_error, self.last_error_ns = shorten(error), time.time_ns()
         lines = error.strip().splitlines() or [error]
         if len(lines) > 1:
             log.error("%s: %s", self.name, error)

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.instant import Instant
-from mertd.capture.outlook import Outlook
+from mertd.capture.clock_pair import ClockPair
+from mertd.capture.input_status import InputStatus
 
 RATE = 48_000
 
@@ -24,12 +24,12 @@ class PortAudioError(Exception):
 
 
 @dataclass
-class ScriptedWatch:
+class ScriptedMonitor:
     """Says of the input what a test wants it to."""
 
     name: str
     follows: bool
-    latest: Outlook = field(default_factory=Outlook)
+    latest: InputStatus = field(default_factory=InputStatus)
     problem: str = ""
     closed: bool = False
 
@@ -83,17 +83,17 @@ class Card:
     def close(self, ignore_errors: bool) -> None:
         self.closed = ignore_errors
 
-    def watch(self, name: str, follows: bool) -> ScriptedWatch:
-        self.watched = ScriptedWatch(name, follows)
-        return self.watched
+    def monitor_input(self, device: str, follows_default: bool) -> ScriptedMonitor:
+        self.monitor = ScriptedMonitor(device, follows_default)
+        return self.monitor
 
     # The module `time`
 
     def time_ns(self) -> int:
         return round(self.unix_s * 1e9)
 
-    def now(self) -> Instant:
-        return Instant(self.time_ns(), self.monotonic_ns())
+    def now(self) -> ClockPair:
+        return ClockPair(self.time_ns(), self.monotonic_ns())
 
     def monotonic_ns(self) -> int:
         return round(self.running_s * 1e9)
@@ -117,10 +117,10 @@ class Card:
         """The machine sleeps: only the wall clock goes on."""
         self.unix_s += seconds
 
-    def hears(self, samples: Iterable[float], overflow: bool = False, since_heard: float | None = None) -> None:
-        """The driver calls back with these samples on both channels, the first of them heard `since_heard` seconds ago."""
+    def hears(self, samples: Iterable[float], overflow: bool = False, latency_s: float | None = None) -> None:
+        """The driver calls back with these samples on both channels, the first of them heard `latency_s` seconds ago."""
         frames: NDArray[np.float32] = np.repeat(np.array(list(samples), np.float32)[:, None], self.opened["channels"], axis=1)
-        delay = len(frames) / self.opened["samplerate"] if since_heard is None else since_heard
+        delay = len(frames) / self.opened["samplerate"] if latency_s is None else latency_s
         times = SimpleNamespace(currentTime=self.running_s, inputBufferAdcTime=self.running_s - delay)
         self.opened["callback"](frames.tobytes(), len(frames), times, SimpleNamespace(input_overflow=overflow))
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.instant import Instant
-from mertd.capture.messages import WRITE, Committed, Discontinuity, Gap, Notice
-from mertd.capture.source import Block, Cause
+from mertd.capture.clock_pair import ClockPair
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, Discontinuity, FilledGap, Notice
+from mertd.capture.source import Block, ZerosExplanation
 from mertd.ring import Ring
 
 Step = Block | None | Callable[[], object]
@@ -21,8 +21,10 @@ class ScriptedSource:
 
     reopens = False
 
-    def __init__(self, rate: int, channels: int, script: Iterable[Step], why_zeros: Callable[[], Cause] | None = None) -> None:
-        self.why_zeros = why_zeros
+    def __init__(
+        self, rate: int, channels: int, script: Iterable[Step], explain_zeros: Callable[[], ZerosExplanation] | None = None
+    ) -> None:
+        self.explain_zeros = explain_zeros
         self.rate, self.channels, self.description = rate, channels, "scripted"
         self._script = list(script)
 
@@ -53,15 +55,15 @@ class ScriptedTime:
         self.monotonic += 1_000_000
         return self.monotonic
 
-    def now(self) -> Instant:
-        return Instant(self.time_ns(), self.monotonic_ns())
+    def now(self) -> ClockPair:
+        return ClockPair(self.time_ns(), self.monotonic_ns())
 
     def jump(self, seconds: float) -> None:
         """Wall time jumps, as after a sleep."""
         self.unix += round(seconds * 1e9)
 
 
-class WatchedRing(Ring):
+class CheckedRing(Ring):
     """A ring that keeps what was ever written, and checks that it is written in one piece."""
 
     def __init__(self, start: int, capacity: int = 200_000) -> None:
@@ -75,7 +77,9 @@ class WatchedRing(Ring):
         super().write(start, samples)
         self.end += len(samples)
         self.parts.append(samples.copy())
-        assert self.end - self.reported <= WRITE, "more in doubt than a reader reckons with, should the process die now"
+        assert self.end - self.reported <= MAX_UNREPORTED_SAMPLES, (
+            "more in doubt than a reader reckons with, should the process die now"
+        )
 
     @property
     def samples(self) -> NDArray[np.float32]:
@@ -85,9 +89,9 @@ class WatchedRing(Ring):
 class Reports:
     """What the recorder sends: checked as it comes."""
 
-    def __init__(self, ring: WatchedRing) -> None:
+    def __init__(self, ring: CheckedRing) -> None:
         self.all: list[object] = []
-        self.gaps: list[Gap] = []
+        self.gaps: list[FilledGap] = []
         self.epochs: list[Discontinuity] = []
         self._ring = ring
 

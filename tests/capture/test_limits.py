@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mertd.capture.address import parse
+from mertd.capture.entry import open_source
 from mertd.capture.limits import MAX_BLOCK_VALUES, MAX_CHANNELS, MAX_RATE, MIN_RATE, block_frames, check_format
-from mertd.capture.messages import CaptureSettings
-from mertd.capture.process import open_source
+from mertd.capture.reports import CaptureSettings
 from mertd.errors import SourceError
 
 

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from device import pulse
-from mertd.capture.pipeline import Pipeline
+from mertd.capture.mono import MonoConverter
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from signals import wandering
@@ -83,7 +83,7 @@ def _one_take(tmp_path: Path, weights: str, layer: int) -> None:
     messages = [json.loads(line) for line in tail.stdout.splitlines()][-COUNT:]  # the first ones began before the music
     _check_timeline(messages)
 
-    heard = Pipeline(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
+    heard = MonoConverter(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
     embedder = Embedder(ModelSettings(weights, (layer,), "auto", WINDOW_S * RATE))
     claimed = (messages[0]["time"]["start_ns"] - started) / 1e9
     # The tiny network tells neighbouring moments apart less well, and is fast enough to ask about all windows at once.

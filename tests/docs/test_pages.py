@@ -106,3 +106,18 @@ def test_pictures_are_small_and_whole() -> None:
         xml.etree.ElementTree.fromstring(text)
         assert "url(http" not in text, "a picture fetches nothing"
         assert any(f"pictures/{picture.name})" in page.read_text(encoding="utf-8") for page in PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=IDS)
+def test_files_named_are_there(page: Path) -> None:
+    top = "mertd|tests|docs|launchd|systemd|examples|benchmarks|\\.ci|\\.github"
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(rf"(?<![\w/.~])((?:{top})/[\w./-]*\w)", text)
+    assert not [name for name in named if not (ROOT / name).exists() and not name.startswith("mertd/mertd.")]
+
+
+def test_files_named_in_the_picture_are_there() -> None:
+    text = read("docs/pictures/processes.svg")
+    named = re.findall(r"\b((?:mertd/)?\w+\.py|mertd/\w+)\b", text)
+    assert named
+    assert not [name for name in named if not (ROOT / name).exists() and not (ROOT / "mertd" / name).exists()]

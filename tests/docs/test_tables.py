@@ -10,13 +10,17 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import platformdirs.macos
+import platformdirs.unix
 import pytest
 
 import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
-from mertd.capture.address import _OPTIONS, FORMATS, SYNTHS
-from mertd.config import CONTROL, PUBLISH, Settings
+from mertd.capture.address import PCM_FORMATS
+from mertd.capture.source_kinds import KINDS
+from mertd.config import Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
+from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
 from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
 from mertd.stream.client import Subscriber
@@ -32,7 +36,7 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings", "commands"])
+@pytest.mark.parametrize("name", ["settings", "commands", "sources"])
 def test_generated_tables_are_up_to_date(name: str) -> None:
     module = tables()
     page, make = module.TABLES[name]
@@ -40,22 +44,15 @@ def test_generated_tables_are_up_to_date(name: str) -> None:
     assert module.updated(text, name, make()) == text, "run `python docs/tables.py`"
 
 
-def test_kinds_of_sources() -> None:
-    kinds = [words(row[0])[0].partition(":")[0] for row in table(section(read("docs/sources.md"), "Kinds"), "address")]
-    assert {*kinds} == {*_OPTIONS}
-    assert len(kinds) == len({*kinds})
-
-
 def test_options_of_sources() -> None:
-    described: dict[str, set[str]] = {kind: set() for kind in _OPTIONS}
+    described: dict[str, set[str]] = {kind: set() for kind in KINDS}
     for row in table(section(read("docs/sources.md"), "Options"), "option"):
         (option,) = words(row[0])
-        for kind in _OPTIONS if row[1] == "all" else words(row[1]):
+        for kind in KINDS if row[1] == "all" else words(row[1]):
             described[kind].add(option)
         if option == "format":
-            assert words(row[2]) == [*FORMATS]
-    assert described == _OPTIONS
-    assert [*SYNTHS] == words(read("docs/sources.md").split("| `synth:NAME` |")[1].split("|")[0])
+            assert words(row[2]) == [*PCM_FORMATS]
+    assert described == {name: {*kind.options} for name, kind in KINDS.items()}
 
 
 def test_requests() -> None:
@@ -97,8 +94,16 @@ def test_commands_of_the_table_of_operations_exist() -> None:
 
 def test_default_endpoints() -> None:
     page = section(read("docs/protocol.md"), "Messages") + section(read("docs/protocol.md"), "Control")
-    assert PUBLISH in page
-    assert CONTROL in page
+    assert PUBLISH_ENDPOINT in page
+    assert CONTROL_ENDPOINT in page
+    assert f"changes hop ({MIN_HOP_S:g} to {MAX_HOP_S:g} s)" in page
+
+
+def test_default_numbers() -> None:
+    assert f"the last {WINDOW_S:g} seconds" in " ".join(read("README.md").split())
+    assert f"as soon as one window of {WINDOW_S:g} s is full, then one every {HOP_S:g} s" in read("docs/getting-started.md")
+    assert f"`--gate` ({GATE_DBFS:g} dBFS)" in read("docs/sources.md")
+    assert f"samples per second: {SAMPLE_RATE}" in read("docs/protocol.md")
 
 
 def test_requests_shown_have_known_keys() -> None:
@@ -125,3 +130,23 @@ def test_configuration_shown_is_valid() -> None:
     assert blocks
     for block in blocks:
         Settings.model_validate(tomllib.loads(block))
+
+
+def test_places_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    rows = table(section(read("docs/configuration.md"), "Where files lie"), "file")
+    described = {row[0]: [Path(words(cell)[0]).expanduser() for cell in row[1:]] for row in rows}
+    systems = [platformdirs.unix.Unix("mertd"), platformdirs.macos.MacOS("mertd")]
+    assert described == {
+        "configuration": [Path(system.user_config_dir) / default_config().name for system in systems],
+        "keys": [Path(system.user_config_dir) / "keys" for system in systems],
+        "weights": [Path(system.user_data_dir) / default_weights().name for system in systems],
+    }
+
+
+def test_packages_that_tests_need() -> None:
+    """CI installs them all, so what it installs is what a contributor is told."""
+    installed = {*" ".join(re.findall(r"packages\+?=\(([^)]*)\)", read(".ci/run"))).split()} - {"debootstrap"}
+    told = {word for row in table(read("CONTRIBUTING.md"), "tests of") for cell in words(row[1]) for word in cell.split()}
+    assert told == installed

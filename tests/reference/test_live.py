@@ -11,7 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from embed.backends.mil_evaluator import Package
-from mertd.embed.architecture import MERT_95M, SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
+from mertd.embed.architecture import MERT_95M
 from mertd.embed.audio import normalise
 from mertd.embed.backends.backend import Backend
 from mertd.embed.backends.coreml_package import export

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.backends.backend import Array, Backend
 from mertd.errors import BackendError

@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mertd.embed.architecture import SAMPLE_RATE, TINY
+from mertd.defaults import SAMPLE_RATE
+from mertd.embed.architecture import TINY
 from mertd.embed.audio import normalise
 from mertd.embed.backends.mlx_backend import MlxBackend
 from mertd.embed.backends.numpy_backend import NumpyBackend
