@@ -18,8 +18,9 @@ import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import PCM_FORMATS
 from mertd.capture.source_kinds import KINDS, SYNTHS
-from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
+from mertd.config import Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.embed.backends import FACTORIES
 from mertd.errors import MertdError, UsageError
 from mertd.stream.client import Subscriber
@@ -103,8 +104,8 @@ def test_commands_of_the_table_of_operations_exist() -> None:
 
 def test_default_endpoints() -> None:
     page = section(read("docs/protocol.md"), "Messages") + section(read("docs/protocol.md"), "Control")
-    assert PUBLISH in page
-    assert CONTROL in page
+    assert PUBLISH_ENDPOINT in page
+    assert CONTROL_ENDPOINT in page
 
 
 def test_requests_shown_have_known_keys() -> None:
