@@ -12,10 +12,8 @@ import soxr
 from numpy.typing import NDArray
 
 from mertd.capture.source import Frames
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import SourceError
-
-RATE = 24_000
-"""Hz, of everything after this file."""
 
 ACTIVE_DBFS = -70.0
 """Mean level above which a channel carries signal."""
@@ -31,7 +29,7 @@ Mono = NDArray[np.float32]
 
 
 class MonoConverter:
-    """Mixing and resampling of one stream, from `channels` at `rate` Hz to mono at RATE."""
+    """Mixing and resampling of one stream, from `channels` at `rate` Hz to mono at SAMPLE_RATE."""
 
     def __init__(self, rate: int, channels: int, mix: str) -> None:
         """`mix`: `mean`, `active`, or a channel number from 1. Raises `SourceError` if the source has no such channel."""
@@ -40,7 +38,9 @@ class MonoConverter:
         self._mix = mix
         self._rate = rate
         self._active_mix = _ActiveMix(rate, channels) if mix == "active" else None
-        self._resampler = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ") if rate != RATE else None
+        self._resampler = (
+            soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ") if rate != SAMPLE_RATE else None
+        )
 
     def feed(self, frames: Frames) -> Mono:
         """Take frames (n, channels) and return the samples (m,) that are ready; m varies."""
@@ -54,7 +54,7 @@ class MonoConverter:
 
     def to_output(self, frames: int) -> float:
         """Return the number of output samples for the first `frames` input frames: the resampler delays nothing."""
-        return frames * RATE / self._rate
+        return frames * SAMPLE_RATE / self._rate
 
     def _mono(self, frames: Frames) -> Mono:
         if self._active_mix is not None:

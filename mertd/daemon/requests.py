@@ -10,13 +10,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mertd.daemon.audio_stream import Listening
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import MAX_HOP_S, MIN_HOP_S, SAMPLE_RATE
 from mertd.errors import WireError, did_you_mean
 from mertd.stream.history import History, Page
 from mertd.windows import Window
 from mertd.wire import Embedding, Event, Status, decode, encode
-
-LEAST_HOP_S, MOST_HOP_S = 0.25, 3_600.0
 
 KEYS = {
     "status": set[str](),
@@ -155,8 +153,8 @@ class Requests:
         hop, gate = (_typed(request, key, float) if key in request else None for key in ("hop", "gate"))
         if hop is None and gate is None:
             raise WireError("set what? hop, in seconds, or gate, in dBFS")
-        if hop is not None and not LEAST_HOP_S <= hop <= MOST_HOP_S:
-            raise WireError(f"hop: {LEAST_HOP_S:g} to {MOST_HOP_S:g} seconds, not {hop:g}")
+        if hop is not None and not MIN_HOP_S <= hop <= MAX_HOP_S:
+            raise WireError(f"hop: {MIN_HOP_S:g} to {MAX_HOP_S:g} seconds, not {hop:g}")
         if gate is not None and not gate <= 0:
             raise WireError(f"gate: at most 0 dBFS, not {gate:g}")
         samples = None if hop is None else round(hop * SAMPLE_RATE)

@@ -29,7 +29,7 @@ from mertd.daemon.notify import Notifier
 from mertd.daemon.requests import Requests
 from mertd.daemon.signals import Signals
 from mertd.daemon.timeline import Timeline
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError

@@ -200,19 +200,20 @@ def _listen_to_inputs(
     return tuple(InputDevice(name, is_configured[name], **answer) for name, answer in zip(chosen, answers, strict=True))
 
 
-def _loopbacks(names: Sequence[str]) -> tuple[str, ...] | None:
+def _loopbacks(names: Sequence[str]) -> tuple[str, ...]:
     if sys.platform == "darwin":
         from mertd.capture.sources.loopback import virtual_devices
 
         return tuple(virtual_devices(list(names)))
-    try:
-        import pulsectl
+    else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
+        try:
+            import pulsectl
 
-        with pulsectl.Pulse("mertd-doctor", connect=False) as server:
-            server.connect(autospawn=False, timeout=QUERY_TIMEOUT_S)
-            return tuple(source.name for source in server.source_list() if source.monitor_of_sink_name)
-    except Exception:  # noqa: BLE001 - pulsectl has no common base class; without a server there are no monitors
-        return ()
+            with pulsectl.Pulse("mertd-doctor", connect=False) as server:
+                server.connect(autospawn=False, timeout=QUERY_TIMEOUT_S)
+                return tuple(source.name for source in server.source_list() if source.monitor_of_sink_name)
+        except Exception:  # noqa: BLE001 - pulsectl has no common base class; without a server there are no monitors
+            return ()
 
 
 def _service() -> str:

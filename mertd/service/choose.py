@@ -25,9 +25,10 @@ def native_platform() -> str:
     """Return the service manager of this system. Raises `ServiceError` if mertd supports none here."""
     if sys.platform == "darwin":
         return "launchd"
-    if sys.platform == "linux":
+    elif sys.platform == "linux":  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
         return "systemd"
-    raise ServiceError(f"services are for macOS and Linux, not {sys.platform}; `mertd run` works under any supervisor")
+    else:
+        raise ServiceError(f"services are for macOS and Linux, not {sys.platform}; `mertd run` works under any supervisor")
 
 
 def service_manager(platform: str | None = None) -> ServiceManager:

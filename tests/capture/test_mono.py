@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from mertd.capture.mono import ACTIVE_BLOCK_S, ACTIVE_BLOCKS, RATE, MonoConverter
+from mertd.capture.mono import ACTIVE_BLOCK_S, ACTIVE_BLOCKS, MonoConverter
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import SourceError
 from signals import chord_progression
 
@@ -48,7 +49,7 @@ def test_any_chunking_equals_one_shot(rate: int, mix: str, cuts: list[int], chan
 @pytest.mark.parametrize("rate", RATES)
 def test_the_output_has_the_duration_of_the_input(rate: int) -> None:
     out = run(MonoConverter(rate, 2, "mean"), [frames(rate, 2, 1.0)])
-    assert abs(len(out) - RATE) <= 1
+    assert abs(len(out) - SAMPLE_RATE) <= 1
 
 
 @pytest.mark.parametrize("rate", RATES)
@@ -60,7 +61,7 @@ def test_an_impulse_comes_out_at_its_time(rate: int, second: float) -> None:
     pipeline = MonoConverter(rate, 1, "mean")
     out = run(pipeline, [signal])
     expected = pipeline.to_output(at)
-    assert expected == pytest.approx(at / rate * RATE)
+    assert expected == pytest.approx(at / rate * SAMPLE_RATE)
     assert abs(int(np.argmax(np.abs(out))) - expected) <= 0.5 + 1e-9
     weight = out.astype(np.float64) ** 2
     centre = float((weight * np.arange(len(out))).sum() / weight.sum())
@@ -69,10 +70,10 @@ def test_an_impulse_comes_out_at_its_time(rate: int, second: float) -> None:
 
 @pytest.mark.parametrize("rate", [44_100, 48_000, 96_000])
 def test_a_tone_keeps_its_level_and_phase(rate: int) -> None:
-    t_in, t_out = np.arange(rate) / rate, np.arange(RATE) / RATE
+    t_in, t_out = np.arange(rate) / rate, np.arange(SAMPLE_RATE) / SAMPLE_RATE
     out = run(MonoConverter(rate, 1, "mean"), [np.sin(2 * np.pi * 440 * t_in).astype(np.float32)[:, None]])
-    middle = slice(RATE // 10, RATE - RATE // 10)
-    assert np.abs(out[:RATE][middle] - np.sin(2 * np.pi * 440 * t_out)[middle]).max() < 1e-3
+    middle = slice(SAMPLE_RATE // 10, SAMPLE_RATE - SAMPLE_RATE // 10)
+    assert np.abs(out[:SAMPLE_RATE][middle] - np.sin(2 * np.pi * 440 * t_out)[middle]).max() < 1e-3
 
 
 def test_what_24_khz_cannot_carry_is_filtered_out() -> None:
@@ -81,7 +82,7 @@ def test_what_24_khz_cannot_carry_is_filtered_out() -> None:
 
 
 def test_24_khz_passes_untouched() -> None:
-    assert np.array_equal(run(MonoConverter(RATE, 1, "mean"), [SIGNAL[:, None]]), SIGNAL)
+    assert np.array_equal(run(MonoConverter(SAMPLE_RATE, 1, "mean"), [SIGNAL[:, None]]), SIGNAL)
 
 
 @given(
@@ -91,20 +92,20 @@ def test_24_khz_passes_untouched() -> None:
 )
 def test_mean_is_the_mean_and_a_channel_is_that_channel(channels: int, samples: list[float], pick: int) -> None:
     signal = np.array(samples, np.float32)[:, None] * np.arange(1, channels + 1, dtype=np.float32)
-    assert np.allclose(run(MonoConverter(RATE, channels, "mean"), [signal]), signal.mean(axis=1), rtol=1e-6, atol=1e-6)
+    assert np.allclose(run(MonoConverter(SAMPLE_RATE, channels, "mean"), [signal]), signal.mean(axis=1), rtol=1e-6, atol=1e-6)
     pick = pick % channels + 1
-    assert np.array_equal(run(MonoConverter(RATE, channels, str(pick)), [signal]), signal[:, pick - 1])
+    assert np.array_equal(run(MonoConverter(SAMPLE_RATE, channels, str(pick)), [signal]), signal[:, pick - 1])
 
 
 def test_a_channel_that_does_not_exist_is_refused() -> None:
-    MonoConverter(RATE, 2, "2")
+    MonoConverter(SAMPLE_RATE, 2, "2")
     with pytest.raises(SourceError, match=r"mix=3: the source has only 2 channels$"):
-        MonoConverter(RATE, 2, "3")
+        MonoConverter(SAMPLE_RATE, 2, "3")
     with pytest.raises(SourceError, match=r"mix=2: the source has only 1 channel$"):
-        MonoConverter(RATE, 1, "2")
+        MonoConverter(SAMPLE_RATE, 1, "2")
 
 
-BLOCK = round(RATE * ACTIVE_BLOCK_S)
+BLOCK = round(SAMPLE_RATE * ACTIVE_BLOCK_S)
 
 
 def stereo(blocks: list[tuple[float, float]]) -> Array:
@@ -114,7 +115,7 @@ def stereo(blocks: list[tuple[float, float]]) -> Array:
 
 def heard(blocks: list[tuple[float, float]]) -> list[float]:
     """Return the level of each block after `active` mixing."""
-    out = run(MonoConverter(RATE, 2, "active"), [stereo(blocks)])
+    out = run(MonoConverter(SAMPLE_RATE, 2, "active"), [stereo(blocks)])
     return [float(out[k * BLOCK + BLOCK // 2]) for k in range(len(blocks))]
 
 

@@ -22,7 +22,7 @@ from mertd.capture.address import parse
 from mertd.capture.clock import ClockReading
 from mertd.capture.clock_pair import ClockPair
 from mertd.capture.entry import open_source
-from mertd.capture.mono import RATE, MonoConverter
+from mertd.capture.mono import MonoConverter
 from mertd.capture.recorder import CaptureControl, Recorder
 from mertd.capture.reports import (
     MAX_UNREPORTED_SAMPLES,
@@ -39,6 +39,7 @@ from mertd.capture.source import Block
 from mertd.capture.sources.file import FileSource
 from mertd.capture.sources.pipe import PipeSource
 from mertd.capture.sources.synth import SynthSource
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import SourceError
 from mertd.ring import Ring
 
@@ -106,7 +107,7 @@ def test_the_ring_holds_what_was_captured_with_zeros_for_what_was_lost(
     assert np.array_equal(ring.samples, expected)
     assert reports.all[-1] == Ended(reopens=False)
     assert reports.commits[-1].end == START + len(expected)
-    assert reports.gaps == [FilledGap(*(START + round(f * RATE / rate) for f in gap)) for gap in gaps]
+    assert reports.gaps == [FilledGap(*(START + round(f * SAMPLE_RATE / rate) for f in gap)) for gap in gaps]
     ring.close()
 
 
