@@ -12,8 +12,11 @@ from mertd.bench import pytorch
 from mertd.bench.measure import Spread, take_turns
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
-from mertd.embed.backends import FACTORIES, Array, Backend, NumpyBackend, candidates, cosines
-from mertd.embed.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
+from mertd.embed.backends.backend import Array, Backend
+from mertd.embed.backends.choice import FACTORIES, candidates
+from mertd.embed.backends.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 

@@ -93,7 +93,9 @@ def stages(weights: str, layers: str, window: str) -> None:
 
     from mertd.defaults import SAMPLE_RATE
     from mertd.embed import process  # noqa: F401
-    from mertd.embed.backends import FACTORIES, NumpyBackend, candidates, check, check_signal
+    from mertd.embed.backends.choice import FACTORIES, candidates
+    from mertd.embed.backends.numpy_backend import NumpyBackend
+    from mertd.embed.backends.self_check import check, check_signal
     from mertd.embed.weights.loading import load
 
     lap("imports")

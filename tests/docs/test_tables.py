@@ -21,7 +21,7 @@ from mertd.capture.source_kinds import KINDS
 from mertd.config import Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
-from mertd.embed.backends import FACTORIES
+from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
 from mertd.stream.client import Subscriber
 from mertd.stream.zap import READING

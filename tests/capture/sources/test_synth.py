@@ -12,7 +12,8 @@ from capture.from_url import settings_for
 from mertd.capture.source_kinds import SYNTHS
 from mertd.capture.sources.synth import VOICES, SynthSource, chords, noise, silence, tone
 from mertd.embed.audio import measure
-from mertd.embed.backends import NumpyBackend, cosines
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 
