@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="flush subnormal numbers, round inside operations too")
     options = parser.parse_args()
 
-    from embed.mil_evaluator import Package
+    from embed.backends.mil_evaluator import Package
     from mertd.embed.audio import normalise
-    from mertd.embed.backends import cosines
-    from mertd.embed.coreml import export
+    from mertd.embed.backends.coreml_package import export
+    from mertd.embed.backends.self_check import cosines
     from mertd.embed.weights.loading import load
     from signals import chord_progression
 

@@ -22,8 +22,8 @@ import numpy as np  # noqa: E402
 
 from mertd.bench.pytorch import hubert, states  # noqa: E402
 from mertd.embed.audio import normalise  # noqa: E402
-from mertd.embed.backends import cosines  # noqa: E402
-from mertd.embed.mlx_backend import FORMS, MlxBackend  # noqa: E402
+from mertd.embed.backends.mlx_backend import FORMS, MlxBackend  # noqa: E402
+from mertd.embed.backends.self_check import cosines  # noqa: E402
 from mertd.embed.weights.loading import load  # noqa: E402
 from signals import chord_progression, sounds  # noqa: E402
 

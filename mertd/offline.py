@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.capture.address import Address
-from mertd.capture.messages import CaptureSettings
-from mertd.capture.pipeline import RATE, Pipeline
-from mertd.capture.process import open_source
+from mertd.capture.entry import open_source
+from mertd.capture.mono import MonoConverter
+from mertd.capture.reports import CaptureSettings
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import Levels, measure
 from mertd.embed.embedder import Embedder
 from mertd.errors import SourceError
@@ -46,7 +47,7 @@ def embed_source(
     """
     sequence, done = count(), 0
     for start, samples in windows(address, window, hop, heard):
-        span = Span(start, start + window, RATE)
+        span = Span(start, start + window, SAMPLE_RATE)
         levels = measure(samples)
         done += 1
         if levels.rms_dbfs < gate_dbfs:
@@ -74,7 +75,7 @@ def embed_source(
             latency_ns=Latency(0, took, took),
         )
     if not done:
-        raise SourceError(f"{address} is shorter than a window of {window / RATE:g} s; a shorter --window would fit")
+        raise SourceError(f"{address} is shorter than a window of {window / SAMPLE_RATE:g} s; a shorter --window would fit")
 
 
 def windows(
@@ -89,13 +90,13 @@ def windows(
             start += hop
         drop = min(start - first, len(kept))
         kept, first = kept[drop:], first + drop
-        heard((first + len(kept)) / RATE)
+        heard((first + len(kept)) / SAMPLE_RATE)
 
 
 def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
     source = open_source(CaptureSettings(address, realtime=False, start=0))
     try:
-        pipeline = Pipeline(source.rate, source.channels, address.mix)
+        pipeline = MonoConverter(source.rate, source.channels, address.mix)
         for block in source.blocks():
             if block is not None:
                 yield pipeline.feed(block.frames)
@@ -105,4 +106,4 @@ def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
 
 
 def _nanoseconds(samples: int) -> int:
-    return samples * 1_000_000_000 // RATE
+    return samples * 1_000_000_000 // SAMPLE_RATE

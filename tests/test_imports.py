@@ -14,12 +14,13 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
+CORE = {"errors", "defaults", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "text": set(),
+    "defaults": set(),
     "safe_path": set(),
     "vocabulary": set(),
     "logs": {"text"},
@@ -27,9 +28,9 @@ MAY_IMPORT = {
     "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
     "processes": {"errors", "text", "vocabulary", "logs"},
-    "capture": {"errors", "files", "text", "vocabulary", "windows", "ring", "processes"},
-    "embed": {"errors", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
-    "stream": {"errors", "files", "text", "vocabulary", "wire"},
+    "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
+    "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
+    "stream": {"errors", "defaults", "files", "text", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,

@@ -10,10 +10,13 @@ import numpy as np
 
 from mertd.bench import pytorch
 from mertd.bench.measure import Spread, take_turns
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
-from mertd.embed.backends import FACTORIES, Array, Backend, NumpyBackend, candidates, cosines
-from mertd.embed.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
+from mertd.embed.backends.backend import Array, Backend
+from mertd.embed.backends.choice import FACTORIES, candidates
+from mertd.embed.backends.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
@@ -215,7 +218,7 @@ def _torch_has_cuda() -> bool:
 
 def _music(length: int) -> Array:
     """Chords with a melody and a little noise, (length,): the same on every machine but for rounding."""
-    from mertd.capture.synth import chords
+    from mertd.capture.sources.synth import chords
 
     noise = np.random.Generator(np.random.PCG64(0)).standard_normal(length)
     return np.asarray(chords(np.arange(length) / SAMPLE_RATE) + 0.005 * noise, np.float32)

@@ -91,9 +91,11 @@ def stages(weights: str, layers: str, window: str) -> None:
         now = time.perf_counter()
         found[name], last = now - last, now
 
+    from mertd.defaults import SAMPLE_RATE
     from mertd.embed import process  # noqa: F401
-    from mertd.embed.architecture import SAMPLE_RATE
-    from mertd.embed.backends import FACTORIES, NumpyBackend, candidates, check, check_signal
+    from mertd.embed.backends.choice import FACTORIES, candidates
+    from mertd.embed.backends.numpy_backend import NumpyBackend
+    from mertd.embed.backends.self_check import check, check_signal
     from mertd.embed.weights.loading import load
 
     lap("imports")

@@ -101,7 +101,7 @@ def _processor() -> str:
 
 
 def _gpu() -> str:
-    from mertd.embed.mlx_backend import mlx_has_gpu
+    from mertd.embed.backends.mlx_backend import mlx_has_gpu
 
     if not mlx_has_gpu():
         return ""

@@ -14,8 +14,6 @@ from mertd.cli.control_commands import control
 from mertd.cli.keys_commands import keys
 from mertd.cli.model_commands import model
 from mertd.cli.options import (
-    CONTROL,
-    PUBLISH,
     Backend,
     Config,
     Control,
@@ -32,6 +30,7 @@ from mertd.cli.options import (
 )
 from mertd.cli.output import complain, say, say_page, show_bug
 from mertd.cli.service_commands import service
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import MertdError
 from mertd.text import printable
 
@@ -92,8 +91,10 @@ def common(
 def run_daemon(
     source: Sources = None,
     config: Config = None,
-    bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH}).")] = None,
-    control: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL}).")] = None,
+    bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH_ENDPOINT}).")] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL_ENDPOINT}).")
+    ] = None,
     curve: Annotated[
         bool | None, typer.Option("--curve", help="Encrypt, and let in only clients that `mertd keys` allows.")
     ] = None,
@@ -121,8 +122,8 @@ def run_daemon(
 
 @app.command()
 def tail(
-    connect: Annotated[str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes.")] = PUBLISH,
-    control: Control = CONTROL,
+    connect: Annotated[str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes.")] = PUBLISH_ENDPOINT,
+    control: Control = CONTROL_ENDPOINT,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     json: Json = False,
     events: Annotated[bool, typer.Option("--events", help="Events too.")] = False,
@@ -181,7 +182,7 @@ def devices(json: Json = False) -> None:
 
 @app.command()
 def status(
-    control: Control = CONTROL,
+    control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
     server_key: ServerKey = None,

@@ -15,6 +15,7 @@ from mertd.capture.address import Address, distinct, parse
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.settings import settings
 from mertd.config import Settings, weights_spec
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError, UsageError
@@ -104,7 +105,7 @@ def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embe
             start=np.array([m.window.start for _, m in found], np.int64),
             end=np.array([m.window.end for _, m in found], np.int64),
             rms_dbfs=np.array([m.audio.rms_dbfs for _, m in found]),
-            rate=np.array(24_000),
+            rate=np.array(SAMPLE_RATE),
             layers=np.array(chosen.layers),
             space=np.array(embedder.info.model.space),
             trained=np.array(embedder.weights.trained),

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from mertd.cli.output import say, say_json
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import WireError
 from mertd.stream.keys import ClientKeys
 from mertd.wire import Status, as_json
@@ -41,7 +42,7 @@ def _security(facts: Mapping[str, Any]) -> None:
 
 def devices(json: bool) -> None:
     """Print the input devices, one a line."""
-    from mertd.capture.device import devices as found
+    from mertd.capture.sources.device import devices as found
 
     listed = found()
     if json:
@@ -81,9 +82,10 @@ def _show(message: Status) -> None:
         say("model   not ready")
     for name, s in message.streams.items():
         say(f"stream  {name}: {s['state']}, {s['description'] or s['source']}{' — ' + s['problem'] if s['problem'] else ''}")
+        heard, missing = s["samples"] / SAMPLE_RATE, s["missing"] / SAMPLE_RATE
         say(
-            f"        epoch {s['epoch']}, {s['samples'] / 24_000:.1f} s heard, {s['missing'] / 24_000:.2f} s missing; windows: "
-            f"{s['due']} due, {s['embedded']} embedded, {s['silent']} silent, {s['skipped']} skipped, {s['waiting']} waiting"
+            f"        epoch {s['epoch']}, {heard:.1f} s heard, {missing:.2f} s missing; windows: {s['due']} due, "
+            f"{s['embedded']} embedded, {s['silent']} silent, {s['skipped']} skipped, {s['waiting']} waiting"
         )
     for name, p in message.processes.items():
         first, *more = _process(p)

@@ -35,7 +35,7 @@ from mertd.daemon.status import StatusReporter, StatusSources
 from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.settings import ModelSettings
 from mertd.logs import Lines
 from mertd.processes.child import Inherited

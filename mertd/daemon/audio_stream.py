@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mertd.capture.address import Address
-from mertd.capture.messages import CaptureSettings, Committed, Discontinuity, Ended, Failed, Grant, Notice, Opened, Stop
+from mertd.capture.reports import CaptureFailed, CaptureSettings, Committed, Discontinuity, Ended, Grant, Notice, Opened, Stop
 from mertd.daemon.timeline import Timeline
 from mertd.embed.messages import Answer, ModelInfo, Request, Token
 from mertd.errors import SourceError
@@ -89,11 +89,11 @@ class Stream:
         self.problem = ""
         name = f"capture-{address.name}"
         bounds = BOUNDS if self._resumable else FINAL_BOUNDS
-        self.process = ManagedProcess(name, bounds, self, spawn or spawner(name, "mertd.capture.process"))
+        self.process = ManagedProcess(name, bounds, self, spawn or spawner(name, "mertd.capture.entry"))
         self._options = options
         self._ring = ring
         self._host = host
-        self._outcome: Ended | Failed | None = None  # how the process said that it would end
+        self._outcome: Ended | CaptureFailed | None = None  # how the process said that it would end
         self._next_epoch: EpochReason | None = None  # what the next opening begins; None for the very first
         self._granted = 0
 
@@ -158,7 +158,7 @@ class Stream:
     @property
     def _resumable(self) -> bool:
         """Whether a new process could go on: a file would start over, raw PCM on standard input in mid-frame."""
-        return self.address.kind != "file" and not self.address.is_stdin
+        return self.address.resumable
 
     # What the dispatcher asks
 
@@ -218,7 +218,7 @@ class Stream:
                 self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=jump_ns, dropped=dropped)
             case Notice(event, index, detail):
                 self.timeline.event(EventName(event), index, **detail)
-            case Ended() | Failed():
+            case Ended() | CaptureFailed():
                 self._outcome = message
 
     def _on_opened(self, message: Opened) -> None:
@@ -238,7 +238,7 @@ class Stream:
 
     def on_exit(self, how: str) -> Verdict:
         """The audio is over, or the source must be opened again, or it cannot be."""
-        outcome = self._outcome or Failed(f"capture process {how}", SourceError.exit_code, self._resumable)
+        outcome = self._outcome or CaptureFailed(f"capture process {how}", SourceError.exit_code, self._resumable)
         self.timeline.capture_over(isinstance(outcome, Ended), time.monotonic_ns())
         verdict = self._on_ended(outcome) if isinstance(outcome, Ended) else self._on_failed(outcome)
         self._host.capture_exited()
@@ -257,7 +257,7 @@ class Stream:
         self.timeline.event(EventName.ENDED, windows=due)
         return Finished()
 
-    def _on_failed(self, outcome: Failed) -> Verdict:
+    def _on_failed(self, outcome: CaptureFailed) -> Verdict:
         self.problem = outcome.message
         if self._next_epoch is not None and outcome.retry and self._resumable:
             if self.state is not StreamState.LOST:

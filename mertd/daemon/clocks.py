@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from mertd.capture.clock import Clock, Moment, Reading
+from mertd.capture.clock import Clock, ClockReading, SampleTime
 
 
 class EpochClocks:
@@ -27,12 +27,12 @@ class EpochClocks:
         self._epoch = epoch
         self._clocks[epoch] = Clock(self.rate, self._memory_s)
 
-    def add(self, readings: Iterable[Reading]) -> None:
+    def add(self, readings: Iterable[ClockReading]) -> None:
         """Add readings of the newest epoch."""
         for reading in readings:
             self._clocks[self._epoch].add(reading)
 
-    def at(self, epoch: int, index: int) -> Moment:
+    def at(self, epoch: int, index: int) -> SampleTime:
         """Return when sample `index` of `epoch` was captured. Raises `ValueError` before the first reading of the epoch."""
         return self._clocks[epoch].at(index)
 

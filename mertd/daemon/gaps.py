@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from mertd.capture.messages import Gap
+from mertd.capture.reports import FilledGap
 from mertd.windows import Window
 
 REPORT_NS = 1_000_000_000
@@ -22,17 +22,17 @@ class GapLog:
 
     def __init__(self) -> None:
         self.missing = 0
-        self._gaps: deque[Gap] = deque()
-        self._unreported: list[Gap] = []
+        self._gaps: deque[FilledGap] = deque()
+        self._unreported: list[FilledGap] = []
         self._reported_ns = -REPORT_NS
 
-    def add(self, gaps: Iterable[Gap]) -> None:
+    def add(self, gaps: Iterable[FilledGap]) -> None:
         """Remember gaps, in the order of the samples."""
         for gap in gaps:
             self.missing += gap.end - gap.start
             self._unreported.append(gap)
             if self._gaps and self._gaps[-1].end == gap.start:  # neighbours take the room of one
-                self._gaps[-1] = Gap(self._gaps[-1].start, gap.end, gap.reason)
+                self._gaps[-1] = FilledGap(self._gaps[-1].start, gap.end, gap.reason)
             else:
                 self._gaps.append(gap)
 

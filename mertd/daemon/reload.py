@@ -9,7 +9,7 @@ from typing import Any
 from mertd.config import Settings, changes
 from mertd.daemon.notify import Notifier
 from mertd.daemon.streams import Streams
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.errors import MertdError
 from mertd.logs import set_level
 from mertd.vocabulary import EventName

@@ -12,18 +12,12 @@ from typing import Any
 from mertd.daemon.audio_stream import Stream
 from mertd.daemon.run_state import RunState
 from mertd.daemon.streams import Streams
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.defaults import MAX_HOP_S, MIN_HOP_S, SAMPLE_RATE
 from mertd.errors import WireError, did_you_mean
 from mertd.stream.history import History, Page
 from mertd.vocabulary import EventName, RequestName, StreamState
 from mertd.windows import Window
 from mertd.wire import Embedding, Event, Status, decode, encode
-
-MIN_HOP_S = 0.25
-"""Shortest hop that a client may set, in seconds."""
-
-MAX_HOP_S = 3_600.0
-"""Longest hop that a client may set, in seconds."""
 
 SEARCHED_MESSAGES = 8
 """Newest messages of the history in which the answer to `now` may already be."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mertd.capture.messages import WRITE, Committed
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed
 from mertd.daemon.clocks import EpochClocks
 from mertd.daemon.composer import Composer
 from mertd.daemon.gaps import GapLog
@@ -75,7 +75,7 @@ class Timeline:
         """No capture process writes any more. One that ended `in_order` has reported all it wrote, another may not have."""
         self._report_gaps()
         self._capturing = False
-        self._written = max(self._written, self.end if in_order else self.end + WRITE)
+        self._written = max(self._written, self.end if in_order else self.end + MAX_UNREPORTED_SAMPLES)
         self._check_overwritten()
         self._publish_ready(now_ns)
 

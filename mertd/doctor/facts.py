@@ -62,7 +62,7 @@ class InputDevice:
     """An input device and two seconds of its signal. `configured`: a source of the configuration uses it.
 
     `rms_dbfs`, `peak_dbfs`: None if no signal was recorded. `zeros`: share of samples that are exactly zero. `cause`: why all
-    samples are zero, one of `mertd.capture.source.CAUSES`. `hint`: an explanation of it.
+    samples are zero, a `mertd.vocabulary.ZerosCause`. `hint`: an explanation of it.
     """
 
     name: str

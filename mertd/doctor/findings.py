@@ -9,6 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 
+from mertd.capture.source_kinds import without_device
 from mertd.doctor.facts import DiskSpace, Facts, Finding, InputDevice
 
 FULL_BYTES = 100 << 20
@@ -110,7 +111,7 @@ def _inputs(facts: Facts) -> Iterator[Finding]:
     if facts.audio.inputs is None or facts.audio.portaudio_problem:
         return
     if not facts.audio.inputs:
-        why = "device: sources need one; file:, pipe: and synth: sources do not"
+        why = f"device: sources need one; {without_device()} sources do not"
         fix = "plug one in, or pactl load-module module-null-sink" if sys.platform == "linux" else "plug one in"
         yield Finding("devices", "problem", "there is no input device", why, fix)
     for device in facts.audio.inputs:

@@ -75,9 +75,6 @@ PURPOSES = {
 PLATFORM_PACKAGES = {"linux": {"onnx", "onnxruntime", "pulsectl"}, "darwin": {"mlx", "coremltools"}}
 """Packages that mertd needs on one platform only."""
 
-LOOPBACK_NAMES = ("blackhole", "loopback", "soundflower")
-"""Words in the names of devices that capture what a Mac plays."""
-
 
 def gather(given: Given, quick: bool, progress: Callable[[str], object] = lambda _: None) -> Facts:
     """Gather all facts. `quick`: neither run the model nor listen to devices. `progress`: called with the current topic."""
@@ -203,17 +200,20 @@ def _listen_to_inputs(
     return tuple(InputDevice(name, is_configured[name], **answer) for name, answer in zip(chosen, answers, strict=True))
 
 
-def _loopbacks(names: Sequence[str]) -> tuple[str, ...] | None:
+def _loopbacks(names: Sequence[str]) -> tuple[str, ...]:
     if sys.platform == "darwin":
-        return tuple(name for name in names if any(word in name.lower() for word in LOOPBACK_NAMES))
-    try:
-        import pulsectl
+        from mertd.capture.sources.loopback import virtual_devices
 
-        with pulsectl.Pulse("mertd-doctor", connect=False) as server:
-            server.connect(autospawn=False, timeout=QUERY_TIMEOUT_S)
-            return tuple(source.name for source in server.source_list() if source.monitor_of_sink_name)
-    except Exception:  # noqa: BLE001 - pulsectl has no common base class; without a server there are no monitors
-        return ()
+        return tuple(virtual_devices(list(names)))
+    else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
+        try:
+            import pulsectl
+
+            with pulsectl.Pulse("mertd-doctor", connect=False) as server:
+                server.connect(autospawn=False, timeout=QUERY_TIMEOUT_S)
+                return tuple(source.name for source in server.source_list() if source.monitor_of_sink_name)
+        except Exception:  # noqa: BLE001 - pulsectl has no common base class; without a server there are no monitors
+            return ()
 
 
 def _service() -> str:

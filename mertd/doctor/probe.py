@@ -23,7 +23,7 @@ def measure_device(name: str) -> dict[str, Any]:
     import numpy as np
 
     from mertd.capture.address import parse
-    from mertd.capture.device import DeviceSource
+    from mertd.capture.sources.device import DeviceSource
     from mertd.errors import SourceError
 
     try:
@@ -37,7 +37,7 @@ def measure_device(name: str) -> dict[str, Any]:
                 zeros += int((block.frames == 0).sum())
             if frames >= LISTEN_S * source.rate * source.channels:
                 break
-        why = source.why_zeros() if zeros == frames else None
+        why = source.explain_zeros() if zeros == frames else None
         found = {
             "rate": source.rate,
             "channels": source.channels,
@@ -55,7 +55,7 @@ def measure_device(name: str) -> dict[str, Any]:
 
 def list_devices() -> dict[str, Any]:
     """Return the names of the input devices, the default one first; or why PortAudio cannot be used."""
-    from mertd.capture.device import devices
+    from mertd.capture.sources.device import devices
     from mertd.errors import SourceError
 
     try:

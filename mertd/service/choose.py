@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mertd import __version__
+from mertd.capture.source_kinds import KINDS, Consent
 from mertd.config import Settings, weights_spec
 from mertd.errors import UsageError, WeightsError, did_you_mean
 from mertd.service.execute import ServiceError, daemon_status
@@ -18,17 +19,16 @@ from mertd.service.program import current_installation
 from mertd.service.systemd import PASSED_ON, SystemdManager
 
 PLATFORMS = ("launchd", "systemd")
-CAPTURING_KINDS = ("device", "loopback")
-"""Kinds of source for which macOS asks the user's consent."""
 
 
 def native_platform() -> str:
     """Return the service manager of this system. Raises `ServiceError` if mertd supports none here."""
     if sys.platform == "darwin":
         return "launchd"
-    if sys.platform == "linux":
+    elif sys.platform == "linux":  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
         return "systemd"
-    raise ServiceError(f"services are for macOS and Linux, not {sys.platform}; `mertd run` works under any supervisor")
+    else:
+        raise ServiceError(f"services are for macOS and Linux, not {sys.platform}; `mertd run` works under any supervisor")
 
 
 def service_manager(platform: str | None = None) -> ServiceManager:
@@ -60,7 +60,7 @@ def service_spec(settings: Settings, options: Sequence[str]) -> ServiceSpec:
         options=tuple(options),
         control=settings.control,
         version=__version__,
-        needs_microphone=any(address.kind in CAPTURING_KINDS for address in settings.addresses),
+        needs_microphone=any(KINDS[address.kind].consent is Consent.MICROPHONE for address in settings.addresses),
         writable=tuple(dict.fromkeys(path.parent for path in _ipc_paths(settings).values())),
     )
 

@@ -42,7 +42,7 @@ def wait_for_sound(consent: Any, stream: Any, frames: int) -> tuple[bool | None,
 
 def main() -> str:
     """Open the default input and return a sentence about the outcome."""
-    from mertd.capture.device import portaudio
+    from mertd.capture.sources.device import portaudio
 
     try:
         sounddevice = portaudio()
@@ -66,10 +66,11 @@ def main() -> str:
 
 def _consent() -> Any:
     if sys.platform == "darwin":
-        from mertd.capture.outlook_macos import consent
+        from mertd.capture.coreaudio import microphone_consent
 
-        return consent
-    return lambda: True
+        return microphone_consent
+    else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
+        return lambda: True
 
 
 if __name__ == "__main__":

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.clock import Reading
-from mertd.capture.instant import Instant
-from mertd.capture.messages import WRITE, Committed, Gap
+from mertd.capture.clock import ClockReading
+from mertd.capture.clock_pair import ClockPair
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
 from mertd.daemon.clocks import EpochClocks
 from mertd.daemon.composer import Composer, Origin
 from mertd.daemon.timeline import Timeline
@@ -57,8 +57,8 @@ class Simulation:
         self.written = 0
         self.most_written = 0
         self.from_capture: deque[Any] = deque()
-        self.gaps: list[Gap] = []
-        self.reported_gaps: list[Gap] = []
+        self.gaps: list[FilledGap] = []
+        self.reported_gaps: list[FilledGap] = []
         self.first_of_epoch = True
         self.jumps = 0
         # What was in the ring at the time of each report, by absolute index.
@@ -79,12 +79,12 @@ class Simulation:
     # Capture
 
     def write(self, samples: int, lost: int = 0) -> None:
-        """Into the ring, not yet reported: at most `WRITE` samples may be, so more are reported in between."""
+        """Into the ring, not yet reported: at most `MAX_UNREPORTED_SAMPLES` samples may be, so more are reported in between."""
         if lost:
-            self.gaps.append(Gap(self.written, self.written + lost))
-        for left in range(samples + lost, 0, -WRITE):
-            part = self.noise.standard_normal(min(left, WRITE)).astype(np.float32)
-            if len(self.tentative) + len(part) > WRITE:
+            self.gaps.append(FilledGap(self.written, self.written + lost))
+        for left in range(samples + lost, 0, -MAX_UNREPORTED_SAMPLES):
+            part = self.noise.standard_normal(min(left, MAX_UNREPORTED_SAMPLES)).astype(np.float32)
+            if len(self.tentative) + len(part) > MAX_UNREPORTED_SAMPLES:
                 self.report()
             for at in range(0, len(part), self.capacity):
                 piece = part[at : at + self.capacity]
@@ -95,8 +95,8 @@ class Simulation:
 
     def report(self) -> None:
         heard_ns = self.written * 1_000_000_000 // self.rate + self.jumps * JUMP_NS
-        heard = Instant(heard_ns, heard_ns - self.jumps * JUMP_NS)
-        readings = (Reading(self.written, heard, exact=True),) if self.first_of_epoch else ()
+        heard = ClockPair(heard_ns, heard_ns - self.jumps * JUMP_NS)
+        readings = (ClockReading(self.written, heard, exact=True),) if self.first_of_epoch else ()
         self.first_of_epoch = False
         self.from_capture.append(Committed(self.written, self.tick(), readings, tuple(self.gaps)))
         self.truth, self.tentative = np.concatenate([self.truth, self.tentative]), np.zeros(0, np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from daemon.simulation import JUMP_NS, LEVELS, RATE, Simulation
-from mertd.capture.messages import WRITE
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES
 from mertd.embed.messages import Answer
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
@@ -115,7 +115,7 @@ def test_a_dead_capture_process_may_have_written_more_than_it_said(sim: Simulati
     sim.lose_capture(in_order=False)
     sim.answer()
     sim.hear_embed()
-    assert skips(sim) == [(0, "overwritten")], f"up to {WRITE} samples were in doubt"
+    assert skips(sim) == [(0, "overwritten")], f"up to {MAX_UNREPORTED_SAMPLES} samples were in doubt"
 
 
 def test_what_a_dead_capture_process_may_have_written_is_not_forgotten_when_the_next_one_begins(sim: Simulation) -> None:
