@@ -15,7 +15,7 @@ parity() {
     uv run mertd model compare coreml numpy --window "$seconds"
     uv run mertd model export-coreml random:0 --out /tmp/mert.mlpackage --window "$seconds"
     uv run mertd model compare /tmp/mert.mlpackage mlx --window "$seconds"
-    plutil -lint mertd/service/templates/*.plist
+    plutil -lint launchd/*.plist
   fi
 }
 

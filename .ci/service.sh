@@ -22,6 +22,7 @@ give_up() {
 trap give_up EXIT
 pid() { "$mertd" service status --json | "$folder/venv/bin/python" -c 'import json, sys; print(json.load(sys.stdin)["pid"])'; }
 
+if [ "$system" = Linux ]; then PYTHONPATH=tests uv run python tests/service/real_systemd.py; fi
 uv venv --quiet "$folder/venv"
 uv pip install --quiet --python "$folder/venv/bin/python" .
 "$folder/venv/bin/python" -c "

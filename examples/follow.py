@@ -1,4 +1,4 @@
-"""Print embeddings with the client library: holes are filled from the daemon's history.
+"""Print embeddings with the client library, which fetches missed ones from the daemon's history.
 
 python follow.py [ENDPOINT CONTROL [COUNT]]
 """

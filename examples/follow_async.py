@@ -1,4 +1,4 @@
-"""The same in an event loop: print how alike each window is to the one before, while the loop does other things.
+"""Print how similar each window is to the one before it, in an event loop that stays free for other work.
 
 python follow_async.py [ENDPOINT CONTROL [COUNT]]
 """

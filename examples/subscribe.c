@@ -4,8 +4,8 @@
  *     ./subscribe [--bits] [ENDPOINT [COUNT]]
  *
  * Needs libzmq and msgpack-c (Debian: libzmq3-dev libmsgpack-dev pkg-config). With --bits each number is printed as the eight
- * hexadecimal digits of its float32. For a daemon with --curve, the keys stand in the environment: CURVE_SERVER_KEY,
- * CURVE_PUBLIC_KEY, CURVE_SECRET_KEY, as `mertd keys show` and the key file have them.
+ * hexadecimal digits of its float32. For a daemon with --curve, set CURVE_SERVER_KEY, CURVE_PUBLIC_KEY and
+ * CURVE_SECRET_KEY to what the client's key file holds (`mertd keys show` says where).
  */
 #include <inttypes.h>
 #include <msgpack.h>
@@ -19,7 +19,7 @@ static void fail(const char *what) {
     exit(1);
 }
 
-/* The value of a key; the message is of no use without it. */
+/* Return the value of a key; exit if the message does not have it. */
 static const msgpack_object *get(const msgpack_object *map, const char *key) {
     if (map->type == MSGPACK_OBJECT_MAP) {
         for (uint32_t i = 0; i < map->via.map.size; i++) {

@@ -2,8 +2,8 @@
 //
 //     cd examples && npm install && node subscribe.mjs [ENDPOINT [COUNT]]
 //
-// With --bits each number is printed as the eight hexadecimal digits of its float32. For a daemon with --curve, the keys stand in
-// the environment: CURVE_SERVER_KEY, CURVE_PUBLIC_KEY, CURVE_SECRET_KEY, as `mertd keys show` and the key file have them.
+// With --bits each number is printed as the eight hexadecimal digits of its float32. For a daemon with --curve, set
+// CURVE_SERVER_KEY, CURVE_PUBLIC_KEY and CURVE_SECRET_KEY to what the client's key file holds (`mertd keys show` says where).
 import { decode } from "@msgpack/msgpack";
 import { Subscriber } from "zeromq";
 
@@ -27,7 +27,7 @@ for await (const [, payload] of socket) {
   const message = decode(payload, { useBigInt64: true });
   if (Number(message.schema) !== 1) throw new Error(`this reads version 1 of the format, not ${message.schema}`);
 
-  // Numbered without holes by each run of the daemon: a hole is a message that did not reach us.
+  // Each run of the daemon numbers its messages without holes: a hole is a message that did not arrive.
   const source = Buffer.from(message.boot).toString("hex") + message.stream;
   const lost = Number(message.seq) - (expected.get(source) ?? Number(message.seq));
   if (lost > 0) console.error(`${lost} messages lost`);

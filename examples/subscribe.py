@@ -26,7 +26,7 @@ while count is None or count > 0:
     if message["schema"] != 1:
         sys.exit(f"this reads version 1 of the format, not {message['schema']}")
 
-    # Numbered without holes by each run of the daemon: a hole is a message that did not reach us.
+    # Each run of the daemon numbers its messages without holes: a hole is a message that did not arrive.
     source, number = (message["boot"], message["stream"]), message["seq"]
     if lost := number - expected.get(source, number):
         print(f"{lost} messages lost", file=sys.stderr)

@@ -16,7 +16,7 @@ if [ $# -gt 0 ]; then
 else
   uv run python -c '
 import sys, numpy as np
-from mertd.capture.synth import chords
+from mertd.capture.sources.synth import chords
 sys.stdout.buffer.write((chords(np.arange(48000 * 60) / 48000) * 32767).astype("<i2").tobytes())
 ' >"$folder/chords.raw"
   pacat --device=card --raw --format=s16le --rate=48000 --channels=1 "$folder/chords.raw" &

@@ -25,15 +25,26 @@ from pydantic import (
 )
 
 from mertd.capture.address import Address, distinct, parse
-from mertd.embed.architecture import SAMPLE_RATE
+from mertd.capture.source_kinds import forms
+from mertd.defaults import (
+    CONTROL_ENDPOINT,
+    GATE_DBFS,
+    HOP_S,
+    LAYER,
+    MAX_HOP_S,
+    MIN_HOP_S,
+    PUBLISH_ENDPOINT,
+    SAMPLE_RATE,
+    WINDOW_S,
+)
 from mertd.errors import UsageError, WeightsError, did_you_mean
+from mertd.files import FileError, read_limited
 from mertd.stream.endpoint import check_endpoint
+from mertd.text import printable
 from mertd.windows import Late
 
 LIVE = ("hop", "gate", "log_level")
 """Settings that a running daemon can change."""
-
-PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 
 
 def _whole_samples(seconds: float) -> float:
@@ -56,18 +67,23 @@ class Settings(BaseModel):
     keys: str | None = Field(None, description="Folder of the keys, with curve; by default in the user's configuration.")
     source: tuple[str, ...] = Field(
         ("device:",),
-        description="What to hear, each as a stream: device:[NAME], loopback:[NAME], file:PATH, pipe:PATH, synth:NAME.",
+        description=f"Audio sources, each of them a stream: {forms()}.",
     )
     name: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
         description="What messages call this daemon; by default a fingerprint of host and bind.",
     )
-    bind: str = Field(PUBLISH, description="Where to publish: tcp://HOST:PORT or ipc:///PATH.")
-    control: str = Field(CONTROL, description="Where to answer questions.")
-    window: Seconds = Field(30.0, ge=1, le=600, description="Seconds of audio in a window, 1 to 600.")
-    hop: Seconds = Field(5.0, ge=0.25, le=3600, description="Seconds between window starts, 0.25 to 3600. Can change live.")
-    layers: tuple[int, ...] = Field((6,), description="Hidden states to publish, of 0 (the encoder's input) to 12.")
+    bind: str = Field(PUBLISH_ENDPOINT, description="Where to publish: tcp://HOST:PORT or ipc:///PATH.")
+    control: str = Field(CONTROL_ENDPOINT, description="Where to answer questions.")
+    window: Seconds = Field(WINDOW_S, ge=1, le=600, description="Seconds of audio in a window, 1 to 600.")
+    hop: Seconds = Field(
+        HOP_S,
+        ge=MIN_HOP_S,
+        le=MAX_HOP_S,
+        description=f"Seconds between window starts, {MIN_HOP_S:g} to {MAX_HOP_S:g}. Can change live.",
+    )
+    layers: tuple[int, ...] = Field((LAYER,), description="Hidden states to publish, of 0 (the encoder's input) to 12.")
     backend: Literal["auto", "mlx", "coreml", "onnx", "numpy"] = Field(
         "auto", description="What computes: auto, mlx, coreml, onnx or numpy."
     )
@@ -78,7 +94,7 @@ class Settings(BaseModel):
     late: Late | None = Field(
         None, description="A window that waits while a newer one is due: latest skips it, queue keeps it; by default by pace."
     )
-    gate: float = Field(-70.0, le=0, description="dBFS; quieter windows are not embedded. Can change live.")
+    gate: float = Field(GATE_DBFS, le=0, description="dBFS; quieter windows are not embedded. Can change live.")
     ring: Seconds | None = Field(None, gt=0, le=3600, description="Seconds of audio kept in memory; by default enough.")
     exit_at_end: bool = Field(False, description="Exit when all sources have ended: true or false.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -94,14 +110,14 @@ class Settings(BaseModel):
             try:
                 parse(url)
             except UsageError as error:
-                wrong.append(str(error))
+                wrong.append(printable(error))
         if not urls:
             wrong.append("at least one source is needed")
         if not wrong:
             try:
                 distinct([parse(url) for url in urls])
             except UsageError as error:
-                wrong.append(str(error))
+                wrong.append(printable(error))
         if wrong:
             raise ValueError("\n".join(wrong))
         return urls
@@ -195,7 +211,7 @@ def check(given: Given) -> Settings:
     try:
         return Settings.model_validate(given.values)
     except ValidationError as error:
-        raise UsageError("\n".join(_explain(error, given))) from error
+        raise UsageError(*_explain(error, given)) from error
 
 
 def load(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> Settings:
@@ -233,7 +249,9 @@ def as_toml(value: Any) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_limited(path).decode("utf-8"))
+    except FileError as error:
+        raise UsageError(str(error)) from error
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
     except RecursionError as error:
@@ -263,7 +281,7 @@ def _explain(error: ValidationError, given: Given) -> list[str]:
             found = [f"{name}: there is no such setting{did_you_mean(name, known)}"]
         else:
             text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-            found = [f"{name}: {line}" if name else line for line in text.splitlines()]
+            found = [f"{name}: {line}" if name else line for line in text.split("\n")]
         if origin == "environment":
             lines += [f"{PREFIX}{name.upper()}: {line.removeprefix(f'{name}: ')}" for line in found]
         else:

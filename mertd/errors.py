@@ -1,8 +1,8 @@
 """The errors that a person sees.
 
-Everything mertd raises on purpose is a `MertdError`: its text is one line that says what is wrong and what to do, and its
-`exit_code` is what the command ends with. Errors of foreign libraries become one of these at one gate per library; whatever
-else escapes is a bug, exits with 1 and shows its traceback.
+Everything mertd raises on purpose is a `MertdError`: it says in one line what is wrong and what to do, and its `exit_code` is
+what the command ends with. Several mistakes that are reported together are several arguments, one line each. Errors of foreign
+libraries become one of these at one gate per library; any other exception is a bug, exits with 1 and shows its traceback.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ class MertdError(Exception):
     """Base of all expected failures. `exit_code` 3: could not start, or cannot go on."""
 
     exit_code: ClassVar[int] = 3
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.args))
 
 
 class UsageError(MertdError):

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mertd.embed import weights
-from mertd.embed.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
+from mertd.embed.weights import loading
+from mertd.embed.weights.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import MertdError, WeightsError
 
 LICENCE = "CC-BY-NC-4.0"
@@ -93,9 +94,9 @@ def _make_folder(destination: Path) -> None:
         raise HubError(f"cannot write {destination}: it is a folder")
 
 
-def _save(found: weights.Weights, destination: Path) -> None:
+def _save(found: Weights, destination: Path) -> None:
     try:
-        weights.save(found, destination)
+        loading.save(found, destination)
     except WeightsError as error:
         if _is_full(error.__cause__):
             raise DiskFullError(f"cannot write {destination}: the disk is full") from error

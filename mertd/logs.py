@@ -8,7 +8,6 @@ were left out.
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import os
@@ -21,8 +20,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from mertd.text import json_text, printable, shorten
+
 MOST, PERIOD_S = 20, 10.0
 """So many lines of a kind are written in such a period."""
+
+MAX_RECORD = 20_000
+"""Characters of one event, with its traceback."""
 
 QUEUE = 1_000
 """Lines that may wait to be written."""
@@ -45,7 +49,8 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(record.created))
-        return f"{when} {record.levelname:7} " + "\n    ".join(_message(self, record).splitlines())
+        lines = _message(self, record).rstrip("\n").split("\n")
+        return f"{when} {record.levelname:7} " + "\n    ".join(printable(line) for line in lines)
 
 
 class JsonFormatter(logging.Formatter):
@@ -58,12 +63,13 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message(self, record),
         }
-        return json.dumps({**getattr(record, "facts", {}), **line}, default=str)
+        return json_text({**getattr(record, "facts", {}), **line})
 
 
 def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
     text = record.getMessage()
-    return f"{text}\n{formatter.formatException(record.exc_info)}" if record.exc_info else text
+    whole = f"{text}\n{formatter.formatException(record.exc_info)}" if record.exc_info else text
+    return shorten(whole, MAX_RECORD)
 
 
 @dataclass

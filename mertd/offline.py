@@ -11,14 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.capture.address import Address
-from mertd.capture.messages import CaptureSettings
-from mertd.capture.pipeline import RATE, Pipeline
-from mertd.capture.process import open_source
+from mertd.capture.entry import open_source
+from mertd.capture.mono import MonoConverter
+from mertd.capture.reports import CaptureSettings
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import Levels, measure
 from mertd.embed.embedder import Embedder
-from mertd.embed.settings import POOLING
 from mertd.errors import SourceError
-from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
+from mertd.wire import Audio, Embedding, Latency, Span, Time
 
 BOOT = bytes(16)
 """`boot` of embeddings that no daemon made."""
@@ -35,7 +35,6 @@ class Silent:
 def embed_source(
     address: Address,
     embedder: Embedder,
-    layers: tuple[int, ...],
     window: int,
     hop: int,
     gate_dbfs: float,
@@ -48,7 +47,7 @@ def embed_source(
     """
     sequence, done = count(), 0
     for start, samples in windows(address, window, hop, heard):
-        span = Span(start, start + window, RATE)
+        span = Span(start, start + window, SAMPLE_RATE)
         levels = measure(samples)
         done += 1
         if levels.rms_dbfs < gate_dbfs:
@@ -57,6 +56,11 @@ def embed_source(
         began = time.monotonic_ns()
         vector = embedder.embed([samples])[0]
         took = time.monotonic_ns() - began
+        if vector is None:
+            raise SourceError(
+                f"{address}: cannot embed samples {span.start} to {span.end}: "
+                "they, or the hidden states that they give, are not finite numbers"
+            )
         yield Embedding(
             boot=BOOT,
             daemon="",
@@ -66,21 +70,12 @@ def embed_source(
             window=span,
             time=Time(_nanoseconds(start), _nanoseconds(start + window), 0, 0.0),
             audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, 0, levels.zeros),
-            model=Model(
-                name=embedder.model,
-                space=embedder.space,
-                weights=embedder.weights.digest,
-                trained=embedder.weights.trained,
-                layers=layers,
-                pooling=POOLING,
-                backend=embedder.backend.name,
-                precision=embedder.backend.precision,
-            ),
+            model=embedder.info.model,
             vector=vector,
             latency_ns=Latency(0, took, took),
         )
     if not done:
-        raise SourceError(f"{address} is shorter than a window of {window / RATE:g} s; a shorter --window would fit")
+        raise SourceError(f"{address} is shorter than a window of {window / SAMPLE_RATE:g} s; a shorter --window would fit")
 
 
 def windows(
@@ -95,13 +90,13 @@ def windows(
             start += hop
         drop = min(start - first, len(kept))
         kept, first = kept[drop:], first + drop
-        heard((first + len(kept)) / RATE)
+        heard((first + len(kept)) / SAMPLE_RATE)
 
 
 def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
     source = open_source(CaptureSettings(address, realtime=False, start=0))
     try:
-        pipeline = Pipeline(source.rate, source.channels, address.mix)
+        pipeline = MonoConverter(source.rate, source.channels, address.mix)
         for block in source.blocks():
             if block is not None:
                 yield pipeline.feed(block.frames)
@@ -111,4 +106,4 @@ def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
 
 
 def _nanoseconds(samples: int) -> int:
-    return samples * 1_000_000_000 // RATE
+    return samples * 1_000_000_000 // SAMPLE_RATE

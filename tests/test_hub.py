@@ -20,9 +20,9 @@ from typing import Any
 
 import pytest
 
-from embed.torch_file import as_checkpoint, write_state_dict
-from mertd.embed import weights
-from mertd.embed.checkpoint import ORIGINAL
+from embed.weights.torch_file import as_checkpoint, write_state_dict
+from mertd.embed.weights import loading
+from mertd.embed.weights.checkpoint import ORIGINAL
 from mertd.hub import SOURCES
 
 CONVERTED, CHECKPOINT = "khersh/converted", "m-a-p/original"
@@ -32,7 +32,7 @@ MEGABYTE = 1 << 20
 PULL = """
 import json, resource, sys
 from pathlib import Path
-from mertd.embed.checkpoint import Fingerprint
+from mertd.embed.weights.checkpoint import Fingerprint
 from mertd.errors import MertdError
 from mertd.hub import Source, pull
 
@@ -132,8 +132,8 @@ class Files:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("files")
-    tiny = weights.load("random:0?size=tiny")
-    weights.save(tiny, folder / "converted")
+    tiny = loading.load("random:0?size=tiny")
+    loading.save(tiny, folder / "converted")
     state = as_checkpoint(tiny.tensors)
     checkpoint = write_state_dict(folder / "checkpoint", state).read_bytes()
     # The client keeps what has come in pieces of 10 MB, so only a larger file can be resumed.
@@ -180,7 +180,7 @@ def test_takes_the_converted_file_first_and_once(hub: Hub, files: Files, pull: P
     hub.files = {f"{CONVERTED}/mlx/MERT.safetensors": files.converted, f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     got = pull()
     assert got == {"digest": files.digest, "from": f"{CONVERTED}/mlx/MERT.safetensors", "over": [], "licence": "CC-BY-NC-4.0"}
-    assert weights.load(str(pull.destination)).digest == files.digest
+    assert loading.load(str(pull.destination)).digest == files.digest
     assert pull() == got
     assert len(hub.downloads) == 1, "the second time it comes from the cache"
 
@@ -190,7 +190,7 @@ def test_falls_back_to_the_original_checkpoint(hub: Hub, files: Files, pull: Pul
     got = pull()
     assert (got["digest"], got["from"]) == (files.digest, f"{CHECKPOINT}/pytorch_model.bin")
     assert got["over"] == [f"{CONVERTED}/mlx/MERT.safetensors: the hub does not have it, or not for you (404)"]
-    loaded = weights.load(str(pull.destination))
+    loaded = loading.load(str(pull.destination))
     assert (loaded.digest, loaded.trained) == (files.digest, True)
 
 

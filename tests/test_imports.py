@@ -14,27 +14,32 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "vocabulary", "logs", "wire", "windows", "ring", "child"}
+CORE = {"errors", "defaults", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
+    "files": {"errors"},
+    "text": set(),
+    "defaults": set(),
+    "safe_path": set(),
     "vocabulary": set(),
-    "logs": set(),
-    "wire": {"errors", "vocabulary"},
+    "logs": {"text"},
+    "wire": {"errors", "text", "vocabulary"},
     "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
-    "child": {"errors"},
-    "capture": {"errors", "vocabulary", "windows", "ring", "child"},
-    "embed": {"errors", "vocabulary", "windows", "ring", "child"},
-    "stream": {"errors", "vocabulary", "wire"},
+    "processes": {"errors", "text", "vocabulary", "logs"},
+    "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
+    "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
+    "stream": {"errors", "defaults", "files", "text", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "hub": {"config"} | CORE | SIDES,
     "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
+    "doctor": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service", "bench"} | CORE | SIDES,
-    "__main__": {"cli"},
+    "cli": {"", "config", "daemon", "offline", "hub", "service", "doctor", "bench", "safe_path"} | CORE | SIDES,
+    "__main__": {"cli", "safe_path"},
     "": {"errors", "wire", "stream"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the
@@ -107,7 +112,7 @@ def test_imports_run_one_way(path: Path) -> None:
         ("import mertd.ring", ["mertd.ring"]),
         ("def f():\n    from mertd.embed import weights", ["mertd.embed"]),
         ("from mertd import wire, __version__", ["mertd.wire", "mertd"]),
-        ("if x:\n    import mertd.daemon.child as c, numpy", ["mertd.daemon.child"]),
+        ("if x:\n    import mertd.processes.parent as c, numpy", ["mertd.processes.parent"]),
         ("import mertdx\nfrom numpy import random", []),
     ],
 )

@@ -214,3 +214,38 @@ def test_a_log_is_installed_and_taken_away_again(pipe: Pipe) -> None:
         ours.setLevel(before[1])
     ours.warning("nobody hears this")
     assert [line[20:] for line in pipe.read()] == ["WARNING line 1", "ERROR   line 2"]
+
+
+def test_foreign_text_neither_acts_on_a_terminal_nor_forges_a_line_of_the_log(pipe: Pipe) -> None:
+    _, logger = pipe.lines()
+    forged = "2026-11-25 20:00:00 INFO    all is well"
+    logger.warning("%s: lost", f"\x1b]0;pwned\x07\x9b31m\u202e\x85\u2028{forged}\r{forged}\n{forged}\udcff")
+    try:
+        raise ValueError(f"\x1b[2J\n{forged}")
+    except ValueError:
+        logger.exception("a bug")
+    first, *more = pipe.read()
+    assert first.endswith(rf"\x1b]0;pwned\x07\x9b31m\u202e\x85\u2028{forged}\r{forged}")
+    assert more[0] == rf"    {forged}\udcff: lost"
+    assert more[-2:] == [r"    ValueError: \x1b[2J", f"    {forged}"]
+
+
+def test_a_line_has_an_end_however_long_the_text(pipe: Pipe) -> None:
+    _, logger = pipe.lines()
+    _, structured = pipe.lines("json")
+    for log in (logger, structured):
+        log.warning("%s", "x" * 5_000_000)
+    text, line = sorted(pipe.read())
+    assert len(text) < 20_000
+    assert len(line) < 30_000
+    assert "characters cut) …" in text
+    assert "characters cut) …" in json.loads(line)["message"]
+
+
+def test_json_is_safe_on_a_terminal(pipe: Pipe) -> None:
+    _, logger = pipe.lines("json")
+    logger.warning("\x7f\x9b\x1b\u202e", extra=facts(bytes=b"\xff"))
+    (line,) = pipe.read()
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["message"] == "\x7f\x9b\x1b\u202e"

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mertd.capture.address import Address, parse
-from mertd.capture.pipeline import RATE
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from mertd.errors import SourceError
@@ -21,7 +21,7 @@ from mertd.wire import Embedding, Span, decode, encode
 from signals import chord_progression
 
 MUSIC = chord_progression(5.3)
-WINDOW, HOP = RATE, RATE // 2
+WINDOW, HOP = SAMPLE_RATE, SAMPLE_RATE // 2
 
 
 def ignore(_: float) -> None:
@@ -32,7 +32,7 @@ def ignore(_: float) -> None:
 def song(tmp_path_factory: pytest.TempPathFactory) -> Address:
     """At 24 kHz in float32, so that what is heard is exactly what was written."""
     path = tmp_path_factory.mktemp("song") / "song.wav"
-    soundfile.write(path, MUSIC, RATE, subtype="FLOAT")
+    soundfile.write(path, MUSIC, SAMPLE_RATE, subtype="FLOAT")
     return parse(f"file:{path}")
 
 
@@ -55,18 +55,21 @@ def test_progress_is_told_and_never_falls(song: Address) -> None:
     told: list[float] = []
     list(windows(song, WINDOW, HOP, told.append))
     assert told == sorted(told)
-    assert told[-1] == pytest.approx(len(MUSIC) / RATE)
+    assert told[-1] == pytest.approx(len(MUSIC) / SAMPLE_RATE)
 
 
 def test_every_window_becomes_a_message(song: Address, embedder: Embedder) -> None:
-    found = list(embed_source(song, embedder, (1, 2), WINDOW, HOP, -60.0, ignore))
+    found = list(embed_source(song, embedder, WINDOW, HOP, -60.0, ignore))
     assert len(found) == (len(MUSIC) - WINDOW) // HOP + 1
     for number, message in enumerate(found):
         assert isinstance(message, Embedding)
         start = number * HOP
         assert message.seq == number
-        assert message.window == Span(start, start + WINDOW, RATE)
-        assert (message.time.start_ns, message.time.end_ns) == (start * 10**9 // RATE, (start + WINDOW) * 10**9 // RATE)
+        assert message.window == Span(start, start + WINDOW, SAMPLE_RATE)
+        assert (message.time.start_ns, message.time.end_ns) == (
+            start * 10**9 // SAMPLE_RATE,
+            (start + WINDOW) * 10**9 // SAMPLE_RATE,
+        )
         assert message.model.layers == (1, 2)
         assert np.array_equal(message.vector, embedder.embed([MUSIC[start : start + WINDOW]])[0])
         assert isinstance(decode(encode(message)), Embedding), "it could travel"
@@ -75,8 +78,8 @@ def test_every_window_becomes_a_message(song: Address, embedder: Embedder) -> No
 def test_silence_is_told_and_leaves_no_hole_in_the_numbering(tmp_path: Path, embedder: Embedder) -> None:
     samples = MUSIC.copy()
     samples[WINDOW : 3 * WINDOW] = 0
-    soundfile.write(tmp_path / "x.wav", samples, RATE, subtype="FLOAT")
-    found = list(embed_source(parse(f"file:{tmp_path / 'x.wav'}"), embedder, (1, 2), WINDOW, WINDOW, -60.0, ignore))
+    soundfile.write(tmp_path / "x.wav", samples, SAMPLE_RATE, subtype="FLOAT")
+    found = list(embed_source(parse(f"file:{tmp_path / 'x.wav'}"), embedder, WINDOW, WINDOW, -60.0, ignore))
     assert [type(message) for message in found] == [Embedding, Silent, Silent, Embedding, Embedding]
     assert [message.seq for message in found if isinstance(message, Embedding)] == [0, 1, 2]
     assert [message.levels.zeros for message in found if isinstance(message, Silent)] == [WINDOW, WINDOW]
@@ -84,4 +87,4 @@ def test_silence_is_told_and_leaves_no_hole_in_the_numbering(tmp_path: Path, emb
 
 def test_what_is_shorter_than_a_window_is_told(song: Address, embedder: Embedder) -> None:
     with pytest.raises(SourceError, match=r"song\.wav is shorter than a window of 10 s; a shorter --window would fit"):
-        list(embed_source(song, embedder, (1, 2), 10 * RATE, HOP, -60.0, ignore))
+        list(embed_source(song, embedder, 10 * SAMPLE_RATE, HOP, -60.0, ignore))

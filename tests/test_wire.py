@@ -19,7 +19,22 @@ import msgpack_reader
 from mertd import wire
 from mertd.errors import WireError
 from mertd.windows import Late
-from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time, as_json, decode, encode
+from mertd.wire import (
+    MAX_BYTES,
+    Audio,
+    Embedding,
+    Event,
+    Latency,
+    Message,
+    Model,
+    Span,
+    Status,
+    Time,
+    as_json,
+    decode,
+    encode,
+    fit,
+)
 from messages import MODEL, embedding, event, status
 
 counts = st.integers(0, 2**63 - 1)
@@ -253,7 +268,7 @@ def test_whole_numbers_may_stand_for_floats_but_not_floats_for_whole_numbers() -
     assert isinstance(found, Embedding)
     assert (found.time.drift_ppm, type(found.time.drift_ppm)) == (-3.0, float)
     body["epoch"] = 1.0
-    with pytest.raises(WireError, match=r"embedding\.epoch is float, wanted int"):
+    with pytest.raises(WireError, match=r"embedding\.epoch is float; expected int"):
         decode([topic, msgpack.packb(body)])
 
 
@@ -296,18 +311,18 @@ def test_numbers_that_are_none_are_not_sent(place: Callable[[float], Message], v
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
-        ({"epoch": 1.0}, "embedding.epoch is float, wanted int"),
-        ({"epoch": True}, "embedding.epoch is bool, wanted int"),
-        ({"replay": 1}, "embedding.replay is int, wanted bool"),
-        ({"stream": b"room"}, "embedding.stream is bytes, wanted str"),
-        ({"window": None}, "embedding.window is NoneType, wanted Span"),
-        ({"time": Time(0, 0, 0, None)}, "embedding.time.drift_ppm is NoneType, wanted float"),  # type: ignore[arg-type]
-        ({"time": Time(0, 0, 0, False)}, "embedding.time.drift_ppm is bool, wanted float"),
-        ({"model": dataclasses.replace(MODEL, layers=(6, 7.0))}, "embedding.model.layers[1] is float, wanted int"),
-        ({"model": dataclasses.replace(MODEL, layers=[6])}, "embedding.model.layers is list, wanted tuple"),
-        ({"vector": np.zeros(768, np.float32)}, "embedding.vector has the shape (768,), wanted (layers, size)"),
-        ({"vector": np.zeros((0, 768), np.float32)}, "embedding.vector has the shape (0, 768), wanted (layers, size)"),
-        ({"vector": [[1.0]]}, "embedding.vector is list, wanted ndarray"),
+        ({"epoch": 1.0}, "embedding.epoch is float; expected int"),
+        ({"epoch": True}, "embedding.epoch is bool; expected int"),
+        ({"replay": 1}, "embedding.replay is int; expected bool"),
+        ({"stream": b"room"}, "embedding.stream is bytes; expected str"),
+        ({"window": None}, "embedding.window is NoneType; expected Span"),
+        ({"time": Time(0, 0, 0, None)}, "embedding.time.drift_ppm is NoneType; expected float"),  # type: ignore[arg-type]
+        ({"time": Time(0, 0, 0, False)}, "embedding.time.drift_ppm is bool; expected float"),
+        ({"model": dataclasses.replace(MODEL, layers=(6, 7.0))}, "embedding.model.layers[1] is float; expected int"),
+        ({"model": dataclasses.replace(MODEL, layers=[6])}, "embedding.model.layers is list; expected tuple"),
+        ({"vector": np.zeros(768, np.float32)}, "embedding.vector has the shape (768,); expected (layers, size)"),
+        ({"vector": np.zeros((0, 768), np.float32)}, "embedding.vector has the shape (0, 768); expected (layers, size)"),
+        ({"vector": [[1.0]]}, "embedding.vector is list; expected ndarray"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -370,3 +385,87 @@ def test_json_has_the_same_keys_and_numbers(message: Embedding) -> None:
 
 def test_thirteen_layers_fit_many_times() -> None:
     assert len(encode(embedding(vector=np.zeros((13, 768), np.float32)))[1]) * 10 < wire.MAX_BYTES
+
+
+anything: st.SearchStrategy[Any] = st.recursive(
+    plain
+    | st.floats()
+    | st.integers()
+    | st.text(st.characters(exclude_categories=()), max_size=9)
+    | st.tuples(words, st.sampled_from([1_000, 60_000, 400_000])).map(lambda drawn: (drawn[0] + "ä") * drawn[1])
+    | st.sampled_from([msgpack.ExtType(1, b"x"), msgpack.Timestamp(1), np.float32(1), np.int64(7), {1}, 1j, Late.QUEUE]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.integers(0, 3), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(words, anything, max_size=4))
+@settings(max_examples=300)
+def test_whatever_is_encoded_can_be_decoded(detail: dict[str, Any]) -> None:
+    for message in (event(detail=detail), status(streams=detail, model=detail)):
+        try:
+            frames = encode(message)
+        except WireError:
+            continue
+        assert encode(decode(frames)) == frames
+
+
+@given(st.dictionaries(words | st.integers() | st.none(), anything, max_size=4))
+@settings(max_examples=300)
+def test_whatever_is_made_to_fit_can_be_published(detail: dict[Any, Any]) -> None:
+    message = status(model=fit(detail), streams=fit({"a": detail}), processes=fit({"b": [detail]}))
+    decode(encode(message))
+    again = decode(encode(event(detail=fit(detail))))
+    assert isinstance(again, Event)
+    assert again.detail == fit(detail)
+
+
+@given(maps)
+def test_what_fits_is_not_changed(detail: dict[str, Any]) -> None:
+    assert fit(detail) == detail
+
+
+def test_a_text_of_5_mb_is_cut_and_says_so() -> None:
+    detail = fit({"message": "x" * 5_000_000, "more": ["\udcff", float("nan"), 1 << 80, object]})
+    assert re.fullmatch(r"x+… \(\d+ characters cut\) …x+", detail["message"])
+    assert detail["more"] == ["\\udcff", "nan", hex(1 << 80), str(object)]
+    assert len(encode(event(detail=detail))[1]) < 20_000
+
+
+def test_many_long_texts_are_cut_shorter_and_the_rest_is_left_out() -> None:
+    streams = {f"s{number}": {"problem": "x" * 5_000, "state": "lost"} for number in range(1_000)}
+    kept = fit(streams)
+    assert list(kept) == list(streams)
+    assert all(stream["state"] == "lost" for stream in kept.values())
+    some = fit({f"s{number}": number for number in range(1_000_000)})
+    assert some.pop("…") == f"{1_000_000 - len(some)} more entries"
+    assert len(some) > 10_000
+    for found in (kept, some):
+        decode(encode(status(model=found, streams=found, processes=found)))
+
+
+def test_a_map_that_holds_itself_has_an_end() -> None:
+    detail: dict[str, Any] = {}
+    detail["again"] = detail
+    decode(encode(event(detail=fit(detail))))
+
+
+@pytest.mark.parametrize(
+    "message", [event(detail={"a": "x" * MAX_BYTES}), embedding(stream="x" * MAX_BYTES)], ids=lambda m: m.kind
+)
+def test_too_large_a_message_is_not_sent(message: Message) -> None:
+    with pytest.raises(WireError, match=rf"cannot be put on the wire: payload of \d+ bytes; at most {MAX_BYTES} are sent"):
+        encode(message)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_vector_that_is_not_finite_is_neither_sent_nor_read(value: float) -> None:
+    vector = np.zeros((2, 3), np.float32)
+    vector[1, 2] = value
+    with pytest.raises(WireError, match=rf"cannot be put on the wire: embedding.vector\[1\]\[2\] is {value}"):
+        encode(embedding(vector=vector))
+    topic, payload = encode(embedding(vector=np.zeros((2, 3), np.float32)))
+    body = msgpack_reader.read(payload)
+    body["vector"]["data"] = vector.tobytes()
+    with pytest.raises(WireError, match=rf"embedding.vector\[1\]\[2\] is {value}"):
+        decode([topic, msgpack.packb(body)])

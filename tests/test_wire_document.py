@@ -1,4 +1,4 @@
-"""examples/WIRE.md and examples/wire.schema.json say what the code does and what a daemon sends.
+"""docs/protocol.md and docs/wire.schema.json say what the code does and what a daemon sends.
 
 Run as a program to write the dump into the page anew: PYTHONPATH=tests python tests/test_wire_document.py
 """
@@ -17,15 +17,27 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-import mertd
 from daemon_process import SHORT, TINY, Daemon, listening
+from docs import pages
+from docs.pages import table, words
+from mertd.vocabulary import (
+    EpochReason,
+    EventName,
+    GapReason,
+    HealthState,
+    Phase,
+    RequestName,
+    SkipReason,
+    StreamState,
+    ZerosCause,
+)
 from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Message, Model, Status, as_json, encode
 from messages import embedding, event, status
 from test_wire import embeddings, events
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
-PAGE = (EXAMPLES / "WIRE.md").read_text(encoding="utf-8")
-SCHEMA = json.loads((EXAMPLES / "wire.schema.json").read_text(encoding="utf-8"))
+PATH = Path(__file__).parents[1] / "docs" / "protocol.md"
+PAGE = PATH.read_text(encoding="utf-8")
+SCHEMA = json.loads(PATH.with_name("wire.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 EXAMPLE = embedding(
     7,
@@ -36,13 +48,8 @@ EXAMPLE = embedding(
 
 
 def section(name: str) -> str:
-    """The text under a heading, up to the next one."""
-    return re.split(r"^#+ ", PAGE.split(f"# {name}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
-
-
-def rows(text: str) -> list[str]:
-    """What stands in the first column of tables, without their heads."""
-    return [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    """The text under a heading of the page, up to the next one."""
+    return pages.section(PAGE, name)
 
 
 def fields(cls: Any) -> list[str]:
@@ -69,16 +76,44 @@ def dump(payload: bytes) -> str:
 
 @pytest.mark.parametrize(("name", "cls"), [("embedding", Embedding), ("event", Event), ("status", Status)])
 def test_every_field_is_described(name: str, cls: Any) -> None:
-    named = [word for row in rows(section(name).split("\n| event |")[0]) for word in re.findall(r"`([\w.]+)`", row)]
+    named = [word for row in table(section(name), "field") for word in words(row[0])]
     assert named == fields(cls)
 
 
 def test_every_event_is_described() -> None:
-    source = "\n".join(path.read_text(encoding="utf-8") for path in Path(mertd.__file__).parent.rglob("*.py"))
-    emitted = set(re.findall(r'(?:\.event|\bNotice)\(\s*"([a-z_]+)"', source))
-    described = re.findall(r"`(\w+)`", " ".join(rows(section("event").split("\n| event |")[1])))
-    assert len(described) == len(set(described))
-    assert set(described) == emitted
+    described = [words(row[0])[0] for row in table(section("event"), "event")]
+    assert described == [*EventName]
+
+
+def test_every_word_in_the_detail_of_events_is_described() -> None:
+    where, described = "", dict[str, list[str]]()
+    for row in table(section("event"), "where"):
+        where = row[0] or where
+        described.setdefault(where, []).extend(words(row[1]))
+    assert described == {
+        "`reason` of `epoch`": [*EpochReason],
+        "`reason` of `skipped`": [*SkipReason],
+        "`reason` of `overflow`": [*GapReason],
+        "`cause` of `zeros`": [*ZerosCause],
+        "`state` of `health`": [*HealthState],
+    }
+
+
+def test_every_word_in_the_status_is_described() -> None:
+    assert words(next(row[2] for row in table(section("status"), "field") if row[0] == "`phase`")) == [*Phase]
+    assert words(next(row[1] for row in table(section("status"), "key") if row[0] == "`state`")) == [*StreamState]
+
+
+def test_every_request_is_described() -> None:
+    assert [words(row[0])[0] for row in table(section("Control"), "request")] == [*RequestName]
+
+
+def test_the_schema_knows_the_vocabulary() -> None:
+    """As examples: a client must accept words that it does not know."""
+    parts = SCHEMA["$defs"]
+    assert parts["event"]["properties"]["event"]["examples"] == [*EventName]
+    assert parts["status"]["properties"]["phase"]["examples"] == [*Phase]
+    assert parts["status"]["properties"]["streams"]["additionalProperties"]["properties"]["state"]["examples"] == [*StreamState]
 
 
 def test_the_dump_is_a_message() -> None:
@@ -92,7 +127,7 @@ def test_the_limits_are_those_of_the_code() -> None:
     from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES
 
     assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 4 << 20)
-    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64\ncharacters"):
+    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64 characters"):
         assert text in PAGE
 
 
@@ -127,8 +162,16 @@ def test_what_a_daemon_sends_fits_the_schema() -> None:
     for message in heard:
         VALIDATOR.validate(as_json(message))
     assert {"started", "silent", "ended", "stopping"} <= {m.event for m in heard if isinstance(m, Event)}
+    last = [message for message in heard if isinstance(message, Status)][-1]
+    described = {key for row in table(section("status"), "key") for key in words(row[0])}
+    assert all(described == {*stream} for stream in last.streams.values())
+    assert {key for row in table(section("status"), "model's key") for key in words(row[0])} == {*last.model}
+    rows = [(row[1], words(row[0])) for row in table(section("status"), "process's key")]
+    for name, process in last.processes.items():
+        kind = "supervisor" if name == "supervisor" else "children"
+        assert {key for of, keys in rows if of in ("all", kind) for key in keys} == {*process}
 
 
 if __name__ == "__main__":
     text = re.sub(r"```dump\n.*?```", lambda _: f"```dump\n{dump(encode(EXAMPLE)[1])}\n```", PAGE, flags=re.DOTALL)
-    (EXAMPLES / "WIRE.md").write_text(text, encoding="utf-8")
+    PATH.write_text(text, encoding="utf-8")

@@ -1,1 +1,4 @@
-"""Process 1: an audio source in, 24 kHz mono samples in the ring out, with an account of their time and their faults."""
+"""The capture process: reads one audio source and writes 24 kHz mono samples into the ring.
+
+It also reports when each sample was captured and which samples are missing.
+"""

@@ -1,4 +1,4 @@
-"""Sources are addresses: `device:`, `loopback:`, `tap:`, `file:`, `pipe:` and `synth:`, each with options after a `?`."""
+"""Sources are addresses: `KIND:TARGET?OPTION=VALUE&...`. The kinds and their options are in `mertd.capture.source_kinds`."""
 
 from __future__ import annotations
 
@@ -7,127 +7,127 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
+from mertd.capture.limits import MAX_RATE, MIN_RATE
+from mertd.capture.source_kinds import KINDS, SourceKind, forms
 from mertd.errors import UsageError, did_you_mean
 
-FORMATS = {"u8": "|u1", "s16le": "<i2", "s24le": "", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
-"""Raw sample formats, by the names that ffmpeg gives them, and their numpy dtypes (which has none of 24 bits)."""
+PCM_FORMATS = {"u8": "|u1", "s16le": "<i2", "s24le": "", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
+"""Raw sample formats, by ffmpeg's names, and their numpy dtypes (numpy has none of 24 bits)."""
 
-SYNTHS = ("chords", "tone", "noise", "silence")
-_OPTIONS = {
-    "device": {"name", "mix", "rate", "channels"},
-    "loopback": {"name", "mix", "rate", "channels"},
-    "tap": {"name", "mix"},
-    "file": {"name", "mix"},
-    "pipe": {"name", "mix", "rate", "channels", "format"},
-    "synth": {"name", "mix", "rate", "channels", "seconds"},
-}
+MAX_CHANNEL_NUMBER = 64
+"""Highest number of channels, and of a channel to select, that an address can ask for."""
+
+STREAM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+"""What a stream may be called: the name is part of topics."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """One parsed source. `target`: device name, path or synth. `rate` (Hz) and `channels`: 0 where the source knows best."""
+    """One parsed source."""
 
-    kind: str
-    target: str
+    kind: str  # a key of KINDS
+    target: str  # device name, path, program or synth
     name: str  # of the stream
     mix: str = "mean"  # mean, active, or a channel number from 1
-    rate: int = 0
-    channels: int = 0
-    format: str = "s16le"
-    seconds: float = 0.0  # of a synth; 0 goes on for ever
+    rate: int = 0  # Hz; 0: the source's own
+    channels: int = 0  # 0: the source's own
+    format: str = "s16le"  # of raw PCM
+    seconds: float = 0.0  # length of a synth; 0: endless
 
     @property
     def is_stdin(self) -> bool:
-        return self.kind == "pipe" and self.target == "-"
+        """Whether it reads standard input."""
+        return self.target != "" and self.target == KINDS[self.kind].stdin
+
+    @property
+    def resumable(self) -> bool:
+        """Whether a new process can continue: a file would begin again, and raw PCM on standard input within a frame."""
+        return KINDS[self.kind].resumable and not self.is_stdin
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.target}"
 
 
 def parse(url: str) -> Address:
-    """The address in `url`. Raises `UsageError`, which says what would be right."""
-    kind, colon, rest = url.partition(":")
-    if not colon or kind not in _OPTIONS:
-        raise UsageError(
-            f"source {url!r}: wanted device:[NAME], loopback:[NAME], tap:[PROGRAM], file:PATH, "
-            f"pipe:PATH or - with ?rate=&channels=&format=, or synth:NAME{did_you_mean(kind, _OPTIONS)}"
-        )
-    target, query = (rest, "") if kind == "file" and _is_file(rest) else _split(rest)
+    """Return the address in `url`. Raises `UsageError`, which says what is expected."""
+    name, colon, rest = url.partition(":")
+    kind = KINDS.get(name) if colon else None
+    if kind is None:
+        raise UsageError(f"source {url!r}: unknown kind of source; expected {forms()}{did_you_mean(name, KINDS)}")
+    target, query = kind.split(rest)
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option in options:
-        if option not in _OPTIONS[kind]:
-            known = sorted(_OPTIONS[kind])
-            raise UsageError(f"source {url!r}: {kind}: has no option {option!r}, only {', '.join(known)}")
+        if option not in kind.options:
+            known = ", ".join(sorted(kind.options))
+            raise UsageError(f"source {url!r}: {kind.name}: has no option {option!r}; its options are {known}")
     address = Address(
-        kind=kind,
+        kind=kind.name,
         target=target,
         name=options.get("name") or _stream_name(kind, target),
         mix=options.get("mix", "mean"),
-        rate=_number(url, options, "rate", 1_000, 768_000),
-        channels=_number(url, options, "channels", 1, 64),
+        rate=_number(url, options, "rate", MIN_RATE, MAX_RATE) or kind.default_rate,
+        channels=_number(url, options, "channels", 1, MAX_CHANNEL_NUMBER) or kind.default_channels,
         format=options.get("format", "s16le"),
         seconds=_seconds(url, options.get("seconds", "0")),
     )
-    _check(url, address)
-    if kind == "pipe":
-        return replace(address, rate=address.rate or 48_000, channels=address.channels or 2)
+    _check(url, kind, address)
     return address
 
 
 def distinct(addresses: list[Address]) -> list[Address]:
-    """The same addresses with stream names made distinct by a number. Raises `UsageError` if two read standard input."""
-    if sum(a.is_stdin for a in addresses) > 1:
-        raise UsageError("standard input can feed only one source: pipe:- is given twice")
+    """Return the addresses, with numbers added to stream names that occur twice.
+
+    Raises `UsageError` if two of them read standard input.
+    """
+    if sum(address.is_stdin for address in addresses) > 1:
+        raise UsageError("standard input can feed only one source, but pipe:- is given twice")
     names: set[str] = set()
-    out = []
+    found = []
     for address in addresses:
         name, number = address.name, 2
         while name in names:
             name, number = f"{address.name}-{number}", number + 1
         names.add(name)
-        out.append(replace(address, name=name))
-    return out
+        found.append(replace(address, name=name))
+    return found
 
 
-def _is_file(path: str) -> bool:
-    try:
-        return Path(path).is_file()
-    except OSError:  # too long for a name, or in a folder that is closed to us: opening it says so
-        return False
-
-
-def _split(rest: str) -> tuple[str, str]:
-    target, mark, query = rest.rpartition("?")
-    return (target, query) if mark else (rest, "")
-
-
-def _check(url: str, address: Address) -> None:
-    if address.kind in ("file", "pipe") and not address.target:
-        raise UsageError(f"source {url!r}: a path is missing after {address.kind}:")
-    if address.kind == "synth" and address.target not in SYNTHS:
-        raise UsageError(f"source {url!r}: synth is one of {', '.join(SYNTHS)}{did_you_mean(address.target, SYNTHS)}")
-    if address.format not in FORMATS:
-        raise UsageError(f"source {url!r}: format is one of {', '.join(FORMATS)}{did_you_mean(address.format, FORMATS)}")
-    if address.mix not in ("mean", "active") and not (address.mix.isdecimal() and 1 <= int(address.mix) <= 64):
+def _check(url: str, kind: SourceKind, address: Address) -> None:
+    if kind.is_path and not address.target:
+        raise UsageError(f"source {url!r}: a path is missing after {kind.name}:")
+    if kind.targets and address.target not in kind.targets:
+        near = did_you_mean(address.target, kind.targets)
+        raise UsageError(f"source {url!r}: {kind.name} is one of {', '.join(kind.targets)}{near}")
+    if address.format not in PCM_FORMATS:
+        near = did_you_mean(address.format, PCM_FORMATS)
+        raise UsageError(f"source {url!r}: format is one of {', '.join(PCM_FORMATS)}{near}")
+    if address.mix not in ("mean", "active") and _whole(address.mix, 1, MAX_CHANNEL_NUMBER) is None:
         raise UsageError(f"source {url!r}: mix is mean, active, or the number of a channel from 1, not {address.mix!r}")
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", address.name):
+    if not STREAM_NAME.fullmatch(address.name):
         raise UsageError(f"source {url!r}: a stream's name has small letters, digits, '.', '_' and '-', not {address.name!r}")
 
 
-def _stream_name(kind: str, target: str) -> str:
+def _stream_name(kind: SourceKind, target: str) -> str:
     if target in ("", "-"):
-        return {"device": "default"}.get(kind, kind)
-    word = Path(target).stem if kind in ("file", "pipe") else target
-    return re.sub(r"[^a-z0-9._-]+", "-", word.lower()).strip("-._")[:63] or kind
+        return kind.default_name or kind.name
+    word = Path(target).stem if kind.is_path else target
+    return re.sub(r"[^a-z0-9._-]+", "-", word.lower()).strip("-._")[:63] or kind.name
 
 
 def _number(url: str, options: dict[str, str], name: str, low: int, high: int) -> int:
     text = options.get(name)
     if text is None:
         return 0
-    if not text.isdecimal() or not low <= int(text) <= high:
+    number = _whole(text, low, high)
+    if number is None:
         raise UsageError(f"source {url!r}: {name} is a whole number from {low} to {high}, not {text!r}")
-    return int(text)
+    return number
+
+
+def _whole(text: str, low: int, high: int) -> int | None:
+    """Return the number in `text`, or None if there is none in this range. `int` refuses more than 4,300 digits."""
+    number = int(text) if text.isdecimal() and len(text) < 100 else -1
+    return number if low <= number <= high else None
 
 
 def _seconds(url: str, text: str) -> float:

@@ -1,4 +1,4 @@
-"""What a source of audio is to the rest of capture."""
+"""What every audio source offers to the rest of capture, and what sources have in common."""
 
 from __future__ import annotations
 
@@ -10,74 +10,76 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.instant import Instant
+from mertd.capture.clock_pair import ClockPair
+from mertd.vocabulary import ZerosCause
 
 Frames = NDArray[np.float32]
-BLOCK_S = 0.05
-"""Audio is handed on in about these portions: 20 messages a second."""
+"""Consecutive frames, (n, channels), full scale 1."""
+
+MAX_SLEEP_S = 0.1
+"""Seconds that a source may sleep before it gives a sign of life."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """Consecutive frames, (n, channels) float32, full scale 1.
-
-    `heard`: when the first one was, if the source has a clock of its own, judged `age_ns` later. `lost`: frames that went
-    missing just before. `spoilt`: frames [a, b) of this block that came as no numbers and are zeros now.
-    """
+    """Consecutive frames as a source delivers them."""
 
     frames: Frames
-    heard: Instant | None = None
-    age_ns: int = 0
-    lost: int = 0
-    spoilt: tuple[int, int] | None = None
+    captured_at: ClockPair | None = None  # when the first frame was captured; None if the source has no clock of its own
+    age_ns: int = 0  # how long after `captured_at` the clocks were read
+    lost: int = 0  # frames that went missing just before this block
+    nonfinite: tuple[int, int] | None = None  # frames [start, end) that held NaN or infinities and are zeros now
 
 
 @dataclass(frozen=True)
-class Cause:
-    """Why a device gives nothing but zeros: one of `CAUSES`, and what to do about it."""
+class ZerosExplanation:
+    """The likeliest reason why a source delivers only zeros, and what the user can do."""
 
-    cause: str
+    cause: ZerosCause
     hint: str
 
 
-CAUSES = ("no_consent", "muted", "idle_monitor", "unknown")
-
-
-class Source(Protocol):
-    """An open source. Raises `SourceError` from `blocks` when it breaks; the iterator ends when the audio does."""
+class AudioSource(Protocol):
+    """An open source."""
 
     rate: int  # Hz
     channels: int
     description: str
-    reopens: bool  # after its end more may come, if it is opened again
+    reopens: bool  # more audio may come if it is opened again after its end
 
     @property
-    def why_zeros(self) -> Callable[[], Cause] | None:
-        """Tells the cause, of a source that should not be exactly silent for long; None for others."""
+    def explain_zeros(self) -> Callable[[], ZerosExplanation] | None:
+        """A function that explains why only zeros come; None for a source that may be silent."""
 
     def blocks(self) -> Iterator[Block | None]:
-        """Blocks as they come; None when there is nothing yet, at least ten times a second."""
+        """Yield blocks as they come, and None at least ten times a second while there are none.
 
-    def close(self) -> None: ...
+        The iterator ends when the audio does. Raises `SourceError` when the source breaks.
+        """
+
+    def close(self) -> None:
+        """Release the source."""
 
 
 class Pacer:
-    """Lets a source that could run ahead keep pace with the wall clock."""
+    """Holds a source that could run ahead to the pace of the wall clock."""
 
     def __init__(self, rate: int, lead_s: float = 0.0, tolerance: float = 0.0) -> None:
-        """`lead_s`: how far it may be ahead. `tolerance`: how much faster than nominal it may run for ever."""
-        self._rate, self._lead, self._speed = rate, lead_s, 1 + tolerance
+        """`lead_s`: seconds that it may be ahead. `tolerance`: the share by which it may be too fast for ever."""
+        self._rate = rate
+        self._lead_s = lead_s
+        self._speed = 1 + tolerance
         self._start: float | None = None
 
     def wait(self, frames: int) -> float:
-        """Seconds until `frames` frames in all may have been let through; 0 if they may now. Starts the clock."""
+        """Return the seconds until `frames` frames in all may have been passed on; 0 if they may now. Starts the clock."""
         now = time.monotonic()
         if self._start is None:
             self._start = now
-        return max(0.0, frames / self._rate / self._speed - self._lead - (now - self._start))
+        return max(0.0, frames / self._rate / self._speed - self._lead_s - (now - self._start))
 
 
 def idle(seconds: float) -> Iterator[None]:
-    """Sleep for `seconds`, at most a tenth, then yield None: the pulse of a source that has nothing to give."""
-    time.sleep(min(seconds, 0.1))
+    """Sleep for `seconds`, at most MAX_SLEEP_S, then yield None, the sign of life of a source that has nothing to deliver."""
+    time.sleep(min(seconds, MAX_SLEEP_S))
     yield None

@@ -1,33 +1,47 @@
-"""A device that gives nothing but zeros: real ones hiss, so for long that is a mute, a missing consent, or nothing playing."""
+"""Detection of a device that delivers only zeros.
+
+Real converters are noisy: exact zeros for long mean that the device is muted, that consent is missing, or that nothing plays.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from mertd.capture.messages import Notice
-from mertd.capture.source import Cause, Frames
+from mertd.capture.reports import Notice
+from mertd.capture.source import Frames, ZerosExplanation
+from mertd.vocabulary import EventName
 
-ZEROS_S = 10.0
-"""Exact zeros on every channel for so long are reported, once; and then that they are over."""
+MIN_ZEROS_S = 10.0
+"""Seconds of exact zeros on every channel after which they are reported."""
 
 
-class ZeroWatch:
-    """Looks at every block of a device at `rate` Hz. `why`: asked when there is something to report."""
+class ZerosDetector:
+    """Examines every block of a device and reports a long run of zeros once, and its end."""
 
-    def __init__(self, rate: int, why: Callable[[], Cause]) -> None:
-        self._rate, self._why = rate, why
-        self._frames, self._since, self._reported = 0, 0, False
+    def __init__(self, rate: int, explain: Callable[[], ZerosExplanation]) -> None:
+        """`rate`: Hz. `explain`: called when there is something to report."""
+        self._rate = rate
+        self._explain = explain
+        self._frames = 0  # length of the current run of zeros
+        self._start = 0  # index of its first sample
+        self._reported = False
 
-    def look(self, frames: Frames, index: int) -> Notice | None:
-        """What is to be said now that these frames (n, channels) have come, of which the first becomes sample `index`."""
+    def check(self, frames: Frames, index: int) -> Notice | None:
+        """Return what to report after `frames`, (n, channels), of which the first becomes sample `index`."""
         if frames.any():
-            reported, seconds = self._reported, self._frames / self._rate
-            self._frames, self._reported = 0, False
-            return Notice("zeros_over", index, {"seconds": seconds}) if reported else None
+            return self._end_run(index)
         if not self._frames:
-            self._since = index
+            self._start = index
         self._frames += len(frames)
-        if self._reported or self._frames < ZEROS_S * self._rate:
+        if self._reported or self._frames < MIN_ZEROS_S * self._rate:
             return None
-        self._reported, why = True, self._why()
-        return Notice("zeros", self._since, {"seconds": self._frames / self._rate, "cause": why.cause, "hint": why.hint})
+        self._reported = True
+        found = self._explain()
+        detail = {"seconds": self._frames / self._rate, "cause": found.cause, "hint": found.hint}
+        return Notice(EventName.ZEROS, self._start, detail)
+
+    def _end_run(self, index: int) -> Notice | None:
+        reported, seconds = self._reported, self._frames / self._rate
+        self._frames = 0
+        self._reported = False
+        return Notice(EventName.ZEROS_OVER, index, {"seconds": seconds}) if reported else None

@@ -11,9 +11,12 @@ import sys
 
 def main() -> None:
     """Entry point. Nothing is imported before it runs: child processes import this module too."""
-    # numpy's idle threads are to sleep at once: by default they spin for a tenth of a second, in child processes too.
+    from mertd.safe_path import leave_out_working_directory
+
+    leave_out_working_directory()
+    # Let numpy's idle threads sleep at once, in child processes too: by default they spin for a tenth of a second.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
-    if sys.argv[1:2] == ["run"]:  # who is told to stop before the daemon can listen for it is to stop in order all the same
+    if sys.argv[1:2] == ["run"]:  # a signal that comes before the daemon can handle it must still stop it in order
         import signal
 
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import typer.main
@@ -14,8 +14,6 @@ from mertd.cli.control_commands import control
 from mertd.cli.keys_commands import keys
 from mertd.cli.model_commands import model
 from mertd.cli.options import (
-    CONTROL,
-    PUBLISH,
     Backend,
     Config,
     Control,
@@ -30,8 +28,14 @@ from mertd.cli.options import (
     Weights,
     Window,
 )
+from mertd.cli.output import complain, say, say_page, show_bug
 from mertd.cli.service_commands import service
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import MertdError
+from mertd.text import printable
+
+_WRONG_USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
+"""Of the command-line library inside typer, which hides it; raised for options and arguments that it cannot read."""
 
 app = typer.Typer(
     name="mertd",
@@ -51,22 +55,28 @@ app.add_typer(keys, name="keys")
 
 def run(arguments: list[str]) -> int:
     """Run one command; returns its exit code."""
+    sys.excepthook = show_bug
     try:
-        app(arguments)
+        code = app(arguments, standalone_mode=False)  # what `typer.Exit` says: 130 for Ctrl-C
     except MertdError as error:
-        for line in str(error).splitlines():
-            print(f"mertd: {line}", file=sys.stderr)
+        for line in error.args:
+            complain(line)
         return error.exit_code
-    except SystemExit as done:  # typer's way to end: 0, 2 for wrong usage, 130 for Ctrl-C
+    except _WRONG_USAGE as error:
+        if error.ctx is None or error.message != error.ctx.get_help():
+            error.message = printable(error.message)
+        error.show()
+        return int(error.exit_code)
+    except SystemExit as done:
         return done.code if isinstance(done.code, int) else 0
-    return 0
+    return code if isinstance(code, int) else 0
 
 
 def _version(asked: bool) -> None:
     if asked:
         from mertd import __version__
 
-        print(f"mertd {__version__}")
+        say(f"mertd {__version__}")
         raise typer.Exit
 
 
@@ -81,8 +91,10 @@ def common(
 def run_daemon(
     source: Sources = None,
     config: Config = None,
-    bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH}).")] = None,
-    control: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL}).")] = None,
+    bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH_ENDPOINT}).")] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer questions ({CONTROL_ENDPOINT}).")
+    ] = None,
     curve: Annotated[
         bool | None, typer.Option("--curve", help="Encrypt, and let in only clients that `mertd keys` allows.")
     ] = None,
@@ -110,8 +122,8 @@ def run_daemon(
 
 @app.command()
 def tail(
-    connect: Annotated[str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes.")] = PUBLISH,
-    control: Control = CONTROL,
+    connect: Annotated[str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes.")] = PUBLISH_ENDPOINT,
+    control: Control = CONTROL_ENDPOINT,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     json: Json = False,
     events: Annotated[bool, typer.Option("--events", help="Events too.")] = False,
@@ -170,7 +182,7 @@ def devices(json: Json = False) -> None:
 
 @app.command()
 def status(
-    control: Control = CONTROL,
+    control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
     server_key: ServerKey = None,
@@ -234,4 +246,4 @@ def man() -> None:
     """Print the manual page, for `man -l -`."""
     from mertd.cli.man import page
 
-    print(page(typer.main.get_command(app)), end="")
+    say_page(page(typer.main.get_command(app)).rstrip("\n"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json as jsonlib
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,9 +11,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mertd.bench.suite import SECTIONS, Plan, run
+from mertd.cli.output import new_console, say_json
 from mertd.errors import UsageError, did_you_mean
+from mertd.text import json_text, printable
 
 
 def bench(plan: Plan, json: str | None, plot: Path | None) -> None:
@@ -30,15 +32,14 @@ def bench(plan: Plan, json: str | None, plot: Path | None) -> None:
         _folder_of("--plot", plot)
     if json not in (None, "-"):
         _folder_of("--json", Path(str(json)))
-    console = Console(stderr=True)
-    with console.status("measuring") as status:
-        found = run(plan, lambda text: status.update(text))
+    with new_console(stderr=True).status("measuring") as status:
+        found = run(plan, lambda text: status.update(Text(printable(text))))
     if json == "-":
-        print(jsonlib.dumps(found, indent=1))
+        say_json(found, indent=1)
     else:
         _tables(found)
     if json not in (None, "-"):
-        Path(str(json)).write_text(jsonlib.dumps(found, indent=1) + "\n", encoding="utf-8")
+        Path(str(json)).write_text(json_text(found, 1) + "\n", encoding="utf-8")
     if plot is not None:
         from mertd.bench.plot import draw
 
@@ -52,13 +53,11 @@ def _folder_of(option: str, path: Path) -> None:
 
 
 def _tables(found: dict[str, Any]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = new_console(width=None if sys.stdout.isatty() else 120)
     machine = found["machine"]
     gpu = f", {machine['gpu']}" if machine["gpu"] else ""
-    console.print(
-        f"{machine['processor']}, {machine['cores']} cores{gpu}; {machine['weights']}, windows of {machine['window_s']:g} s",
-        highlight=False,
-    )
+    about = f"{machine['processor']}, {machine['cores']} cores{gpu}"
+    console.print(printable(f"{about}; {machine['weights']}, windows of {machine['window_s']:g} s"))
     for section, show in (
         ("backends", _backends),
         ("daemon", _daemon),
@@ -76,7 +75,7 @@ def _table(console: Console, title: str, *columns: str) -> Iterator[Table]:
     for number, column in enumerate(columns):
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     yield table
-    console.print(table, highlight=False)
+    console.print(table)
 
 
 def _backends(console: Console, found: dict[str, Any]) -> None:
@@ -87,7 +86,7 @@ def _backends(console: Console, found: dict[str, Any]) -> None:
             ms, states = row["ms_per_window"], row["states"]
             reference = references.get(row["batch"])
             table.add_row(
-                f"{row['name']} {row['precision']}",
+                printable(f"{row['name']} {row['precision']}"),
                 str(len(states)) if len(states) > 1 else f"layer {states[0]}",
                 str(row["batch"]),
                 f"{ms['median']:.2f}",
@@ -96,7 +95,7 @@ def _backends(console: Console, found: dict[str, Any]) -> None:
                 f"{1 - row['cosine']:.1e}",
             )
     for note in found["notes"]:
-        console.print(note, highlight=False)
+        console.print(printable(note))
 
 
 def is_reference(row: dict[str, Any]) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 
 from mertd.capture.address import parse
+from mertd.cli.output import say, say_json, spinner
 from mertd.cli.settings import settings
 from mertd.embed.audio import normalise
-from mertd.embed.backends import FACTORIES, choose, cosines
-from mertd.embed.weights import Weights, load
+from mertd.embed.backends.choice import FACTORIES, choose
+from mertd.embed.backends.self_check import cosines
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import SourceError, UsageError, did_you_mean
 from mertd.offline import windows
 
@@ -39,10 +40,9 @@ def compare(a: str, b: str, audio: Path | None, weights: str, flags: Mapping[str
     if found is None:
         raise SourceError(f"{source} is shorter than a window of {chosen.window:g} s; a shorter --window would fit")
     window = normalise(found[1])
-    console = Console(stderr=True)
     sides = []
     for name in (a, b):
-        with console.status(f"running {name}"):
+        with spinner(f"running {name}"):
             sides.append(Side(name, _run(name, weights, window)))
     first, second = (side.states for side in sides)
     if first.shape != second.shape:
@@ -53,19 +53,19 @@ def compare(a: str, b: str, audio: Path | None, weights: str, flags: Mapping[str
         rows = [
             {"layer": i, "cosine": float(c), "max_error": float(e)} for i, (c, e) in enumerate(zip(cosine, error, strict=True))
         ]
-        print(jsonlib.dumps({"a": a, "b": b, "least": least, "passed": passed, "layers": rows}))
+        say_json({"a": a, "b": b, "least": least, "passed": passed, "layers": rows})
         return passed
-    print("layer    cosine  max error")
+    say("layer    cosine  max error")
     for layer, (c, e) in enumerate(zip(cosine, error, strict=True)):
-        print(f"{layer:5d}  {c:.6f}  {e:9.2e}{'' if c >= least else '   below ' + format(least, 'g')}")
-    print(f"{a} and {b} {'agree' if passed else 'DISAGREE'} on {chosen.window:g} s of {source}")
+        say(f"{layer:5d}  {c:.6f}  {e:9.2e}{'' if c >= least else '   below ' + format(least, 'g')}")
+    say(f"{a} and {b} {'agree' if passed else 'DISAGREE'} on {chosen.window:g} s of {source}")
     return passed
 
 
 def _run(name: str, weights: str, window: Array) -> Array:
     """All hidden states of a window, by a backend with `weights`, or by what a file holds."""
     if name.rstrip("/").endswith(".mlpackage"):
-        from mertd.embed.coreml import run_package
+        from mertd.embed.backends.coreml_backend import run_package
 
         return run_package(Path(name), window)
     if name in FACTORIES:
@@ -75,7 +75,7 @@ def _run(name: str, weights: str, window: Array) -> Array:
         if not Path(name).exists():
             known = [*FACTORIES, "a .mlpackage", "a checkpoint"]
             raise UsageError(f"{name!r} is neither of {', '.join(known)}{did_you_mean(name, FACTORIES)}")
-        from mertd.embed.checkpoint import import_checkpoint
+        from mertd.embed.weights.checkpoint import import_checkpoint
 
         loaded = import_checkpoint(Path(name))
         backend = choose("auto", loaded, _all(loaded)).backend

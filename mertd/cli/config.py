@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from pathlib import Path
 
+from mertd.cli.output import say, say_json
 from mertd.cli.settings import given
 from mertd.config import Settings, as_toml, check, default_config, template
 from mertd.errors import UsageError
+from mertd.files import replacing
 
 
 def init(path: Path | None, force: bool) -> None:
@@ -17,10 +18,11 @@ def init(path: Path | None, force: bool) -> None:
         raise UsageError(f"{path} exists; --force writes over it")
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path.write_text(template(), encoding="utf-8")
+        with replacing(path) as file:
+            file.write(template().encode())
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    print(f"{path}: every setting with its default; take away the # before what is to change")
+    say(f"{path}: every setting with its default; take away the # before what is to change")
 
 
 def show(path: Path | None, json: bool) -> None:
@@ -30,16 +32,16 @@ def show(path: Path | None, json: bool) -> None:
     origins = {name: found.origins.get(name, "default") for name in Settings.model_fields}
     if json:
         values = settings.model_dump(mode="json")
-        print(jsonlib.dumps({name: {"value": values[name], "from": origins[name]} for name in values}))
+        say_json({name: {"value": values[name], "from": origins[name]} for name in values})
         return
-    print(f"# {found.path or f'no file: {default_config()} is not there'}")
+    say(f"# {found.path or f'no file: {default_config()} is not there'}")
     for name, origin in origins.items():
         value = getattr(settings, name)
-        print(f"{name} = {as_toml(value)}  # {origin}" if value is not None else f"# {name}: not set")
+        say(f"{name} = {as_toml(value)}  # {origin}" if value is not None else f"# {name}: not set")
 
 
 def check_file(path: Path | None) -> None:
     """Say that there is no mistake. Raises `UsageError` with all of them."""
     found = given(path, {})
     check(found)
-    print(f"{found.path or 'defaults and environment'}: no mistakes")
+    say(f"{found.path or 'defaults and environment'}: no mistakes")

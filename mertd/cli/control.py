@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from typing import Any
 
+from mertd.cli.output import say, say_json
 from mertd.cli.show import Lines
 from mertd.stream.keys import ClientKeys
 from mertd.stream.request import ask
@@ -19,8 +19,8 @@ def tell(control: str, request: dict[str, Any], json: bool, keys: ClientKeys | N
     lines = Lines()
     for message in ask(control, {key: value for key, value in request.items() if value is not None}, timeout_s, keys):
         if json:
-            print(jsonlib.dumps(as_json(message)))
+            say_json(as_json(message))
         elif isinstance(message, Embedding):
-            print(lines.embedding(message))
+            say(lines.embedding(message))
         elif isinstance(message, Event):
-            print(lines.event(message))
+            say(lines.event(message))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import typer
 
-from mertd.cli.options import CONTROL, Control, Gate, Hop, Json, Key, KeyFolder, ServerKey, Stream
+from mertd.cli.options import Control, Gate, Hop, Json, Key, KeyFolder, ServerKey, Stream
+from mertd.defaults import CONTROL_ENDPOINT
 
 control = typer.Typer(help="Tell a running daemon to do something.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -12,7 +13,7 @@ control = typer.Typer(help="Tell a running daemon to do something.", no_args_is_
 @control.command("now")
 def control_now(
     stream: Stream = None,
-    control: Control = CONTROL,
+    control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
     server_key: ServerKey = None,
@@ -28,7 +29,7 @@ def control_now(
 @control.command("pause")
 def control_pause(
     stream: Stream = None,
-    control: Control = CONTROL,
+    control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
     server_key: ServerKey = None,
@@ -44,7 +45,7 @@ def control_pause(
 @control.command("resume")
 def control_resume(
     stream: Stream = None,
-    control: Control = CONTROL,
+    control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
     server_key: ServerKey = None,
@@ -62,7 +63,7 @@ def control_set(
     hop: Hop = None,
     gate: Gate = None,
     stream: Stream = None,
-    control: Control = CONTROL,
+    control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
     server_key: ServerKey = None,
@@ -79,7 +80,11 @@ def control_set(
 
 @control.command("shutdown")
 def control_shutdown(
-    control: Control = CONTROL, json: Json = False, key: Key = None, server_key: ServerKey = None, folder: KeyFolder = None
+    control: Control = CONTROL_ENDPOINT,
+    json: Json = False,
+    key: Key = None,
+    server_key: ServerKey = None,
+    folder: KeyFolder = None,
 ) -> None:
     """Stop the daemon in order."""
     from mertd.cli.control import tell

@@ -13,10 +13,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mertd.cli.output import new_console
 from mertd.cli.show import Lines
 from mertd.config import default_weights
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
+from mertd.text import printable
 from mertd.wire import Embedding
 
 WINDOW_S, HOP_S = 30, 5
@@ -28,15 +30,15 @@ def demo(count: int, weights: str | None, backend: str | None) -> None:
     """Start a daemon on synthesised music at fast pace, subscribe to it, print `count` embeddings, stop it."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # through the `finally` below, as Ctrl-C goes
     weights = weights or (str(home) if (home := default_weights()).is_file() else "random:0")
-    console = Console()
+    console = new_console()
     with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
         publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
         seconds = WINDOW_S + HOP_S * (count - 1)
-        command = [sys.executable, "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
+        command = [sys.executable, "-P", "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
         command += ["--bind", publish, "--control", control, "--weights", weights, "--exit-at-end"]
         command += ["--window", str(WINDOW_S), "--hop", str(HOP_S), "--backend", backend or "auto"]
         command += ["--layers", "2"] if "size=tiny" in weights else []  # the tiny network has no layer 6
-        console.print(f"A daemon hears {seconds} s of synthesised chords; a subscriber shows what it says.", highlight=False)
+        console.print(f"A daemon hears {seconds} s of synthesised chords; a subscriber shows what it says.")
         with closing(Subscriber(publish)) as subscriber:
             daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             try:
@@ -45,20 +47,23 @@ def demo(count: int, weights: str | None, backend: str | None) -> None:
                 daemon.terminate()
                 daemon.wait()
     if not Path(weights).is_file():
-        console.print(
-            "UNTRAINED: the weights are random, so the vectors move with the sound but mean nothing.", highlight=False
-        )
+        console.print("UNTRAINED: the weights are random, so the vectors move with the sound but mean nothing.")
 
 
 def _show(subscriber: Subscriber, daemon: subprocess.Popen[bytes], count: int, console: Console) -> None:
     lines, deadline = Lines(), time.monotonic() + START_S
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"))
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
     with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
         task = progress.add_task("loading the model", total=count)
         while not progress.finished:
             received = subscriber.receive(0.2)
             if received is not None and isinstance(received.message, Embedding):
-                progress.console.print(lines.embedding(received.message), highlight=False, markup=False, soft_wrap=True)
+                progress.console.print(printable(lines.embedding(received.message)), soft_wrap=True)
                 progress.update(task, advance=1, description="embedding 30 s windows")
                 deadline = time.monotonic() + START_S
             elif received is None and daemon.poll() is not None:

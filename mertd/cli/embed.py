@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import Progress
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mertd.capture.address import Address, distinct, parse
+from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.settings import settings
-from mertd.cli.show import reader_may_leave
 from mertd.config import Settings, weights_spec
+from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
-from mertd.errors import MertdError, SourceError, UsageError
+from mertd.errors import MertdError, UsageError
+from mertd.files import replacing
 from mertd.offline import Silent, embed_source
+from mertd.text import json_text, printable
 from mertd.wire import Embedding, as_json
 
 
@@ -34,8 +35,9 @@ def embed(files: list[str], out: Path | None, flags: Mapping[str, Any]) -> None:
     addresses = distinct([parse(f"file:{path}") for path in files])
     model = ModelSettings(weights_spec(chosen), chosen.layers, chosen.backend, chosen.window_samples)
     failures: list[str] = []
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, reader_may_leave():
+    console = new_console(stderr=True)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress, reader_may_leave():
         loading = progress.add_task("loading the model", total=None)
         embedder = Embedder(model)
         progress.remove_task(loading)
@@ -48,7 +50,7 @@ def embed(files: list[str], out: Path | None, flags: Mapping[str, Any]) -> None:
             found = [(a, m) for a in addresses for m in _embed_one(a, embedder, chosen, progress, failures)]
             _write_npz(out, found, embedder, chosen)
     if failures:
-        raise SourceError("\n".join(failures))
+        raise MertdError(*failures)
 
 
 def _stream(
@@ -56,7 +58,8 @@ def _stream(
 ) -> None:
     for address in addresses:
         for message in _embed_one(address, embedder, chosen, progress, failures):
-            print(json.dumps({"file": address.target, **as_json(message)}), file=file, flush=True)
+            file.write(json_text({"file": address.target, **as_json(message)}) + "\n")
+            file.flush()
 
 
 def _embed_one(
@@ -65,7 +68,7 @@ def _embed_one(
     """The embeddings of one file."""
     import soundfile
 
-    task = progress.add_task(Path(address.target).name, total=None)
+    task = progress.add_task(printable(Path(address.target).name), total=None)
     found: list[Embedding] = []
     silent = 0
     with contextlib.suppress(soundfile.LibsndfileError, OSError):  # told below, in better words
@@ -74,7 +77,6 @@ def _embed_one(
         for message in embed_source(
             address,
             embedder,
-            chosen.layers,
             chosen.window_samples,
             chosen.hop_samples,
             chosen.gate,
@@ -87,7 +89,7 @@ def _embed_one(
     except MertdError as error:
         failures.append(str(error))
     if silent:
-        print(f"mertd: {address.target}: {silent} silent windows below {chosen.gate:g} dBFS are left out", file=sys.stderr)
+        complain(f"{address.target}: {silent} silent windows below {chosen.gate:g} dBFS are left out")
     progress.remove_task(task)
     return found
 
@@ -95,20 +97,16 @@ def _embed_one(
 def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embedder, chosen: Settings) -> None:
     """Arrays of equal first length, one row a window: vector (layers, hidden), source, start and end in samples, rms_dbfs."""
     shape = (len(chosen.layers), embedder.weights.architecture.hidden)
-    partial = out.with_name(out.name + ".partial.npz")
-    try:
+    with replacing(out) as file:
         np.savez(
-            partial,
+            file,
             vector=np.array([m.vector for _, m in found], np.float32).reshape(-1, *shape),
             source=np.array([a.target for a, _ in found], str),
             start=np.array([m.window.start for _, m in found], np.int64),
             end=np.array([m.window.end for _, m in found], np.int64),
             rms_dbfs=np.array([m.audio.rms_dbfs for _, m in found]),
-            rate=np.array(24_000),
+            rate=np.array(SAMPLE_RATE),
             layers=np.array(chosen.layers),
-            space=np.array(embedder.space),
+            space=np.array(embedder.info.model.space),
             trained=np.array(embedder.weights.trained),
         )
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)

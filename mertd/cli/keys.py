@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import shlex
 from pathlib import Path
 
+from mertd.cli.output import say, say_json
 from mertd.errors import KeysError, UsageError
 from mertd.stream.keyring import Keyring
 from mertd.stream.keys import LOCAL, ClientKeys
@@ -20,22 +20,20 @@ def new(name: str | None, server: bool, server_key: str | None, folder: Path | N
         if server_key:
             raise UsageError("--server-key is for a client's keys: the daemon makes its own")
         made, local = ring.new_server()
-        print(f"{ring.folder}: keys of the daemon, and of the client {local.name!r}, which may listen and command")
-        print(f"server key (public): {made.public}")
-        print(
-            f"`mertd run --curve{option}` uses them; `mertd tail` and `mertd status` of this user on this machine find theirs"
-        )
-        print(f"another client: `mertd keys new NAME --server-key {shlex.quote(made.public)}` on its machine")
+        say(f"{ring.folder}: keys of the daemon, and of the client {local.name!r}, which may listen and command")
+        say(f"server key (public): {made.public}")
+        say(f"`mertd run --curve{option}` uses them; `mertd tail` and `mertd status` of this user on this machine find theirs")
+        say(f"another client: `mertd keys new NAME --server-key {shlex.quote(made.public)}` on its machine")
         return
     assert name is not None
     keys = ring.new_client(name, server_key)
-    print(f"{ring.folder}: keys of the client {name!r}")
-    print(f"public key: {keys.public}")
-    print(f"on the daemon's machine: `mertd keys allow {name} {shlex.quote(keys.public)}`, with --control if it may command")
+    say(f"{ring.folder}: keys of the client {name!r}")
+    say(f"public key: {keys.public}")
+    say(f"on the daemon's machine: `mertd keys allow {name} {shlex.quote(keys.public)}`, with --control if it may command")
     if keys.server:
-        print(f"here: `mertd tail --key {name}{option} --connect ENDPOINT --control ENDPOINT`")
+        say(f"here: `mertd tail --key {name}{option} --connect ENDPOINT --control ENDPOINT`")
     else:
-        print(f"here: `mertd tail --key {name}{option} --server-key PUBLIC …`, with what `mertd keys show` shows there")
+        say(f"here: `mertd tail --key {name}{option} --server-key PUBLIC …`, with what `mertd keys show` shows there")
 
 
 def show(folder: Path | None, json: bool) -> None:
@@ -56,31 +54,31 @@ def show(folder: Path | None, json: bool) -> None:
             "faults": faults,
             "allowed": {c.name: {"public": c.public, "control": c.control} for c in clients.values()},
         }
-        print(jsonlib.dumps(facts))
+        say_json(facts)
         return
-    print(f"folder   {ring.folder}")
-    print(f"server   {server or 'none; `mertd keys new --server` makes one'}")
+    say(f"folder   {ring.folder}")
+    say(f"server   {server or 'none; `mertd keys new --server` makes one'}")
     for name, keys in own.items():
         if keys:
-            print(f"own      {keys.public}  {name}")
+            say(f"own      {keys.public}  {name}")
     for name, fault in faults.items():
-        print(f"own      {name}: {fault}")
+        say(f"own      {name}: {fault}")
     for client in clients.values():
-        print(f"allowed  {client.public}  {client.name}: {'may listen and command' if client.control else 'may listen'}")
+        say(f"allowed  {client.public}  {client.name}: {'may listen and command' if client.control else 'may listen'}")
     if not clients:
-        print("allowed  nobody")
+        say("allowed  nobody")
 
 
 def allow(name: str, public: str | None, control: bool, folder: Path | None) -> None:
     """Put a client on the list."""
     client = Keyring(folder).allow(name, public, control)
-    print(f"{name} may {'listen and command' if client.control else 'listen'}; a running daemon knows within a second")
+    say(f"{name} may {'listen and command' if client.control else 'listen'}; a running daemon knows within a second")
 
 
 def revoke(name: str, folder: Path | None) -> None:
     """Take a client off the list."""
     Keyring(folder).revoke(name)
-    print(f"{name} is revoked; a running daemon cuts it off within a second")
+    say(f"{name} is revoked; a running daemon cuts it off within a second")
 
 
 def chosen(endpoint: str, key: str | None, server_key: str | None, folder: Path | None) -> ClientKeys | None:

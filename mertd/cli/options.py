@@ -1,4 +1,4 @@
-"""Options that several commands share, and where a daemon is found by default."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -7,25 +7,29 @@ from typing import Annotated
 
 import typer
 
+from mertd.capture.source_kinds import forms
+from mertd.defaults import GATE_DBFS, HOP_S, LAYER, WINDOW_S
+
 Sources = Annotated[
     list[str] | None,
     typer.Option(
         "--source",
         metavar="URL",
-        help="device:[NAME], loopback:[NAME], file:PATH, pipe:PATH (- is stdin) or synth:NAME; repeatable.",
+        help=f"{forms()}; repeatable.",
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options (the one of `config init`).")]
-Window = Annotated[float | None, typer.Option(help="Seconds of audio in a window (30).")]
-Hop = Annotated[float | None, typer.Option(help="Seconds between window starts (5).")]
-Layers = Annotated[str | None, typer.Option(help="Hidden states to publish, as 6 or 0,6,12 (6).")]
+Window = Annotated[float | None, typer.Option(help=f"Seconds of audio in a window ({WINDOW_S:g}).")]
+Hop = Annotated[float | None, typer.Option(help=f"Seconds between window starts ({HOP_S:g}).")]
+Layers = Annotated[str | None, typer.Option(help=f"Hidden states to publish, as 6 or 0,6,12 ({LAYER}).")]
 Backend = Annotated[str | None, typer.Option(help="auto, mlx, coreml, onnx or numpy (auto).")]
 Weights = Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED to try without.")]
-Gate = Annotated[float | None, typer.Option(metavar="DBFS", help="Windows quieter than this are not embedded (-70).")]
+Gate = Annotated[
+    float | None, typer.Option(metavar="DBFS", help=f"Windows quieter than this are not embedded ({GATE_DBFS:g}).")
+]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
 Stream = Annotated[str | None, typer.Option(help="Which stream, if there are several.")]
 KeyFolder = Annotated[Path | None, typer.Option("--keys", metavar="DIR", help="The key folder (in the user's configuration).")]
 Key = Annotated[str | None, typer.Option(metavar="NAME", help="Our key, for a daemon that runs with --curve (local).")]
 ServerKey = Annotated[str | None, typer.Option(metavar="PUBLIC", help="The daemon's public key (as in our key's file).")]
 Json = Annotated[bool, typer.Option("--json", help="For programs: JSON in place of text.")]
-PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 
 import numpy as np
@@ -24,12 +20,12 @@ class Lines:
         """When, where, how loud, what, how alike the one before, how late."""
         key, vector = (m.stream, m.model.space), m.vector.ravel()
         last, self._last[key] = self._last.get(key), vector
-        alike = "" if last is None else f"  cos {_cosine(vector, last):.4f}"
+        alike = "" if last is None or last.shape != vector.shape else f"  cos {_cosine(vector, last):.4f}"
         some = " ".join(f"{x:+.3f}" for x in vector[:3])
         layers = ",".join(map(str, m.model.layers))
         shape = "x".join(map(str, m.vector.shape))
         lost = f"  {m.skipped} skipped" if m.skipped else ""
-        missing = f"  {m.audio.missing / m.window.rate:.2f} s missing" if m.audio.missing else ""
+        missing = f"  {m.audio.missing / m.window.rate:.2f} s missing" if m.audio.missing and m.window.rate else ""
         untrained = "" if m.model.trained else "  UNTRAINED"
         return (
             f"{_clock(m.time.start_ns)} – {_clock(m.time.end_ns)} ±{m.time.error_ns / 1e6:.0f} ms  {m.stream}#{m.seq}"
@@ -43,18 +39,13 @@ class Lines:
         return f"{_clock(m.time_ns)}  {m.stream}  {m.event}  {detail}"
 
 
-@contextmanager
-def reader_may_leave() -> Iterator[None]:
-    """Within, it is no error if whoever reads our output, as `head` does, has had enough."""
-    try:
-        yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
 def _clock(unix_ns: int) -> str:
-    return datetime.fromtimestamp(unix_ns / 1e9).astimezone().strftime("%H:%M:%S.%f")[:-4]
+    try:
+        return datetime.fromtimestamp(unix_ns / 1e9).astimezone().strftime("%H:%M:%S.%f")[:-4]
+    except (ValueError, OverflowError, OSError):  # no time of this era, from a server that lies
+        return f"{unix_ns} ns"
 
 
 def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / norms) if norms else 0.0

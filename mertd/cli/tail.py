@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json as jsonlib
-import sys
 import time
 
-from mertd.cli.show import Lines, reader_may_leave
+from mertd.cli.output import complain, reader_may_leave, say, say_json
+from mertd.cli.show import Lines
 from mertd.errors import EndpointError
 from mertd.stream.client import Subscriber
 from mertd.stream.keys import ClientKeys
@@ -39,13 +38,13 @@ def tail(
                 continue
             message = received.message
             if received.lost:
-                print(f"mertd: {received.lost} messages of {message.topic.decode()} were lost", file=sys.stderr)
+                complain(f"{received.lost} messages of {message.topic.decode()} were lost")
             if json:
-                print(jsonlib.dumps(as_json(message)), flush=True)
+                say_json(as_json(message))
             elif isinstance(message, Event):
-                print(lines.event(message), flush=True)
+                say(lines.event(message))
             elif isinstance(message, Embedding):
-                print(lines.embedding(message), flush=True)
+                say(lines.embedding(message))
             if isinstance(message, Embedding):
                 seen, deadline = seen + 1, _deadline(timeout)
 

@@ -14,6 +14,8 @@ import time
 from collections.abc import MutableMapping
 from typing import Literal
 
+from mertd.text import printable
+
 log = logging.getLogger(__name__)
 
 SEND_S = 0.2
@@ -84,7 +86,7 @@ class Notifier:
         """Whether it has arrived."""
         if not self._address:
             return False
-        text = "\n".join(line.replace("\n", " ") for line in lines)
+        text = "\n".join(printable(line.replace("\n", " ")) for line in lines)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
                 speaker.settimeout(SEND_S)

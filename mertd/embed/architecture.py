@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-SAMPLE_RATE = 24_000
-"""Hz; the only rate MERT hears."""
-
 POSITIONAL = "encoder.pos_conv_embed.conv"
 
 

@@ -14,6 +14,11 @@ CLIP_LEVEL = 32767 / 32768
 """Magnitude from which a sample counts as clipped: full scale of a 16-bit converter."""
 
 
+SMALLEST = 1e-30
+"""Magnitude below which a normalised sample is set to 0. It is inaudible, but its products with the weights would be subnormal
+numbers, which many CPUs multiply a hundred times slower than others."""
+
+
 @dataclass(frozen=True)
 class Levels:
     """Quality of one window, measured before normalisation. Full scale is a magnitude of 1."""
@@ -25,23 +30,31 @@ class Levels:
 
 
 def measure(samples: NDArray[np.float32]) -> Levels:
-    """Levels of one window, (samples,)."""
-    magnitude = np.abs(samples)
-    power = float(np.square(samples, dtype=np.float64).mean())
-    return Levels(
-        rms_dbfs=_decibels(power, 10),
-        peak_dbfs=_decibels(float(magnitude.max()), 20),
-        clipped=int(np.count_nonzero(magnitude >= CLIP_LEVEL)),
-        zeros=int(np.count_nonzero(samples == 0)),
-    )
+    """Return the levels of one window, (samples,). They are infinite or NaN exactly if a sample is."""
+    with np.errstate(invalid="ignore"):  # of a NaN
+        magnitude = np.abs(samples)
+        power = float(np.square(samples, dtype=np.float64).mean())  # squares of float32 values cannot overflow float64
+        return Levels(
+            rms_dbfs=_decibels(power, 10),
+            peak_dbfs=_decibels(float(magnitude.max()), 20),
+            clipped=int(np.count_nonzero(magnitude >= CLIP_LEVEL)),
+            zeros=int(np.count_nonzero(samples == 0)),
+        )
 
 
 def normalise(samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(x - mean) / sqrt(var + 1e-7) over a window, (samples,): what MERT's feature extractor does."""
-    mean = samples.mean(dtype=np.float64)
-    centred = samples - mean
-    return np.asarray(centred / np.sqrt(np.square(centred).mean() + 1e-7), np.float32)
+    """Return (x - mean) / sqrt(var + 1e-7) over a window of finite values, (samples,): what MERT's feature extractor does.
+
+    All of it is computed in float64, where no float32 value, however large, overflows.
+    """
+    centred = samples.astype(np.float64)
+    centred -= centred.mean()
+    centred /= np.sqrt(np.square(centred).mean() + 1e-7)
+    centred[np.abs(centred) < SMALLEST] = 0
+    return centred.astype(np.float32)
 
 
 def _decibels(ratio: float, factor: int) -> float:
-    return max(factor * float(np.log10(ratio)), FLOOR_DBFS) if ratio > 0 else FLOOR_DBFS
+    if ratio == 0:
+        return FLOOR_DBFS
+    return max(factor * float(np.log10(ratio)), FLOOR_DBFS) if np.isfinite(ratio) else ratio

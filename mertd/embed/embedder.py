@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
+import time
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -11,40 +13,83 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, Architecture
 from mertd.embed.audio import normalise
-from mertd.embed.backends import Chosen, choose, preload
+from mertd.embed.backends.choice import Chosen, choose, preload
+from mertd.embed.backends.self_check import check_signal
+from mertd.embed.messages import ModelInfo
 from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
-from mertd.embed.weights import Weights, load
+from mertd.embed.weights.loading import load
+from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
+from mertd.wire import Model
+
+log = logging.getLogger(__name__)
+
+RECHECK_S = 60.0
+"""Seconds between two checks of a backend that gave hidden states that are not finite: each costs as much as a batch."""
 
 
 class Embedder:
     """A loaded, checked and warm model."""
 
     def __init__(self, settings: ModelSettings, trying: Callable[[str, tuple[str, ...]], object] = lambda *_: None) -> None:
-        """`trying` is told each backend before it is tried, and those that would be next.
+        """Load the model that `settings` describe. `trying` is called with each backend before it is tried, and with the
+        backends that would be next.
 
-        Raises `WeightsError`, `BackendError`, or `UsageError` for layers the network does not have.
+        Raises `WeightsError`, `BackendError`, or `UsageError` for layers that the network does not have.
         """
         threading.Thread(target=preload, args=(settings.backend,), name="preload").start()
         self.weights = load(settings.weights)
         architecture = self.weights.architecture
         if bad := [layer for layer in settings.layers if not 0 <= layer < architecture.states]:
             raise UsageError(f"layers are 0 to {architecture.layers}, not {', '.join(map(str, bad))}")
-        self.model = model_name(architecture)
         self.chosen: Chosen = choose(settings.backend, self.weights, settings.layers, settings.excluded, trying)
         self.backend = self.chosen.backend
         self.backend.prepare(settings.window)
-        self.space = space(self.model, self.weights, settings.layers, settings.window)
+        self.info = _describe(self.weights, self.chosen, settings)
+        self._checked_s = -RECHECK_S
 
-    def embed(self, windows: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-        """Windows as they were heard, (samples,) each -> (windows, layers, hidden).
+    def embed(self, windows: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
+        """Embed windows of one length as they were received, (samples,) each. Return the hidden states of each, (layers,
+        hidden), or None for a window whose samples or hidden states are not finite numbers.
 
-        Raises `BackendError` for states that are not finite numbers.
+        Raises `BackendError` if the backend also gives such states for a signal that is known to be good.
         """
-        states = self.backend.embed(np.stack([normalise(samples) for samples in windows]))
-        if not np.isfinite(states).all():
-            raise BackendError(f"{self.backend.name} gave hidden states that are not finite numbers")
-        return states
+        results: list[NDArray[np.float32] | None] = [None] * len(windows)
+        fit = [at for at, samples in enumerate(windows) if np.isfinite(samples).all()]
+        if not fit:
+            return results
+        batch = self.backend.embed(np.stack([normalise(windows[at]) for at in fit]))
+        for at, states in zip(fit, batch, strict=True):
+            if np.isfinite(states).all():
+                results[at] = states
+        if any(results[at] is None for at in fit):
+            self._check_backend(len(fit), len(windows[0]))
+        return results
+
+    def _check_backend(self, windows: int, length: int) -> None:
+        """Run the backend on a batch of the same size that is known to be good. Does nothing if it did so lately."""
+        if time.monotonic() - self._checked_s < RECHECK_S:
+            return
+        self._checked_s = time.monotonic()
+        good = normalise(np.resize(check_signal(), length))
+        if not np.isfinite(self.backend.embed(np.stack([good] * windows))).all():
+            raise BackendError(f"{self.backend.name} gave hidden states that are not finite numbers, also for a test signal")
+        log.warning("the hidden states of a window were not finite numbers; %s itself passed a check", self.backend.name)
+
+
+def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings) -> ModelInfo:
+    name, backend = model_name(weights.architecture), chosen.backend
+    model = Model(
+        name=name,
+        space=space(name, weights, settings.layers, settings.window),
+        weights=weights.digest,
+        trained=weights.trained,
+        layers=tuple(settings.layers),
+        pooling=POOLING,
+        backend=backend.name,
+        precision=backend.precision,
+    )
+    return ModelInfo(model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected)
 
 
 def model_name(architecture: Architecture) -> str:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mertd.embed.audio import Levels
+from mertd.wire import Model
 
 
 @dataclass(frozen=True)
@@ -17,28 +22,52 @@ class Trying:
 
 
 @dataclass(frozen=True)
+class ModelInfo:
+    """Description of a loaded model, made once in the embed process and passed on as it is to embeddings and status."""
+
+    model: Model  # the part that every embedding carries
+    hidden: int  # numbers in one hidden state
+    device: str
+    agreement: float  # lowest cosine with the reference, over all layers, in the self-check at start-up
+    rejected: Mapping[str, str]  # preferred backends that were not used -> reason
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields that a status message carries under `model`."""
+        model = self.model
+        return {
+            "name": model.name,
+            "weights": model.weights,
+            "trained": model.trained,
+            "space": model.space,
+            "backend": model.backend,
+            "device": self.device,
+            "precision": model.precision,
+            "agreement": self.agreement,
+            "rejected": dict(self.rejected),
+        }
+
+
+@dataclass(frozen=True)
 class Ready:
     """The model is loaded, has passed its self-check and is warm."""
 
-    model: str
-    weights: str  # digest
-    trained: bool
-    space: str
-    hidden: int
-    backend: str
-    precision: str
-    device: str
-    max_batch: int
-    agreement: float  # worst cosine with the reference
-    rejected: Mapping[str, str]  # better backends and why they were passed over
+    info: ModelInfo
+    max_batch: int  # windows in the largest useful batch
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Identifies one request. It says whose request it is, so that an answer needs no search."""
+
+    stream: str
+    number: int  # counts the requests of the stream
 
 
 @dataclass(frozen=True)
 class Request:
-    """Embed samples [start, end) of a stream, unless they are quieter than `gate_dbfs`; `token` comes back with the answer."""
+    """Embed samples [start, end) of `token.stream`, unless they are quieter than `gate_dbfs`. The answer has the same token."""
 
-    token: int
-    stream: str
+    token: Token
     start: int
     end: int
     gate_dbfs: float
@@ -48,18 +77,23 @@ class Request:
 class Copied:
     """The samples of these requests are out of the ring. `at_ns`: monotonic time after the last one."""
 
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     at_ns: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Answer:
-    """`vector`: (layers, hidden) little-endian float32 bytes, or None if the window was below the gate."""
+    """The result for one window.
 
-    token: int
+    `vector`: float32 hidden states, (layers, hidden); None if the window was below the gate, or if it `failed`. `failed`: the
+    window cannot be embedded, because its samples or its hidden states are not finite numbers.
+    """
+
+    token: Token
     levels: Levels
-    vector: bytes | None
+    vector: NDArray[np.float32] | None
     embed_ns: int
+    failed: bool = False
 
 
 @dataclass(frozen=True)

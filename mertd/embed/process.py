@@ -14,15 +14,14 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-import numpy as np
-
-from mertd.child import Outbox, begin
 from mertd.embed.audio import measure
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
+from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
+from mertd.text import shorten
 
 HEARTBEAT_S = 0.5
 
@@ -40,15 +39,15 @@ def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -
     threading.Thread(target=_beat, args=(outbox,), name="heartbeat", daemon=True).start()
     try:
         embedder = Embedder(settings, lambda backend, others: outbox.send(Trying(backend, others)))
-        outbox.send(_ready(embedder))
+        outbox.send(Ready(embedder.info, embedder.backend.max_batch))
         while True:
             _answer(embedder, rings, requests.get(), outbox)
     except MemoryError as error:
         outbox.send(Failed(f"embed process is out of memory: {error or 'no more could be had'}", MertdError.exit_code))
     except MertdError as error:
-        outbox.send(Failed(str(error), error.exit_code))
+        outbox.send(Failed(shorten(str(error)), error.exit_code))
     except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
-        outbox.send(Failed(traceback.format_exc(), 1))
+        outbox.send(Failed(shorten(traceback.format_exc()), 1))
 
 
 def _beat(outbox: Outbox) -> None:
@@ -57,34 +56,17 @@ def _beat(outbox: Outbox) -> None:
         time.sleep(HEARTBEAT_S)
 
 
-def _ready(embedder: Embedder) -> Ready:
-    weights, backend = embedder.weights, embedder.backend
-    return Ready(
-        model=embedder.model,
-        weights=weights.digest,
-        trained=weights.trained,
-        space=embedder.space,
-        hidden=weights.architecture.hidden,
-        backend=backend.name,
-        precision=backend.precision,
-        device=backend.device,
-        max_batch=backend.max_batch,
-        agreement=embedder.chosen.agreement,
-        rejected=embedder.chosen.rejected,
-    )
-
-
 def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
-    windows = [rings[request.stream].read(request.start, request.end) for request in batch]
+    windows = [rings[request.token.stream].read(request.start, request.end) for request in batch]
     outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
     levels = [measure(samples) for samples in windows]
-    passes = [level.rms_dbfs >= request.gate_dbfs for request, level in zip(batch, levels, strict=True)]
-    loud = [samples for samples, loud_enough in zip(windows, passes, strict=True) if loud_enough]
+    # A level that is not finite comes from samples that are not: the embedder refuses those, however loud the rest is.
+    loud = [not level.rms_dbfs < request.gate_dbfs for request, level in zip(batch, levels, strict=True)]
     started = time.monotonic_ns()
-    vectors = iter(embedder.embed(loud) if loud else ())
+    vectors = iter(embedder.embed([samples for samples, is_loud in zip(windows, loud, strict=True) if is_loud]))
     took = time.monotonic_ns() - started
-    answers = (
-        Answer(request.token, level, np.ascontiguousarray(next(vectors), "<f4").tobytes() if loud_enough else None, took)
-        for request, level, loud_enough in zip(batch, levels, passes, strict=True)
-    )
+    answers = []
+    for request, level, is_loud in zip(batch, levels, loud, strict=True):
+        vector = next(vectors) if is_loud else None
+        answers.append(Answer(request.token, level, vector, took, failed=is_loud and vector is None))
     outbox.send(Answers(tuple(answers), started + took))

@@ -1,1 +1,1 @@
-"""mertd as a service of the user's session: launchd on macOS, systemd --user on Linux, one interface over both."""
+"""Run mertd as a service of the user's session: launchd on macOS, systemd --user on Linux, one interface over both."""

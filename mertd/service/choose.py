@@ -1,4 +1,4 @@
-"""Which service manager this machine has, what of a configuration a service cannot have, and how the service is."""
+"""Choose the service manager of this machine, and check whether a configuration can run as a service."""
 
 from __future__ import annotations
 
@@ -9,99 +9,104 @@ from dataclasses import replace
 from pathlib import Path
 
 from mertd import __version__
+from mertd.capture.source_kinds import KINDS, Consent
 from mertd.config import Settings, weights_spec
 from mertd.errors import UsageError, WeightsError, did_you_mean
-from mertd.service.execute import ServiceError, answering
-from mertd.service.launchd import Launchd
-from mertd.service.manager import Found, Manager, State, Wanted
-from mertd.service.program import current
-from mertd.service.systemd import PASSED_ON, Systemd
+from mertd.service.execute import ServiceError, daemon_status
+from mertd.service.launchd import LaunchdManager
+from mertd.service.manager import Inspection, ServiceManager, ServiceSpec, ServiceState
+from mertd.service.program import current_installation
+from mertd.service.systemd import PASSED_ON, SystemdManager
 
 PLATFORMS = ("launchd", "systemd")
 
 
-def native() -> str:
-    """The service manager of this system. Raises `ServiceError` where there is none that we know."""
+def native_platform() -> str:
+    """Return the service manager of this system. Raises `ServiceError` if mertd supports none here."""
     if sys.platform == "darwin":
         return "launchd"
-    if sys.platform == "linux":
+    elif sys.platform == "linux":  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
         return "systemd"
-    raise ServiceError(f"services are for macOS and Linux, not {sys.platform}; `mertd run` works under any supervisor")
+    else:
+        raise ServiceError(f"services are for macOS and Linux, not {sys.platform}; `mertd run` works under any supervisor")
 
 
-def manager(platform: str | None = None) -> Manager:
-    """That one, or the one asked for, of the user who runs this. Raises `UsageError` for one that we do not know."""
-    home, program = Path.home(), current()
-    match platform or native():
+def service_manager(platform: str | None = None) -> ServiceManager:
+    """Return the manager of this system, or of `platform`, for the current user. Raises `UsageError` for an unknown name."""
+    home, installation = Path.home(), current_installation()
+    match platform or native_platform():
         case "launchd":
-            return Launchd(home, os.getuid(), program)
+            return LaunchdManager(home, os.getuid(), installation)
         case "systemd":
             configuration = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
             passed_on = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
-            return Systemd(configuration / "systemd" / "user", program, passed_on)
+            return SystemdManager(configuration / "systemd" / "user", installation, passed_on)
         case other:
-            raise UsageError(f"--platform: launchd or systemd, not {other!r}{did_you_mean(other, PLATFORMS)}")
+            hint = did_you_mean(other, PLATFORMS)
+            raise UsageError(f"--platform: unknown service manager {other!r}; choose launchd or systemd{hint}")
 
 
-def state() -> State | None:
-    """How the service of this machine is; None if it can have none."""
+def service_state() -> ServiceState | None:
+    """Return the state of the service on this machine; None if mertd supports no service manager here."""
     try:
-        return manager().state()
+        return service_manager().state()
     except ServiceError:
         return None
 
 
-def wanted(settings: Settings, options: Sequence[str]) -> Wanted:
-    """The service that runs `mertd run OPTIONS`, which mean `settings`."""
-    ipc = [
-        Path(endpoint.removeprefix("ipc://")) for endpoint in (settings.bind, settings.control) if endpoint.startswith("ipc://")
-    ]
-    return Wanted(
+def service_spec(settings: Settings, options: Sequence[str]) -> ServiceSpec:
+    """Return the service that runs `mertd run OPTIONS`. `settings`: what these options mean."""
+    return ServiceSpec(
         options=tuple(options),
         control=settings.control,
         version=__version__,
-        listens=any(address.kind in ("device", "loopback") for address in settings.addresses),
-        folders=tuple(dict.fromkeys(path.parent for path in ipc)),
+        needs_microphone=any(KINDS[address.kind].consent is Consent.MICROPHONE for address in settings.addresses),
+        writable=tuple(dict.fromkeys(path.parent for path in _ipc_paths(settings).values())),
     )
 
 
-def find(service: Manager, wanted: Wanted, dry_run: bool = False) -> Found:
-    """What is there already. Raises `ServiceError` if another daemon has the endpoint at which this one is to answer."""
-    found = service.find(wanted, try_out=not dry_run)
-    status = answering(wanted.control)
+def inspect(service: ServiceManager, spec: ServiceSpec, dry_run: bool = False) -> Inspection:
+    """Compare what is installed with `spec`. Raises `ServiceError` if another daemon answers at the service's endpoint."""
+    found = service.inspect(spec, probe=not dry_run)
+    status = daemon_status(spec.control)
     if status is None:
         return found
     pid = int(status.processes.get("supervisor", {}).get("pid", 0))
     if pid == found.state.pid:
-        return replace(found, version=status.version)
+        return replace(found, running_version=status.version)
     if dry_run:
         return found
     raise ServiceError(
-        f"another mertd, process {pid}, answers at {wanted.control}, where the service is to; `kill {pid}` stops it, or "
-        "give the service other endpoints with --bind and --control"
+        f"another mertd, process {pid}, already answers at {spec.control}; stop it with `kill {pid}`, or choose other "
+        "endpoints for the service with --bind and --control"
     )
 
 
-def problems(service: Manager, settings: Settings) -> list[str]:
-    """What a service could not find or do, one line each."""
-    out = ["a service belongs to who runs this, and that is root; do it without sudo"] if "SUDO_UID" in os.environ else []
+def unmet_requirements(service: ServiceManager, settings: Settings) -> list[str]:
+    """Return what the service could not find or do, one line each."""
+    problems = []
+    if "SUDO_UID" in os.environ:
+        problems.append("a service belongs to the user who installs it, here root; run this command without sudo")
     files = [(f"source {a}", Path(a.target)) for a in settings.addresses if a.kind in ("file", "pipe") and not a.is_stdin]
     try:
         weights = weights_spec(settings)
         files += [] if weights.startswith("random:") else [("weights", Path(weights))]
     except WeightsError as error:
-        out.append(str(error))
-    out += ["source pipe:-: a service has no standard input; name a FIFO" for a in settings.addresses if a.is_stdin]
-    out += [
-        f"{what}: {path} must be given in full: a service has no current folder"
+        problems.append(str(error))
+    problems += ["source pipe:-: a service has no standard input; name a FIFO" for a in settings.addresses if a.is_stdin]
+    problems += [
+        f"{what}: {path} is a relative path, and a service has no current directory; give the full path"
         for what, path in files
         if not path.is_absolute()
     ]
-    ipc = [(e, Path(e.removeprefix("ipc://"))) for e in (settings.bind, settings.control) if e.startswith("ipc://")]
-    for what, path in [*files, *ipc, ("mertd itself", current().python)]:
-        for folder in service.hidden:
-            if path.is_relative_to(folder):
-                out.append(
-                    f"{what}: the service has a {folder} of its own (PrivateTmp), and would not see {path}; put it elsewhere"
-                )
-    return out
+    for what, path in [*files, *_ipc_paths(settings).items(), ("mertd itself", current_installation().python)]:
+        for directory in service.private_directories:
+            if path.is_relative_to(directory):
+                problems.append(f"{what}: the service has its own {directory} (PrivateTmp) and cannot see {path}; move it")
+    return problems
+
+
+def _ipc_paths(settings: Settings) -> dict[str, Path]:
+    """Return the paths of the ipc endpoints by endpoint."""
+    endpoints = [endpoint for endpoint in (settings.bind, settings.control) if endpoint.startswith("ipc://")]
+    return {endpoint: Path(endpoint.removeprefix("ipc://")) for endpoint in endpoints}

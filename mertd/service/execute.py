@@ -1,4 +1,4 @@
-"""Carries out a plan, step by step, and tells each before it is done. Stops at the first that fails, and says where."""
+"""Execute a plan, announcing each step first. The first step that fails ends it, and the error names that step."""
 
 from __future__ import annotations
 
@@ -12,56 +12,77 @@ from pathlib import Path
 
 from mertd.daemon.instance import local_keys
 from mertd.errors import EndpointError, MertdError, WireError
-from mertd.service.plan import Answer, Copy, Folder, Plan, Remove, Run, Show, Step, Until, Write, lines, shell
+from mertd.files import replacing
+from mertd.service.plan import (
+    CopyFile,
+    MakeDirectory,
+    Plan,
+    RemovePath,
+    RunCommand,
+    ShowFile,
+    Step,
+    WaitForCommand,
+    WaitForDaemon,
+    WriteFile,
+    describe,
+    shell_command,
+)
 from mertd.stream.request import ask
 from mertd.wire import Status
 
 POLL_S = 0.2
-QUERY_S = 20.0
-"""How long a service manager may take to say how a service is."""
+"""Seconds between two checks of a condition that a step waits for."""
 
-MISSING = 127
-"""Exit code of a program that is not there, as shells have it."""
+QUERY_TIMEOUT_S = 20.0
+"""Seconds that a service manager may take to report a state."""
 
-Tell = Callable[[str], None]
+EXIT_NOT_FOUND = 127
+"""Exit code for a program that does not exist, as in shells."""
+
+Report = Callable[[str], None]
 
 
 class ServiceError(MertdError):
     """A step of a plan has failed."""
 
 
-def show(plan: Plan, tell: Tell) -> None:
-    """Tell what would be done, and do nothing."""
+def show_plan(plan: Plan, report: Report) -> None:
+    """Report what would be done, with the contents of files, and do nothing."""
     for number, step in enumerate(plan, 1):
-        first, *more = lines(step, contents=True)
-        tell(f"{number}. {first}")
+        first, *more = describe(step, contents=True)
+        report(f"{number}. {first}")
         for line in more:
-            tell(f" {line}")
+            report(f" {line}")
 
 
-def carry_out(plan: Plan, tell: Tell) -> None:
-    """Do it. Raises `ServiceError` at the first step that fails; those before it stay done."""
+def execute_plan(plan: Plan, report: Report) -> None:
+    """Execute a plan. Raises `ServiceError` at the first step that fails; the steps before it stay done."""
     for step in plan:
-        for line in lines(step):
-            tell(line)
-        _do(step, tell)
+        for line in describe(step):
+            report(line)
+        _execute(step, report)
 
 
 def query(command: Sequence[str]) -> tuple[int, str]:
-    """Exit code and output of a program that only tells; a program that is missing, or hangs, has failed."""
+    """Return exit code and output of a program that changes nothing. A program that is missing or hangs counts as failed."""
     try:
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=QUERY_S, check=False
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=QUERY_TIMEOUT_S,
+            check=False,
         )
     except FileNotFoundError:
-        return MISSING, f"there is no {command[0]}"
+        return EXIT_NOT_FOUND, f"command {command[0]} not found"
     except (OSError, subprocess.TimeoutExpired) as error:
-        return MISSING, str(error)
+        return EXIT_NOT_FOUND, str(error)
     return done.returncode, done.stdout.decode(errors="replace")
 
 
-def answering(control: str, timeout_s: float = 0.5) -> Status | None:
-    """The status of the daemon at an endpoint, or None if none answers."""
+def daemon_status(control: str, timeout_s: float = 0.5) -> Status | None:
+    """Return the status of the daemon at an endpoint, or None if none answers."""
     with contextlib.suppress(EndpointError, WireError):
         for message in ask(control, {"request": "status"}, timeout_s, local_keys(control)):
             if isinstance(message, Status):
@@ -69,45 +90,48 @@ def answering(control: str, timeout_s: float = 0.5) -> Status | None:
     return None
 
 
-def _do(step: Step, tell: Tell) -> None:
+def has_content(path: Path, content: bytes) -> bool:
+    """Return whether a file exists and holds exactly `content`."""
+    try:
+        return path.read_bytes() == content
+    except OSError:
+        return False
+
+
+def _execute(step: Step, report: Report) -> None:
     try:
         match step:
-            case Write():
+            case WriteFile():
                 _write(step)
-            case Folder(path=path):
+            case MakeDirectory(path=path):
                 path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            case Copy(source=source, path=path):
+            case CopyFile(source=source, path=path):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(source, path)
                 path.chmod(0o755)
-            case Remove():
-                _remove(step, tell)
-            case Show(path=path):
+            case RemovePath():
+                _remove(step, report)
+            case ShowFile(path=path):
                 if path.is_file():
-                    tell(path.read_text(encoding="utf-8", errors="replace").strip())
-            case Run():
-                _run(step, tell)
-            case Until():
-                _until(step)
-            case Answer():
-                _answer(step)
+                    report(path.read_text(encoding="utf-8", errors="replace").strip())
+            case RunCommand():
+                _run(step, report)
+            case WaitForCommand():
+                _wait_for_command(step)
+            case WaitForDaemon():
+                _wait_for_daemon(step)
     except OSError as error:
-        raise ServiceError(f"{_small(step.what)}: {error}") from error
+        raise ServiceError(f"{_clause(step.what)}: {error}") from error
 
 
-def _write(step: Write) -> None:
-    """In one step for whoever reads it, launchd and systemd among them."""
+def _write(step: WriteFile) -> None:
+    """Replace the file atomically: launchd or systemd may read it at any moment."""
     step.path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = step.path.with_name(f".{step.path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(step.content)
-        temporary.chmod(step.mode)
-        temporary.replace(step.path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(step.path, step.mode) as file:
+        file.write(step.content)
 
 
-def _remove(step: Remove, tell: Tell) -> None:
+def _remove(step: RemovePath, report: Report) -> None:
     if not step.path.is_dir() or step.path.is_symlink():
         step.path.unlink(missing_ok=True)
     elif not step.if_empty:
@@ -115,31 +139,31 @@ def _remove(step: Remove, tell: Tell) -> None:
     elif not any(step.path.iterdir()):
         step.path.rmdir()
     else:
-        tell(f"  {step.path} stays: there is something in it")
+        report(f"  {step.path} stays, because it is not empty")
 
 
-def _run(step: Run, tell: Tell) -> None:
+def _run(step: RunCommand, report: Report) -> None:
     environment = {**os.environ, **step.environment}
-    if step.visible:
+    if step.interactive:
         with contextlib.suppress(KeyboardInterrupt):
             subprocess.run(step.command, env=environment, check=False)
         return
-    for left in range(step.tries - 1, -1, -1):
-        code, said = _once(step, environment)
-        if code == 0 or code in step.fine or (step.reached and query(step.reached)[0] == 0):
+    for attempts_left in range(step.attempts - 1, -1, -1):
+        code, output = _run_once(step, environment)
+        if code == 0 or code in step.accepted_codes or (step.goal_check and query(step.goal_check)[0] == 0):
             return
-        if not (left and code in step.again):
+        if not (attempts_left and code in step.retry_codes):
             break
-        tell(f"  it said: {said or f'exit code {code}'}; again in {step.pause_s:g} s")
-        time.sleep(step.pause_s)
-    problem = f"`{shell(step.command)}` failed with exit code {code}: {said}".rstrip(": ")
+        report(f"  failed: {output or f'exit code {code}'}; retrying in {step.retry_delay_s:g} s")
+        time.sleep(step.retry_delay_s)
+    problem = f"`{shell_command(step.command)}` failed with exit code {code}: {output}".rstrip(": ")
     problem += f"; {step.hints[code]}" if code in step.hints else ""
-    if not step.may_fail:
+    if not step.optional:
         raise ServiceError(problem)
-    tell(f"  {problem}; going on without")
+    report(f"  {problem}; continuing without it")
 
 
-def _once(step: Run, environment: dict[str, str]) -> tuple[int, str]:
+def _run_once(step: RunCommand, environment: dict[str, str]) -> tuple[int, str]:
     try:
         done = subprocess.run(
             step.command,
@@ -147,50 +171,43 @@ def _once(step: Run, environment: dict[str, str]) -> tuple[int, str]:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=step.patience_s,
+            timeout=step.timeout_s,
             check=False,
         )
     except FileNotFoundError:
-        return MISSING, f"there is no {step.command[0]} on this machine"
+        return EXIT_NOT_FOUND, f"command {step.command[0]} not found on this machine"
     except subprocess.TimeoutExpired:
-        return MISSING, f"it has not ended in {step.patience_s:.0f} s"
+        return EXIT_NOT_FOUND, f"timed out after {step.timeout_s:.0f} s"
     return done.returncode, " ".join(done.stdout.decode(errors="replace").split())
 
 
-def _until(step: Until) -> None:
-    def over() -> bool:
-        code, said = query(step.command)
-        return code not in (0, MISSING) or bool(step.word and code == 0 and step.word not in said)
+def _wait_for_command(step: WaitForCommand) -> None:
+    def is_over() -> bool:
+        code, output = query(step.command)
+        return code not in (0, EXIT_NOT_FOUND) or bool(step.word and code == 0 and step.word not in output)
 
-    _wait(over, step.patience_s, f"`{shell(step.command)}` still says so after {step.patience_s:.0f} s")
+    expected = f"prints {step.word!r}" if step.word else "succeeds"
+    _wait(is_over, step.timeout_s, f"`{shell_command(step.command)}` still {expected} after {step.timeout_s:.0f} s")
 
 
-def _answer(step: Answer) -> None:
-    def right() -> bool:
-        status = answering(step.control)
+def _wait_for_daemon(step: WaitForDaemon) -> None:
+    def answers() -> bool:
+        status = daemon_status(step.control)
         return status is not None and step.version in ("", status.version)
 
     what = f"mertd {step.version}".strip()
-    problem = f"no {what} answers at {step.control} after {step.patience_s:.0f} s; `mertd service logs` says why"
-    _wait(right, step.patience_s, problem)
+    problem = f"no {what} answers at {step.control} after {step.timeout_s:.0f} s; see `mertd service logs` for the reason"
+    _wait(answers, step.timeout_s, problem)
 
 
-def _wait(over: Callable[[], bool], patience_s: float, problem: str) -> None:
-    deadline = time.monotonic() + patience_s
-    while not over():
+def _wait(condition: Callable[[], bool], timeout_s: float, problem: str) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
         if time.monotonic() > deadline:
             raise ServiceError(problem)
         time.sleep(POLL_S)
 
 
-def _small(sentence: str) -> str:
-    """A sentence as part of another one."""
+def _clause(sentence: str) -> str:
+    """Return a sentence in the form in which it can begin another one."""
     return sentence[:1].lower() + sentence[1:].rstrip(".")
-
-
-def same(path: Path, content: bytes) -> bool:
-    """Whether a file is there and holds this."""
-    try:
-        return path.read_bytes() == content
-    except OSError:
-        return False

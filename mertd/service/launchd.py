@@ -1,112 +1,64 @@
-"""launchd: an agent of the user's session on macOS, and the small app that holds its consent to hear microphones.
+"""Plans for launchd: an agent of the user's session on macOS, and the app that holds its microphone consent.
 
-Consent belongs to a program inside an app with a usage description, under one signature. So the app holds a copy of the Python
-interpreter, signed once: signing again voids consent, which is why an upgrade of mertd leaves the app alone, and only another
-interpreter replaces it. The agent runs that copy itself, no shell: consent would belong to the shell.
-
-What exit codes of launchctl mean was learned by others: 3 and 113, the service is not known; 5, 36 and 37, also that the old
-one is not gone yet, as `bootout` returns before it is; 125, there is no session at the screen.
+Apple documents no exit codes of launchctl. Those used here were collected by other projects: 3 and 113, the service is unknown;
+5, 36 and 37, among other things, the previous instance still exists, because `bootout` returns before it is gone; 125, there is
+no session at the screen.
 """
 
 from __future__ import annotations
 
-import hashlib
 import plistlib
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mertd.service.execute import query, same
-from mertd.service.manager import TEMPLATES, Found, State, Wanted
-from mertd.service.plan import Answer, Copy, Folder, Plan, Remove, Run, Show, Step, Until, Write
-from mertd.service.program import Program
+from mertd.service.execute import has_content, query
+from mertd.service.launchd_files import LABEL, LaunchdFiles
+from mertd.service.manager import Inspection, ServiceSpec, ServiceState
+from mertd.service.plan import (
+    CopyFile,
+    MakeDirectory,
+    Plan,
+    RemovePath,
+    RunCommand,
+    ShowFile,
+    Step,
+    WaitForCommand,
+    WaitForDaemon,
+    WriteFile,
+)
+from mertd.service.property_list import dump
 
-LABEL = "local.mertd"
-"""Of the agent and, as CFBundleIdentifier, of the app. It also stands in the templates."""
+UNKNOWN_SERVICE = frozenset({3, 113})
+"""Exit codes of launchctl for a service that is not loaded."""
 
-PATH = "/opt/homebrew/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-"""No shell start-up file is read."""
+STILL_EXISTS = frozenset({5, 36, 37})
+"""Exit codes of launchctl while the previous instance is being removed."""
 
-NOT_THERE = frozenset({3, 113})
-NOT_YET = frozenset({5, 36, 37})
+INSTALL = "mertd service install"
 NO_SESSION = "there is no session at the screen (ssh alone starts none); log in at the Mac itself, then try again"
-DISABLED = "`launchctl enable` was of no use: see System Settings, General, Login Items"
+DISABLED = "`launchctl enable` did not help; see System Settings, General, Login Items"
+CONSENT_TIMEOUT_S = 180.0
+"""Seconds for the dialogue: longer than the app itself waits (`microphone.ANSWER_TIMEOUT_S`)."""
 
 
 @dataclass(frozen=True)
-class Launchd:
-    """`home` and `uid`: whose agent it is."""
+class LaunchdManager(LaunchdFiles):
+    """The agent of the user with this home directory and user id."""
 
-    home: Path
-    uid: int
-    program: Program
     name: str = "launchd"
-    hidden: tuple[Path, ...] = ()
+    private_directories: tuple[Path, ...] = ()
 
-    # Places
+    # Queries
 
-    @property
-    def definition(self) -> Path:
-        return self.home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
-
-    @property
-    def app(self) -> Path:
-        return self.home / "Library" / "Application Support" / "mertd" / "mertd.app"
-
-    @property
-    def executable(self) -> Path:
-        return self.app / "Contents" / "MacOS" / "mertd"
-
-    @property
-    def log(self) -> Path:
-        return self.home / "Library" / "Logs" / "mertd" / "mertd.log"
-
-    @property
-    def target(self) -> str:
-        return f"gui/{self.uid}/{LABEL}"
-
-    # Files
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """With which the copied interpreter finds its library and packages; child processes inherit it."""
-        return {
-            "PATH": PATH,
-            "PYTHONHOME": str(self.program.home),
-            "PYTHONPATH": ":".join(map(str, self.program.packages)),
-            "DYLD_FALLBACK_LIBRARY_PATH": f"{self.program.library}:/usr/local/lib:/usr/lib",
-        }
-
-    def agent(self, options: tuple[str, ...]) -> dict[str, Any]:
-        """The property list of the agent: the template, and what depends on the machine."""
-        return {
-            **plistlib.loads((TEMPLATES / "agent.plist").read_bytes()),
-            "ProgramArguments": [str(self.executable), "-m", "mertd", "run", *options],
-            "EnvironmentVariables": self.environment,
-            "WorkingDirectory": str(self.home),
-            "StandardOutPath": str(self.log),
-            "StandardErrorPath": str(self.log),
-        }
-
-    def app_info(self) -> dict[str, Any]:
-        """The app's Info.plist. It names the interpreter that was copied by its digest, so that another one is noticed."""
-        digest = hashlib.sha256(self.program.binary.read_bytes()).hexdigest()
-        return {**plistlib.loads((TEMPLATES / "app.plist").read_bytes()), "MertdInterpreter": digest}
-
-    @property
-    def _info(self) -> Path:
-        return self.app / "Contents" / "Info.plist"
-
-    # What is there
-
-    def state(self) -> State:
-        """Ask launchd. The output of `launchctl print` is no interface, so nothing is concluded from a line that is missing."""
-        code, said = query(("launchctl", "print", self.target))
-        found = re.findall(r"^\s*(state|pid|last exit code) = (.*)$", said, re.MULTILINE) if code == 0 else []
-        facts = dict(reversed(found))  # the first of each is the agent's own, later ones are of what it holds
+    def state(self) -> ServiceState:
+        """Query launchd. The output of `launchctl print` is no stable interface, so a missing line proves nothing."""
+        code, output = query(("launchctl", "print", self.target))
+        found = re.findall(r"^\s*(state|pid|last exit code) = (.*)$", output, re.MULTILINE) if code == 0 else []
+        facts = dict(reversed(found))  # the first line of each kind is about the agent, later ones about its parts
         pid = int(facts["pid"]) if facts.get("pid", "").isdecimal() else 0
-        return State(
+        return ServiceState(
             manager=self.name,
             definition=self.definition,
             installed=self.definition.is_file(),
@@ -116,11 +68,11 @@ class Launchd:
             detail=", ".join(f"{name} {value}" for name, value in facts.items() if name != "pid"),
         )
 
-    def find(self, wanted: Wanted, try_out: bool) -> Found:  # noqa: ARG002 - there is nothing to try here
-        return Found(
+    def inspect(self, spec: ServiceSpec, probe: bool) -> Inspection:  # noqa: ARG002 - launchd has nothing to try
+        return Inspection(
             state=self.state(),
-            same=same(self.definition, _bytes(self.agent(wanted.options))),
-            same_app=same(self._info, _bytes(self.app_info())) and self.executable.is_file(),
+            definition_current=has_content(self.definition, dump(self.agent(spec.options))),
+            app_current=has_content(self.info, dump(self.app_info())) and self.executable.is_file(),
         )
 
     def options(self) -> tuple[str, ...] | None:
@@ -132,153 +84,156 @@ class Launchd:
 
     # Plans
 
-    def install(self, wanted: Wanted, found: Found) -> Plan:
-        if found.is_all_of(wanted) and found.same_app:
-            return [self._answer(wanted)]
+    def install(self, spec: ServiceSpec, found: Inspection) -> Plan:
+        if found.is_up_to_date(spec) and found.app_current:
+            return [self._wait_for_daemon(spec)]
         return [
-            *self._folders(wanted),
-            *([] if found.same_app else self._make_app()),
-            *(self._ask_for_consent() if wanted.listens else []),
-            Write(
+            *self._make_directories(spec),
+            *([] if found.app_current else self._make_app()),
+            *(self._ask_for_consent() if spec.needs_microphone else []),
+            WriteFile(
                 what="Describe the agent to launchd.",
-                undo=f"rm {self.definition}",
+                undo=shlex.join(["rm", str(self.definition)]),
                 path=self.definition,
-                content=_bytes(self.agent(wanted.options)),
+                content=dump(self.agent(spec.options)),
             ),
             *(self._bootout() if found.state.loaded else []),
             *self._bootstrap(),
-            self._answer(wanted),
+            self._wait_for_daemon(spec),
         ]
 
-    def uninstall(self, found: Found) -> Plan:
-        again = "mertd service install"
+    def uninstall(self, found: Inspection) -> Plan:
         return [
             *(self._bootout() if found.state.loaded else []),
-            Remove(what="Remove the agent.", undo=again, path=self.definition),
-            Run(
-                what="Forget the consent that the app had.",
-                undo=f"{again} asks for it again",
+            RemovePath(what="Remove the agent.", undo=INSTALL, path=self.definition),
+            RunCommand(
+                what="Revoke the app's microphone consent.",
+                undo=f"{INSTALL} asks for it again",
                 command=("tccutil", "reset", "Microphone", LABEL),
-                may_fail=True,
+                optional=True,
             ),
-            Remove(what="Remove the app that held it.", undo=again, path=self.app),
-            Remove(what="Remove its folder; weights that lie there stay.", path=self.app.parent, if_empty=True),
-            Remove(what="Remove the log.", path=self.log.parent),
+            RemovePath(what="Remove the app.", undo=INSTALL, path=self.app),
+            RemovePath(what="Remove its directory, unless weights lie there.", path=self.app.parent, if_empty=True),
+            RemovePath(what="Remove the log.", path=self.log.parent),
         ]
 
-    def start(self, wanted: Wanted, found: Found) -> Plan:
+    def start(self, spec: ServiceSpec, found: Inspection) -> Plan:
         if found.state.running:
-            return [Answer(what="It runs already; see whether it answers.", control=wanted.control, version="")]
-        kick = Run(
-            what="Start the agent.", undo="mertd service stop", command=("launchctl", "kickstart", self.target), again=NOT_YET
+            return [WaitForDaemon(what="It is running; check whether it answers.", control=spec.control, version="")]
+        kickstart = RunCommand(
+            what="Start the agent.",
+            undo="mertd service stop",
+            command=("launchctl", "kickstart", self.target),
+            retry_codes=STILL_EXISTS,
         )
-        return [*([kick] if found.state.loaded else self._bootstrap()), self._answer(wanted)]
+        return [*([kickstart] if found.state.loaded else self._bootstrap()), self._wait_for_daemon(spec)]
 
-    def stop(self, found: Found) -> Plan:
+    def stop(self, found: Inspection) -> Plan:
         if not found.state.running:
-            return [Step(what="It does not run.")]
+            return [Step(what="It is not running.")]
         return [
-            Run(
-                what="Tell the agent to stop in order; it stays stopped until the next start or login.",
+            RunCommand(
+                what="Tell the agent to stop; it stays stopped until the next start or login.",
                 undo="mertd service start",
                 command=("launchctl", "kill", "SIGTERM", self.target),
-                fine=NOT_THERE,
+                accepted_codes=UNKNOWN_SERVICE,
             ),
-            Until(what="Wait until it has.", command=("launchctl", "print", self.target), word="state = running"),
+            WaitForCommand(
+                what="Wait until it has stopped.", command=("launchctl", "print", self.target), word="state = running"
+            ),
         ]
 
-    def restart(self, wanted: Wanted, found: Found) -> Plan:
+    def restart(self, spec: ServiceSpec, found: Inspection) -> Plan:
         if not found.state.running:
-            return self.start(wanted, found)
+            return self.start(spec, found)
         return [
             *self.stop(found),
-            Run(what="Start it again.", command=("launchctl", "kickstart", "-k", self.target), again=NOT_YET),
-            self._answer(wanted),
+            RunCommand(what="Start it again.", command=("launchctl", "kickstart", "-k", self.target), retry_codes=STILL_EXISTS),
+            self._wait_for_daemon(spec),
         ]
 
     def reload(self) -> Plan:
-        return [
-            Run(what="Tell the agent to read its configuration again.", command=("launchctl", "kill", "SIGHUP", self.target))
-        ]
+        command = ("launchctl", "kill", "SIGHUP", self.target)
+        return [RunCommand(what="Tell the agent to read its configuration again.", command=command)]
 
     def logs(self, count: int, follow: bool) -> Plan:
         command = ("tail", "-n", str(count), *(["-F"] if follow else []), str(self.log))
-        return [Run(what="Show the log.", command=command, visible=True)]
+        return [RunCommand(what="Show the log.", command=command, interactive=True)]
 
     # Parts of plans
 
-    def _folders(self, wanted: Wanted) -> Plan:
-        log = Folder(what="Make a folder for the log.", undo=f"rm -r '{self.log.parent}'", path=self.log.parent)
-        return [log, *(Folder(what="Make the folder of an endpoint.", path=folder) for folder in wanted.folders)]
+    def _make_directories(self, spec: ServiceSpec) -> Plan:
+        undo = shlex.join(["rm", "-r", str(self.log.parent)])
+        log = MakeDirectory(what="Make a directory for the log.", undo=undo, path=self.log.parent)
+        return [log, *(MakeDirectory(what="Make the directory of an endpoint.", path=path) for path in spec.writable)]
 
     def _make_app(self) -> Plan:
-        undo = f"rm -r '{self.app}'"
+        undo = shlex.join(["rm", "-r", str(self.app)])
         return [
-            Remove(what="Make way for the app that holds consent for the microphone.", path=self.app),
-            Write(what="Describe the app.", undo=undo, path=self._info, content=_bytes(self.app_info())),
-            Copy(what="Give it a copy of this Python.", undo=undo, source=self.program.binary, path=self.executable),
-            Run(
-                what="Sign it, for this machine alone: consent is tied to this signature.",
+            RemovePath(what="Remove an earlier app; this one will hold the microphone consent.", path=self.app),
+            WriteFile(what="Describe the app.", undo=undo, path=self.info, content=dump(self.app_info())),
+            CopyFile(what="Give it a copy of this Python.", undo=undo, source=self.installation.binary, path=self.executable),
+            RunCommand(
+                what="Sign it, for this machine only: macOS ties consent to this signature.",
                 undo=undo,
                 command=("codesign", "--force", "--sign", "-", "--identifier", LABEL, "--timestamp=none", str(self.app)),
             ),
-            Run(
-                what="See whether the copy finds mertd.",
-                command=(str(self.executable), "-m", "mertd", "--version"),
+            RunCommand(
+                what="Check that the copy finds mertd.",
+                command=(str(self.executable), "-P", "-m", "mertd", "--version"),
                 environment=self.environment,
             ),
         ]
 
     def _ask_for_consent(self) -> Plan:
-        """Through `open`: what a terminal starts hears by the terminal's consent, which the agent will not have."""
-        answer = self.log.parent / "microphone.txt"
-        passed = [word for name, value in self.environment.items() if name != "PATH" for word in ("--env", f"{name}={value}")]
-        told = ["--stdout", str(answer), "--stderr", str(answer)]
+        """Start the app through `open`: from a terminal, it would use the terminal's consent, which the agent does not have."""
+        output = self.log.parent / "microphone.txt"
+        variables = [
+            word for name, value in self.environment.items() if name != "PATH" for word in ("--env", f"{name}={value}")
+        ]
+        streams = ["--stdout", str(output), "--stderr", str(output)]
+        program = ["--args", "-P", "-m", "mertd.service.microphone"]
         return [
-            Run(
-                what="Open the microphone once. If macOS asks whether mertd may: allow it.",
+            RunCommand(
+                what="Open the microphone once. If macOS asks whether mertd may use it, allow it.",
                 undo=f"tccutil reset Microphone {LABEL}",
-                command=("open", "-W", "-n", *told, *passed, str(self.app), "--args", "-m", "mertd.service.microphone"),
-                may_fail=True,
-                patience_s=180.0,
+                command=("open", "-W", "-n", *streams, *variables, str(self.app), *program),
+                optional=True,
+                timeout_s=CONSENT_TIMEOUT_S,
             ),
-            Show(what="What came of it:", path=answer),
-            Remove(what="Tidy up.", path=answer),
+            ShowFile(what="Show the outcome.", path=output),
+            RemovePath(what="Remove the file with the outcome.", path=output),
         ]
 
     def _bootout(self) -> Plan:
         return [
-            Run(
-                what="Stop the agent and take it out of launchd.",
+            RunCommand(
+                what="Stop the agent and unload it.",
                 undo="mertd service start",
                 command=("launchctl", "bootout", self.target),
-                fine=NOT_THERE | {36},
-                again=frozenset({5, 37}),
+                accepted_codes=UNKNOWN_SERVICE | {36},
+                retry_codes=frozenset({5, 37}),
             ),
-            Until(what="Wait until it is gone.", command=("launchctl", "print", self.target)),
+            WaitForCommand(what="Wait until it is gone.", command=("launchctl", "print", self.target)),
         ]
 
     def _bootstrap(self) -> Plan:
         return [
-            Run(
-                what="Allow the agent to be started, in case it was disabled.",
+            RunCommand(
+                what="Enable the agent, in case it was disabled.",
                 undo=f"launchctl disable {self.target}",
                 command=("launchctl", "enable", self.target),
-                may_fail=True,
+                optional=True,
             ),
-            Run(
+            RunCommand(
                 what="Hand the agent to launchd, which starts it now and at every login.",
                 undo=f"launchctl bootout {self.target}",
                 command=("launchctl", "bootstrap", f"gui/{self.uid}", str(self.definition)),
-                reached=("launchctl", "print", self.target),
-                again=NOT_YET,
-                hints={125: NO_SESSION, 119: DISABLED, 5: f"launchd gives no reason; if it is this: {NO_SESSION}"},
+                goal_check=("launchctl", "print", self.target),
+                retry_codes=STILL_EXISTS,
+                hints={125: NO_SESSION, 119: DISABLED, 5: f"launchd gives no reason; possibly: {NO_SESSION}"},
             ),
         ]
 
-    def _answer(self, wanted: Wanted) -> Answer:
-        return Answer(what="Wait until it answers.", control=wanted.control, version=wanted.version)
-
-
-def _bytes(value: dict[str, Any]) -> bytes:
-    return plistlib.dumps(value, sort_keys=False)
+    def _wait_for_daemon(self, spec: ServiceSpec) -> WaitForDaemon:
+        return WaitForDaemon(what="Wait until it answers.", control=spec.control, version=spec.version)

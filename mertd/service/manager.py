@@ -1,4 +1,4 @@
-"""What launchd and systemd have in common: the words in which services are asked for, found, and planned."""
+"""The interface over launchd and systemd, and the data that it works with."""
 
 from __future__ import annotations
 
@@ -8,30 +8,28 @@ from typing import Protocol
 
 from mertd.service.plan import Plan
 
-TEMPLATES = Path(__file__).parent / "templates"
-
 
 @dataclass(frozen=True)
-class Wanted:
+class ServiceSpec:
     """The service to install.
 
-    options  of `mertd run`
-    control  where it will answer
-    version  of mertd
-    listens  whether it hears a device, and so needs consent where that exists
-    folders  which it writes to: those of its ipc endpoints
+    options           of `mertd run`
+    control           the endpoint at which it will answer
+    version           of mertd
+    needs_microphone  whether a source captures a device, for which macOS asks the user's consent
+    writable          directories that it writes to: those of its ipc endpoints
     """
 
     options: tuple[str, ...]
     control: str
     version: str
-    listens: bool
-    folders: tuple[Path, ...] = ()
+    needs_microphone: bool
+    writable: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
-class State:
-    """How the service is, by its manager. `pid`: 0 if it does not run; `detail`: what else the manager says, in a line."""
+class ServiceState:
+    """The service as its manager reports it. `pid`: 0 if it is not running. `detail`: the rest of the report, in one line."""
 
     manager: str
     definition: Path
@@ -43,54 +41,54 @@ class State:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is there before a plan is made.
+class Inspection:
+    """What a plan starts from.
 
-    same      whether the service is described as it is to be
-    version   of the daemon that runs as this service; empty if it does not answer
-    same_app  launchd: whether the app is as it is to be
-    refused   systemd: settings, or how they begin, that this system does not let a service have
+    definition_current  whether the installed definition is the one that would be written
+    running_version     version of the daemon that runs as this service; empty if it does not answer
+    app_current         launchd: whether the installed app is the one that would be written
+    refused_settings    systemd: settings, or prefixes of settings, that this system does not allow a service to have
     """
 
-    state: State
-    same: bool = False
-    version: str = ""
-    same_app: bool = False
-    refused: tuple[str, ...] = ()
+    state: ServiceState
+    definition_current: bool = False
+    running_version: str = ""
+    app_current: bool = False
+    refused_settings: tuple[str, ...] = ()
 
-    def is_all_of(self, wanted: Wanted) -> bool:
-        """Whether nothing is left to do."""
-        return self.same and self.state.running and self.version == wanted.version
+    def is_up_to_date(self, spec: ServiceSpec) -> bool:
+        """Return whether the service runs as specified, in this version."""
+        return self.definition_current and self.state.running and self.running_version == spec.version
 
 
-class Manager(Protocol):
-    """A service manager. But for `state`, `find` and `options`, its methods look at nothing and change nothing."""
+class ServiceManager(Protocol):
+    """A service manager. Only `state`, `inspect` and `options` query the system; the other methods return plans."""
 
     @property
     def name(self) -> str: ...
 
     @property
-    def hidden(self) -> tuple[Path, ...]:
-        """Folders that the service does not see as others do."""
+    def private_directories(self) -> tuple[Path, ...]:
+        """Directories of which the service has its own, so that it does not see the files that others see there."""
 
-    def state(self) -> State:
-        """Ask the system."""
+    def state(self) -> ServiceState:
+        """Query the state of the service."""
 
-    def find(self, wanted: Wanted, try_out: bool) -> Found:
-        """Ask the system, and compare with what is wanted. `try_out`: also start what does nothing, to see what is allowed."""
+    def inspect(self, spec: ServiceSpec, probe: bool) -> Inspection:
+        """Compare the installed service with `spec`. `probe`: start short-lived test services to learn what is allowed."""
 
     def options(self) -> tuple[str, ...] | None:
-        """Of `mertd run`, in the service that is installed; None if none is, or none of ours."""
+        """Return the options of `mertd run` in the installed definition; None if there is none, or it is not mertd's."""
 
-    def install(self, wanted: Wanted, found: Found) -> Plan: ...
+    def install(self, spec: ServiceSpec, found: Inspection) -> Plan: ...
 
-    def uninstall(self, found: Found) -> Plan: ...
+    def uninstall(self, found: Inspection) -> Plan: ...
 
-    def start(self, wanted: Wanted, found: Found) -> Plan: ...
+    def start(self, spec: ServiceSpec, found: Inspection) -> Plan: ...
 
-    def stop(self, found: Found) -> Plan: ...
+    def stop(self, found: Inspection) -> Plan: ...
 
-    def restart(self, wanted: Wanted, found: Found) -> Plan: ...
+    def restart(self, spec: ServiceSpec, found: Inspection) -> Plan: ...
 
     def reload(self) -> Plan: ...
 

@@ -1,7 +1,7 @@
-"""What is to be done to install, start or remove a service, as data: a plan is a sequence of steps, made by pure functions.
+"""Plans: the steps that install, start or remove a service, as data that pure functions produce.
 
-Each step says what it is for and how to undo it. `mertd.service.execute` carries plans out; a dry run only shows them. So
-what a plan does on one platform can be seen, and tested, on another.
+Each step says what it does and how to undo it. `mertd.service.execute` executes plans; a dry run only shows them. So the plan
+for one platform can be shown and tested on another.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-NOTHING: Mapping[str, str] = {}
+NO_VARIABLES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """`what`: one sentence; `undo`: how to reverse it by hand, empty if there is nothing to reverse."""
+    """One step. `what`: one sentence. `undo`: the command that reverses it; empty if there is nothing to reverse."""
 
     what: str
     undo: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Write(Step):
-    """Write a file, in one go, and make the folders above it."""
+class WriteFile(Step):
+    """Write a file atomically, and create its parent directories."""
 
     path: Path
     content: bytes
@@ -32,14 +32,14 @@ class Write(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder(Step):
-    """Make a folder, and those above it, for its owner alone; one that is there stays as it is."""
+class MakeDirectory(Step):
+    """Create a directory that only its owner can enter, with its parents. An existing directory stays as it is."""
 
     path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Copy(Step):
+class CopyFile(Step):
     """Copy a program."""
 
     source: Path
@@ -47,94 +47,94 @@ class Copy(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remove(Step):
-    """Remove a file, or a folder with all in it; it need not be there. `if_empty`: a folder in which something is stays."""
+class RemovePath(Step):
+    """Remove a file or a directory with its contents, if it exists. `if_empty`: leave a directory that holds anything."""
 
     path: Path
     if_empty: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
-class Show(Step):
-    """Tell what a file holds that another program has written; it need not be there."""
+class ShowFile(Step):
+    """Show a file that another program has written, if it exists."""
 
     path: Path
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run(Step):
+class RunCommand(Step):
     """Run a program.
 
-    fine      exit codes, besides 0, that mean it is as wanted
-    reached   another program: if that succeeds, it is as wanted, too, whatever this one said
-    again     exit codes after which it is tried again, `tries` times in all, `pause_s` apart
-    hints     for exit codes, what to do about them
-    may_fail  its failure is told, and the plan goes on
-    visible   its output is the person's to see, and to end with Ctrl-C
+    accepted_codes  exit codes, besides 0, that count as success
+    goal_check      a command that succeeds if the goal is reached, whatever this program's exit code was
+    retry_codes     exit codes after which it is run again, `attempts` times in all, `retry_delay_s` apart
+    hints           remedies by exit code
+    optional        a failure is shown, and the plan continues
+    interactive     its output goes to the terminal, and Ctrl-C ends it
     """
 
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)
-    fine: frozenset[int] = frozenset()
-    reached: tuple[str, ...] = ()
-    again: frozenset[int] = frozenset()
-    tries: int = 5
-    pause_s: float = 1.0
+    accepted_codes: frozenset[int] = frozenset()
+    goal_check: tuple[str, ...] = ()
+    retry_codes: frozenset[int] = frozenset()
+    attempts: int = 5
+    retry_delay_s: float = 1.0
     hints: Mapping[int, str] = field(default_factory=dict)
-    may_fail: bool = False
-    visible: bool = False
-    patience_s: float = 120.0
+    optional: bool = False
+    interactive: bool = False
+    timeout_s: float = 120.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Until(Step):
-    """Wait until a program fails, or succeeds without saying `word`."""
+class WaitForCommand(Step):
+    """Wait until a command fails, or succeeds without `word` in its output."""
 
     command: tuple[str, ...]
     word: str = ""
-    patience_s: float = 30.0
+    timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer(Step):
-    """Wait until the daemon of this version answers at a control endpoint; any version, if that is empty."""
+class WaitForDaemon(Step):
+    """Wait until a daemon of this version answers at a control endpoint. An empty version means any."""
 
     control: str
     version: str
-    patience_s: float = 60.0
+    timeout_s: float = 60.0
 
 
 Plan = Sequence[Step]
 
 
-def lines(step: Step, contents: bool = False) -> list[str]:
-    """A step for a person: what, by which command or file, how to undo it. `contents`: of files, too, if they are text."""
-    out = [step.what]
+def describe(step: Step, contents: bool = False) -> list[str]:
+    """Return lines for a person: what a step does, with which command or file, how to undo it. `contents`: of files, too."""
+    lines = [step.what]
     match step:
-        case Write(path=path, content=content, mode=mode):
-            out.append(f"  write  {path} ({len(content)} bytes, mode {mode:o})")
+        case WriteFile(path=path, content=content, mode=mode):
+            lines.append(f"  write  {path} ({len(content)} bytes, mode {mode:o})")
             if contents:
-                out += [f"    | {line}" for line in content.decode(errors="replace").splitlines()]
-        case Folder(path=path):
-            out.append(f"  make   {path}")
-        case Copy(source=source, path=path):
-            out.append(f"  copy   {source} to {path}")
-        case Remove(path=path, if_empty=if_empty):
-            out.append(f"  remove {path}" + (" if it is empty" if if_empty else ""))
-        case Show(path=path):
-            out.append(f"  show   {path}")
-        case Run(command=command, environment=environment, again=again, tries=tries):
-            more = f", up to {tries} times" if again else ""
-            out.append(f"  run    {shell(command, environment)}{more}")
-        case Until(command=command, word=word):
-            out.append(f"  until  {shell(command)} " + (f"no longer says {word!r}" if word else "fails"))
-        case Answer(control=control):
-            out.append(f"  until  mertd status --control {shlex.quote(control)}")
+                lines += [f"    | {line}" for line in content.decode(errors="replace").splitlines()]
+        case MakeDirectory(path=path):
+            lines.append(f"  make   {path}")
+        case CopyFile(source=source, path=path):
+            lines.append(f"  copy   {source} to {path}")
+        case RemovePath(path=path, if_empty=if_empty):
+            lines.append(f"  remove {path}" + (" if it is empty" if if_empty else ""))
+        case ShowFile(path=path):
+            lines.append(f"  show   {path}")
+        case RunCommand(command=command, environment=environment, retry_codes=retry_codes, attempts=attempts):
+            limit = f", up to {attempts} times" if retry_codes else ""
+            lines.append(f"  run    {shell_command(command, environment)}{limit}")
+        case WaitForCommand(command=command, word=word):
+            lines.append(f"  until  {shell_command(command)} " + (f"no longer prints {word!r}" if word else "fails"))
+        case WaitForDaemon(control=control):
+            lines.append(f"  until  mertd status --control {shlex.quote(control)}")
     if step.undo:
-        out.append(f"  undo   {step.undo}")
-    return out
+        lines.append(f"  undo   {step.undo}")
+    return lines
 
 
-def shell(command: Sequence[str], environment: Mapping[str, str] = NOTHING) -> str:
-    """A command as one could type it."""
+def shell_command(command: Sequence[str], environment: Mapping[str, str] = NO_VARIABLES) -> str:
+    """Return a command as it would be typed in a shell."""
     return " ".join([*(f"{name}={shlex.quote(value)}" for name, value in environment.items()), shlex.join(command)])

@@ -1,4 +1,4 @@
-"""How a service manager is to start mertd: with which Python, and from where. Facts about this very process."""
+"""How a service manager can start this installation of mertd: with which Python, and from where."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import mertd
 
 
 @dataclass(frozen=True)
-class Program:
+class Installation:
     """One installation of mertd.
 
     python    the interpreter as it was called, in its virtual environment if it has one: enough to start mertd
-    binary    the program file behind it; on a Mac the one that shows up as a process, not a stub that starts another
-    home      where its standard library is, for PYTHONHOME, if `binary` is copied elsewhere
-    packages  where mertd and what it imports are, for PYTHONPATH in that case
-    library   the folder of its shared library, for the case that it looks for it beside itself
+    binary    the program file behind it; in a framework build on macOS, the program that runs, not the launcher in front of it
+    home      prefix of its standard library, for PYTHONHOME of a copy of `binary` in another directory
+    packages  directories of mertd and its dependencies, for PYTHONPATH of such a copy
+    library   directory of its shared library, for a copy that looks for it beside itself
     """
 
     python: Path
@@ -28,13 +28,13 @@ class Program:
     library: Path
 
 
-def current() -> Program:
-    """The one that runs now."""
-    # A framework build's bin/python3 only starts the program inside Python.app, which is what the system then sees.
+def current_installation() -> Installation:
+    """Return the installation that is running now."""
+    # In a framework build, bin/python3 only starts the program inside Python.app, which is the one that macOS asks consent for.
     framework = Path(sys.base_prefix) / "Resources" / "Python.app" / "Contents" / "MacOS" / "Python"
     base = Path(getattr(sys, "_base_executable", sys.executable))
     installed = [Path(sysconfig.get_path(name)) for name in ("purelib", "platlib")]
-    return Program(
+    return Installation(
         python=Path(sys.executable),
         binary=framework if framework.is_file() else base.resolve(),
         home=Path(sys.base_prefix),

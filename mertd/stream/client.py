@@ -24,6 +24,7 @@ from typing import Self
 
 import zmq
 
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError, KeysError, SpaceError, UsageError, WireError
 from mertd.stream.endpoint import harden
 from mertd.stream.keys import ClientKeys
@@ -32,7 +33,6 @@ from mertd.stream.request import PATIENCE_S, ask, ask_page
 from mertd.stream.sequence import Gap, Sequence
 from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status, decode
 
-PUBLISH, CONTROL = "tcp://127.0.0.1:5590", "tcp://127.0.0.1:5591"
 BACK_OFF_S = 10.0
 """After a control socket that did not answer, so long nothing is asked of it."""
 
@@ -114,7 +114,7 @@ class Subscriber:
 
     def __init__(
         self,
-        endpoint: str | Iterable[str] = PUBLISH,
+        endpoint: str | Iterable[str] = PUBLISH_ENDPOINT,
         streams: Iterable[str] = (),
         kinds: Iterable[str] = ("embedding",),
         *,
@@ -140,7 +140,7 @@ class Subscriber:
         """
         endpoints = [endpoint] if isinstance(endpoint, str) else list(endpoint)
         if control is None:
-            controls: list[str | None] = [CONTROL if endpoints == [PUBLISH] else None] * len(endpoints)
+            controls: list[str | None] = [CONTROL_ENDPOINT if endpoints == [PUBLISH_ENDPOINT] else None] * len(endpoints)
         else:
             controls = [control] if isinstance(control, str) else list(control)
         self._streams, self._kinds = tuple(streams), tuple(kinds)

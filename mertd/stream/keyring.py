@@ -25,12 +25,10 @@ from typing import Any
 import platformdirs
 
 from mertd.errors import KeysError
+from mertd.files import FileError, read_limited, replacing
 from mertd.stream.keys import LOCAL, ClientKeys, Pair, ServerKeys, check_pair, check_public, make_pair
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
-MAX_BYTES = 1 << 20
-"""Of a file: room for 10,000 clients."""
-
 SECRET_HEAD = "# A secret of mertd: whoever has this file can pass for its owner. It belongs on this machine only.\n"
 LIST_HEAD = "# Who may connect to this mertd: written by `mertd keys allow` and `revoke`, read again by a running daemon.\n"
 
@@ -199,14 +197,13 @@ class Keyring:
         """A TOML file that nobody else could have read or written. Raises `FileNotFoundError`, or `KeysError`."""
         try:
             _check_owned(self.folder, self.folder.stat(), "700")
-            with path.open("rb") as file:
-                _check_owned(path, os.fstat(file.fileno()), "600")
-                text = file.read(MAX_BYTES + 1)
-            if len(text) > MAX_BYTES:
-                raise KeysError(f"{path} has more than {MAX_BYTES} bytes")
-            return tomllib.loads(text.decode())
+            return tomllib.loads(read_limited(path, check=lambda found: _check_owned(path, found, "600")).decode())
         except FileNotFoundError:
             raise
+        except FileError as error:
+            raise KeysError(str(error)) from error
+        except RecursionError as error:
+            raise KeysError(f"{path} cannot be read: its tables or arrays are nested too deeply") from error
         except OSError as error:
             raise KeysError(f"{path}: {error.strerror}") from error
         except ValueError as error:  # TOMLDecodeError says where, and quotes nothing
@@ -222,17 +219,8 @@ class Keyring:
         self._write(self.list_path, LIST_HEAD + "".join(tables))
 
     def _write(self, path: Path, text: str) -> None:
-        partial = path.with_name(path.name + ".partial")
-        partial.unlink(missing_ok=True)
-        try:
-            descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
+        with replacing(path, mode=0o600) as file:
+            file.write(text.encode())
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -240,7 +228,7 @@ class Keyring:
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             _check_owned(self.folder, self.folder.stat(), "700")
-            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            descriptor = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
             with contextlib.closing(os.fdopen(descriptor, "r+")):
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
                 yield

@@ -70,9 +70,7 @@ def traffic(descriptor: int, family: int) -> Traffic | None:
         return None
     try:
         with _borrowed(descriptor, family) as borrowed:
-            if sys.platform == "linux":
-                return read_linux(borrowed.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, INFO_BYTES))
-            return read_darwin(borrowed.getsockopt(socket.IPPROTO_TCP, DARWIN_CONNECTION_INFO, INFO_BYTES))
+            return INFO_READER(borrowed.getsockopt(socket.IPPROTO_TCP, INFO_OPTION, INFO_BYTES))
     except (OSError, struct.error):
         return None
 
@@ -100,3 +98,11 @@ def read_darwin(info: bytes) -> Traffic:
     (buffered,) = struct.unpack_from("=I", info, DARWIN_UNSENT_OFFSET)
     sent, sent_again, _, received = struct.unpack_from("=QQQQ", info, DARWIN_COUNTERS_OFFSET)
     return Traffic(received, max(0, sent - sent_again - buffered))
+
+
+if sys.platform == "linux":
+    INFO_OPTION = socket.TCP_INFO
+    INFO_READER = read_linux
+else:
+    INFO_OPTION = DARWIN_CONNECTION_INFO
+    INFO_READER = read_darwin

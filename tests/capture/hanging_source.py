@@ -7,17 +7,17 @@ import threading
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 
-from mertd.capture import process
-from mertd.capture.messages import CaptureSettings
+from mertd.capture import entry
+from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import Block
 from mertd.errors import SourceError
 from mertd.ring import Ring
 
 
 class HangingSource:
-    """Nothing but that."""
+    """A source that breaks and then hangs."""
 
-    rate, channels, description, reopens, why_zeros = 48_000, 2, "hanging", False, None
+    rate, channels, description, reopens, explain_zeros = 48_000, 2, "hanging", False, None
 
     def blocks(self) -> Iterator[Block | None]:
         yield None
@@ -28,7 +28,7 @@ class HangingSource:
 
 
 def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
-    """`mertd.capture.process.main` with that source."""
-    process.open_source = lambda _: HangingSource()
+    """Run `mertd.capture.entry.main` with that source."""
+    entry.open_source = lambda _: HangingSource()
     atexit.register(HangingSource().close)
-    process.main(settings, ring, pipe)
+    entry.main(settings, ring, pipe)

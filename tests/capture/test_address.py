@@ -1,4 +1,4 @@
-"""Source addresses: what each form means, and what is said of a wrong one."""
+"""Source addresses: what each form means, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mertd.capture.address import FORMATS, SYNTHS, Address, distinct, parse
+from mertd.capture.address import PCM_FORMATS, Address, distinct, parse
+from mertd.capture.source_kinds import SYNTHS
 from mertd.errors import UsageError
 
 GOOD = {
@@ -32,10 +33,10 @@ def test_addresses(url: str) -> None:
 
 
 BAD = {
-    "": "wanted device:",
-    "microphone": "wanted device:",
+    "": "expected device:[NAME], loopback:[NAME], tap:[PROGRAM], file:PATH, pipe:PATH",
+    "microphone": "expected device:[NAME], loopback:[NAME], tap:[PROGRAM], file:PATH, pipe:PATH",
     "devise:x": "did you mean 'device'?",
-    "http://radio": "wanted device:",
+    "http://radio": "expected device:[NAME], loopback:[NAME], tap:[PROGRAM], file:PATH, pipe:PATH",
     "file:": "a path is missing after file:",
     "pipe:?rate=48000": "a path is missing after pipe:",
     "synth:tones": "synth is one of chords, tone, noise, silence; did you mean 'tone'?",
@@ -45,7 +46,7 @@ BAD = {
     "pipe:-?rate=": "rate is a whole number",
     "pipe:-?rate=48e3": "rate is a whole number",
     "pipe:-?channels=65": "channels is a whole number from 1 to 64, not '65'",
-    "file:a.wav?rate=8000": "file: has no option 'rate', only mix, name",
+    "file:a.wav?rate=8000": "file: has no option 'rate'; its options are mix, name",
     "device:?seconds=2": "device: has no option 'seconds'",
     "device:?mix=left": "mix is mean, active, or the number of a channel from 1, not 'left'",
     "device:?mix=0": "mix is mean",
@@ -74,7 +75,7 @@ def test_wrong_addresses_are_explained(url: str) -> None:
     | st.text(max_size=20)
 )
 @settings(max_examples=300)
-def test_any_text_is_an_address_or_a_mistake_of_the_user(text: str) -> None:
+def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
     try:
         address = parse(text)
     except UsageError:
@@ -84,7 +85,7 @@ def test_any_text_is_an_address_or_a_mistake_of_the_user(text: str) -> None:
 
 
 def test_every_format_and_synth_is_accepted() -> None:
-    assert [parse(f"pipe:-?format={name}").format for name in FORMATS] == list(FORMATS)
+    assert [parse(f"pipe:-?format={name}").format for name in PCM_FORMATS] == list(PCM_FORMATS)
     assert [parse(f"synth:{name}").target for name in SYNTHS] == list(SYNTHS)
 
 

@@ -1,4 +1,4 @@
-"""The map from samples to Unix time, against a truth that is known here: its error is within the bound that it states."""
+"""The map from samples to Unix time: its error against a simulated truth stays within its own bound."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from capture.world import RATE, STEADY_NS, UNIX_NS, World, delays
+from capture.simulated_clocks import RATE, STEADY_NS, UNIX_NS, SimulatedClocks, delays
 from footprint import footprint
-from mertd.capture.clock import STEP_NS, Clock, Moment, Reading, StepDetector
-from mertd.capture.instant import Instant
+from mertd.capture.clock import MIN_STEP_NS, Clock, ClockReading, SampleTime, StepDetector
+from mertd.capture.clock_pair import ClockPair
 
 MS = 1_000_000
 SECOND = 1_000_000_000
 
 
-def read(clock: Clock, world: World, seconds: np.ndarray, late: np.ndarray) -> None:
+def read(clock: Clock, world: SimulatedClocks, seconds: np.ndarray, late: np.ndarray) -> None:
     for at, delay in zip(seconds, late, strict=True):
         clock.add(world.reading(float(at), float(delay)))
 
 
-def check(clock: Clock, world: World, index: int) -> Moment:
-    """The moment of a sample, which must be within its own bound of the truth."""
+def check(clock: Clock, world: SimulatedClocks, index: int) -> SampleTime:
+    """Return the time of a sample, after checking that the truth is within its bound."""
     moment = clock.at(index)
     assert abs(moment.unix_ns - world.unix_ns(index)) <= moment.error_ns
     return moment
 
 
 def seen(wall: list[tuple[float, float]], begin: float, end: float) -> bool:
-    """Whether no excursion of wall time is over before anything reads it: between readings nobody can know of one."""
+    """Return whether every excursion of wall time lasts until a reading: one between two readings cannot be noticed."""
     times, offsets = zip(*wall, strict=True)
     low, high = sorted(np.interp([begin, end], times, offsets))
     return all(low - 1e-3 <= offset <= high + 1e-3 for at, offset in wall if begin < at < end)
@@ -38,7 +38,7 @@ def seen(wall: list[tuple[float, float]], begin: float, end: float) -> bool:
 @pytest.mark.parametrize("drift", [-200.0, -30.0, 0.0, 200.0])
 @pytest.mark.parametrize(("mean_ms", "stalls", "block_ms"), [(2, 0.0, 0), (5, 0.01, 0), (4, 0.01, 10)])
 def test_ordinary_jitter_leaves_milliseconds(drift: float, mean_ms: float, stalls: float, block_ms: float) -> None:
-    generator, world, clock = np.random.Generator(np.random.PCG64(7)), World(drift), Clock(RATE)
+    generator, world, clock = np.random.Generator(np.random.PCG64(7)), SimulatedClocks(drift), Clock(RATE)
     seconds = np.arange(0, 120, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3, stalls, block_ms / 1e3)
     for begin in range(0, 2_400, 100):
@@ -78,7 +78,7 @@ def test_the_truth_is_within_the_bound(
     seed: int,
     data: st.DataObject,
 ) -> None:
-    """Whatever the card, the driver's first second, the scheduler, pauses of readings, steps and slews of wall time are."""
+    """For any card, first second of the driver, scheduling, pauses of readings, and steps and slews of wall time."""
     wall: list[tuple[float, float]] = [(0.0, 0.0)]
     offset = at = 0.0
     for wait, by, slewed in moves:
@@ -86,7 +86,7 @@ def test_the_truth_is_within_the_bound(
         wall.append((at, offset))
         offset, at = offset + by, at + slewed * abs(by) / 0.249  # at 415 ppm, or at once
         wall.append((at, offset))
-    world = World(drift, wobble, tuple(wall))
+    world = SimulatedClocks(drift, wobble, tuple(wall))
     generator, clock = np.random.Generator(np.random.PCG64(seed)), Clock(RATE, 700)
     starts, now = [], 0.0
     for length, pause in [*pauses, (20.0, 0.0)]:
@@ -105,8 +105,8 @@ def test_the_truth_is_within_the_bound(
 
 
 def test_a_slew_is_followed_over_the_longest_window() -> None:
-    """500 ppm for eight minutes are 0.24 s, and the window began before."""
-    world, clock = World(50, 0, ((0, 0), (60, 0), (540, 0.24))), Clock(RATE, 660)
+    """500 ppm for eight minutes make 0.24 s, and the window began before."""
+    world, clock = SimulatedClocks(50, 0, ((0, 0), (60, 0), (540, 0.24))), Clock(RATE, 660)
     seconds = np.arange(0, 600, 0.1)
     read(clock, world, seconds, delays(np.random.Generator(np.random.PCG64(1)), len(seconds), 0.003))
     for index in range(0, 600 * RATE, 50 * RATE):
@@ -114,18 +114,18 @@ def test_a_slew_is_followed_over_the_longest_window() -> None:
 
 
 def test_a_step_below_the_tolerance_is_followed() -> None:
-    """Exactly, except where it happened: there the bound says so."""
-    world, clock = World(50, 0, ((0, 0), (30, 0), (30, 0.2))), Clock(RATE)
+    """It is exact, except around the step, where the bound is wider."""
+    world, clock = SimulatedClocks(50, 0, ((0, 0), (30, 0), (30, 0.2))), Clock(RATE)
     seconds = np.arange(0, 60, 0.05)
     read(clock, world, seconds, delays(np.random.Generator(np.random.PCG64(1)), len(seconds), 0.003))
     errors = [check(clock, world, index).error_ns for index in range(0, 60 * RATE, RATE // 50)]
     assert sum(error > 20 * MS for error in errors) <= 6, "samples of one tenth of a second"
 
 
-def test_a_driver_that_misjudges_its_buffers_at_first_is_not_believed() -> None:
-    """But the bound covers it, as long as that might have been the truth, and always where it happened."""
+def test_wrong_ages_in_the_first_second_are_outliers() -> None:
+    """The bound covers them while they might be right, and next to them always."""
     for misjudged in (-0.3, 0.3):
-        world, clock = World(), Clock(RATE)
+        world, clock = SimulatedClocks(), Clock(RATE)
         seconds = np.arange(0, 20, 0.05)
         late = np.where(seconds < 1, misjudged, 0.0)
         read(clock, world, seconds[:50], late[:50])
@@ -140,16 +140,16 @@ def test_samples_lost_unnoticed_move_the_line_and_widen_the_bound_there() -> Non
     clock = Clock(RATE)
     heard = [second + (0.3 if second > 30 else 0.0) for second in np.arange(0, 60, 0.05)]
     for number, second in enumerate(heard):
-        clock.add(Reading(number * RATE / 20, Instant(UNIX_NS, STEADY_NS).before(-round(second * 1e9))))
+        clock.add(ClockReading(number * RATE / 20, ClockPair(UNIX_NS, STEADY_NS).earlier(-round(second * 1e9))))
     for index in range(0, 60 * RATE, RATE):
         truth = UNIX_NS + round(heard[index * 20 // RATE] * 1e9)
         assert abs(clock.at(index).unix_ns - truth) <= clock.at(index).error_ns
 
 
 @pytest.mark.parametrize("mean_ms", [0.1, 3])
-def test_a_source_that_pauses_and_does_not_catch_up_is_known_by_its_first_block(mean_ms: float) -> None:
-    """As a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
-    generator, world, clock = np.random.Generator(np.random.PCG64(3)), World(), Clock(RATE)
+def test_a_pause_without_catching_up_widens_the_bound_from_the_first_block_on(mean_ms: float) -> None:
+    """As with a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
+    generator, world, clock = np.random.Generator(np.random.PCG64(3)), SimulatedClocks(), Clock(RATE)
     seconds = np.arange(0, 20, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3)
     pause, at_s = 1.0, 10.23
@@ -166,7 +166,7 @@ def test_a_source_that_pauses_and_does_not_catch_up_is_known_by_its_first_block(
 
 
 def test_beyond_the_readings_the_bound_grows() -> None:
-    clock, world = Clock(RATE), World(200)
+    clock, world = Clock(RATE), SimulatedClocks(200)
     seconds = np.arange(0, 10, 0.05)
     read(clock, world, seconds, np.zeros(len(seconds)))
     errors = [check(clock, world, second * RATE).error_ns for second in (10, 60, 600, 3_600)]
@@ -178,21 +178,21 @@ def test_a_reading_of_a_source_without_a_clock_is_exact() -> None:
     assert not clock.known
     with pytest.raises(ValueError, match="no clock reading"):
         clock.at(0)
-    clock.add(Reading(1_000.5, Instant(UNIX_NS, 0), exact=True))
+    clock.add(ClockReading(1_000.5, ClockPair(UNIX_NS, 0), exact=True))
     assert clock.known
-    assert clock.at(1_000 + RATE) == Moment(UNIX_NS + round((RATE - 0.5) / RATE * 1e9), 0, 0.0)
+    assert clock.at(1_000 + RATE) == SampleTime(UNIX_NS + round((RATE - 0.5) / RATE * 1e9), 0, 0.0)
     assert clock.at(1_000 + 86_400 * RATE).unix_ns == UNIX_NS + round((86_400 - 0.5 / RATE) * 1e9)
 
 
-def test_one_reading_is_not_believed_much() -> None:
-    clock, world = Clock(RATE), World(200)
+def test_one_reading_has_a_wide_bound() -> None:
+    clock, world = Clock(RATE), SimulatedClocks(200)
     clock.add(world.reading(0.0, 0.004))
     assert check(clock, world, 0).error_ns > 400 * MS
     assert check(clock, world, 600 * RATE).error_ns > 500 * MS
 
 
-def test_a_handful_of_readings_tells_no_spread() -> None:
-    clock, world = Clock(RATE), World()
+def test_the_bound_stays_wide_for_a_handful_of_readings() -> None:
+    clock, world = Clock(RATE), SimulatedClocks()
     read(clock, world, np.arange(0.0, 8), np.zeros(8))
     assert check(clock, world, 4 * RATE).error_ns > 400 * MS
     read(clock, world, np.arange(8.0, 40), np.zeros(32))
@@ -200,14 +200,14 @@ def test_a_handful_of_readings_tells_no_spread() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_single_readings_are_all_late_and_the_bound_knows(seed: int) -> None:
-    clock, world = Clock(RATE), World()
+def test_the_bound_covers_groups_of_single_late_readings(seed: int) -> None:
+    clock, world = Clock(RATE), SimulatedClocks()
     read(clock, world, np.arange(0.0, 90), delays(np.random.Generator(np.random.PCG64(seed)), 90, 0.005))
     assert check(clock, world, 45 * RATE).error_ns < 30 * MS
 
 
 def test_one_late_reading_at_the_end_is_not_a_group() -> None:
-    clock, world = Clock(RATE), World()
+    clock, world = Clock(RATE), SimulatedClocks()
     seconds = np.arange(0, 600) * 0.05
     read(clock, world, seconds, np.zeros(600))
     clock.add(world.reading(30.5, 0.1))
@@ -216,23 +216,23 @@ def test_one_late_reading_at_the_end_is_not_a_group() -> None:
 
 def test_a_drift_that_bends_while_nothing_is_read_stays_within_the_bound() -> None:
     """By 10 ppm in the hour after the last reading."""
-    clock, world = Clock(RATE, 700), World(50, 10)
+    clock, world = Clock(RATE, 700), SimulatedClocks(50, 10)
     seconds = np.arange(0, 600, 0.1)
     read(clock, world, seconds, np.zeros(len(seconds)))
     check(clock, world, 4_200 * RATE)
 
 
-def test_nanoseconds_survive() -> None:
+def test_times_are_exact_to_the_nanosecond() -> None:
     """Unix time in a float would be good to 240 ns only."""
-    clock, world = Clock(RATE), World()
+    clock, world = Clock(RATE), SimulatedClocks()
     read(clock, world, np.arange(0, 10, 0.05), np.zeros(200))
     assert clock.at(RATE).unix_ns == pytest.approx(UNIX_NS + SECOND, abs=2)
 
 
 def test_twenty_readings_a_second_are_enough() -> None:
     often, enough = Clock(RATE), Clock(RATE)
-    read(often, World(), np.arange(0, 30, 0.005), np.zeros(6_000))
-    read(enough, World(), np.arange(0, 30, 0.05), np.zeros(600))
+    read(often, SimulatedClocks(), np.arange(0, 30, 0.005), np.zeros(6_000))
+    read(enough, SimulatedClocks(), np.arange(0, 30, 0.05), np.zeros(600))
     assert footprint(often) <= footprint(enough)
 
 
@@ -240,7 +240,7 @@ def test_memory_does_not_grow_with_time_nor_with_steps() -> None:
     clock = Clock(RATE, 60)
     seconds = np.arange(0, 900, 0.2)
     steps = tuple((at, 0.1 * (number % 2)) for number in range(900) for at in (number * 1.0, number + 1.0))
-    world, sizes = World(30, 0, steps), []
+    world, sizes = SimulatedClocks(30, 0, steps), []
     for begin in range(0, len(seconds), 250):
         read(clock, world, seconds[begin : begin + 250], np.zeros(250))
         clock.at(round(seconds[begin] * RATE))
@@ -248,31 +248,31 @@ def test_memory_does_not_grow_with_time_nor_with_steps() -> None:
     assert max(sizes[3:]) <= max(sizes[:3]) * 1.05
 
 
-def instant(unix_ns: int, steady_ns: int) -> Instant:
-    return Instant(UNIX_NS + unix_ns, steady_ns)
+def instant(unix_ns: int, steady_ns: int) -> ClockPair:
+    return ClockPair(UNIX_NS + unix_ns, steady_ns)
 
 
 def test_a_step_is_noticed_once() -> None:
     steps = StepDetector()
-    assert steps.stepped(instant(0, 5 * SECOND)) == 0, "there is nothing to compare with"
-    assert steps.stepped(instant(SECOND, 6 * SECOND)) == 0
-    assert steps.stepped(instant(3_600 * SECOND, 7 * SECOND)) == 3_598 * SECOND, "slept for an hour"
-    assert steps.stepped(instant(3_601 * SECOND, 8 * SECOND)) == 0
-    assert steps.stepped(instant(0, 9 * SECOND)) == -3_602 * SECOND, "set back"
-    assert steps.stepped(instant(SECOND, 10 * SECOND)) == 0
+    assert steps.step_ns(instant(0, 5 * SECOND)) == 0, "there is nothing to compare with"
+    assert steps.step_ns(instant(SECOND, 6 * SECOND)) == 0
+    assert steps.step_ns(instant(3_600 * SECOND, 7 * SECOND)) == 3_598 * SECOND, "slept for an hour"
+    assert steps.step_ns(instant(3_601 * SECOND, 8 * SECOND)) == 0
+    assert steps.step_ns(instant(0, 9 * SECOND)) == -3_602 * SECOND, "set back"
+    assert steps.step_ns(instant(SECOND, 10 * SECOND)) == 0
 
 
 @given(ppm=st.floats(-500, 500), hours=st.integers(1, 48))
 @settings(max_examples=20)
-def test_slewing_is_no_step_however_long_it_goes_on(ppm: float, hours: int) -> None:
+def test_slewing_is_not_a_step_however_long_it_lasts(ppm: float, hours: int) -> None:
     """`adjtime` and ntpd slew by at most 500 ppm."""
     steps = StepDetector()
     for second in range(0, hours * 3_600, 10):
-        assert steps.stepped(instant(round(second * 1e9 * (1 + ppm * 1e-6)), second * SECOND)) == 0
+        assert steps.step_ns(instant(round(second * 1e9 * (1 + ppm * 1e-6)), second * SECOND)) == 0
 
 
 @pytest.mark.parametrize("jump", [-251 * MS, -250 * MS, 250 * MS, 251 * MS])
 def test_the_tolerance_is_exact(jump: int) -> None:
     steps = StepDetector()
-    steps.stepped(instant(0, 0))
-    assert steps.stepped(instant(50 * MS + jump, 50 * MS)) == (jump if abs(jump) > STEP_NS else 0)
+    steps.step_ns(instant(0, 0))
+    assert steps.step_ns(instant(50 * MS + jump, 50 * MS)) == (jump if abs(jump) > MIN_STEP_NS else 0)

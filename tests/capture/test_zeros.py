@@ -1,54 +1,54 @@
-"""A device that gives nothing but zeros is reported once, with a cause; sources that may be silent are not."""
+"""A device that delivers only zeros is reported once, with a cause; sources that may be silent are not."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from capture.scripted_source import Reports, ScriptedSource, WatchedRing
+from capture.scripted_source import CheckedRing, Reports, ScriptedSource
 from mertd.capture.address import parse
-from mertd.capture.messages import CaptureSettings, Notice
-from mertd.capture.process import Control, Recorder
-from mertd.capture.source import Block, Cause
-from mertd.capture.zeros import ZEROS_S, ZeroWatch
+from mertd.capture.recorder import CaptureControl, Recorder
+from mertd.capture.reports import CaptureSettings, Notice
+from mertd.capture.source import Block, ZerosExplanation
+from mertd.capture.zeros import MIN_ZEROS_S, ZerosDetector
 
 RATE = 1_000
-MUTED = Cause("muted", "unmute it")
+MUTED = ZerosExplanation("muted", "unmute it")
 
 
 def notices(*seconds: float) -> list[Notice]:
-    """What is said of stretches of zeros and of signal in turn, zeros first, in blocks of 50 ms."""
-    watch, index, found = ZeroWatch(RATE, lambda: MUTED), 0, []
+    """Return the notices for runs of zeros and of signal in turn, zeros first, in blocks of 50 ms."""
+    watch, index, found = ZerosDetector(RATE, lambda: MUTED), 0, []
     for turn, length in enumerate(seconds):
         for _ in range(round(length * 20)):
             block = np.full((50, 2), turn % 2, np.float32)
-            found.append(watch.look(block, index))
+            found.append(watch.check(block, index))
             index += 50
     return [notice for notice in found if notice]
 
 
 def test_long_zeros_are_reported_once_and_when_they_are_over() -> None:
-    zeros, over, again = notices(3_600, 1, ZEROS_S)
-    assert zeros == Notice("zeros", 0, {"seconds": ZEROS_S, "cause": "muted", "hint": "unmute it"})
+    zeros, over, again = notices(3_600, 1, MIN_ZEROS_S)
+    assert zeros == Notice("zeros", 0, {"seconds": MIN_ZEROS_S, "cause": "muted", "hint": "unmute it"})
     assert over == Notice("zeros_over", 3_600 * RATE, {"seconds": 3_600.0})
     assert (again.event, again.index) == ("zeros", 3_601 * RATE)
 
 
 def test_short_zeros_are_not_reported() -> None:
-    assert not notices(ZEROS_S - 0.05, 0.05, ZEROS_S - 0.05, 1)
+    assert not notices(MIN_ZEROS_S - 0.05, 0.05, MIN_ZEROS_S - 0.05, 1)
 
 
-def test_one_channel_with_signal_is_no_silence() -> None:
-    watch = ZeroWatch(RATE, lambda: MUTED)
+def test_one_channel_with_signal_is_enough() -> None:
+    watch = ZerosDetector(RATE, lambda: MUTED)
     block = np.zeros((50, 2), np.float32)
     block[7, 1] = 1e-20
-    assert not [notice for k in range(400) if (notice := watch.look(block, k * 50))]
+    assert not [notice for k in range(400) if (notice := watch.check(block, k * 50))]
 
 
 @pytest.mark.parametrize("device", [True, False])
 def test_the_recorder_reports_them_of_devices_only(device: bool) -> None:
-    ring = WatchedRing(0)
+    ring = CheckedRing(0)
     reports, silence = Reports(ring), [Block(np.zeros((24_000, 1), np.float32))] * 12
     source = ScriptedSource(24_000, 1, [*silence, Block(np.ones((24_000, 1), np.float32))], (lambda: MUTED) if device else None)
-    Recorder(CaptureSettings(parse("synth:tone"), True, 0), source, ring, reports.send, Control()).run()
+    Recorder(CaptureSettings(parse("synth:tone"), True, 0), source, ring, reports.send, CaptureControl()).run()
     assert [(n.event, n.index) for n in reports.notices] == ([("zeros", 0), ("zeros_over", 12 * 24_000)] if device else [])

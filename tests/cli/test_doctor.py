@@ -1,6 +1,4 @@
-"""`mertd doctor` on faults planted for real. Of the twelve that it must know, two are planted as facts only, in
-tests/service/test_findings.py: a full disk, and a step of the clock.
-"""
+"""`mertd doctor` on a machine with real faults. tests/doctor/test_findings.py simulates a full disk and a step of the clock."""
 
 from __future__ import annotations
 
@@ -92,8 +90,24 @@ def test_a_running_daemon_is_no_fault() -> None:
         environment = {**daemon.traces.environment, **TINY_WEIGHTS, **where}
         done = mertd(environment, "doctor", "--quick")
         assert f"process {daemon.process.pid}" in done.stdout
-        assert "the mertd with process number" in done.stdout
+        assert "bound by mertd, process" in done.stdout
         daemon.stop()
+
+
+def test_modules_of_the_working_directory_are_not_imported(home: dict[str, str], tmp_path: Path) -> None:
+    """Neither by the command nor by the processes in which it tries devices and the model."""
+    folder, ran = tmp_path / "folder", tmp_path / "ran"
+    folder.mkdir()
+    for name in ("json", "math", "numpy", "sounddevice", "soundfile", "soxr", "onnxruntime", "sitecustomize", "mertd"):
+        (folder / f"{name}.py").write_text(f"open({str(ran)!r}, 'a').write({name!r})\nraise ImportError('of a stranger')\n")
+    program = Path(sys.executable).with_name("mertd")
+    command = [str(program), "doctor", "--json"]
+    done = subprocess.run(
+        command, cwd=folder, env={**home, **TINY_WEIGHTS}, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert not ran.exists(), f"{ran.read_text()} ran"
+    found = json.loads(done.stdout)["findings"]
+    assert [finding["text"] for finding in found if finding["check"] == "doctor"] == [], "every process has answered"
 
 
 @pytest.mark.slow

@@ -5,29 +5,39 @@ The ring is real and written and read as the real ones do; the samples are noise
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.clock import Reading
-from mertd.capture.instant import Instant
-from mertd.capture.messages import WRITE, Committed, Gap
+from mertd.capture.clock import ClockReading
+from mertd.capture.clock_pair import ClockPair
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
+from mertd.daemon.clocks import EpochClocks
+from mertd.daemon.composer import Composer, Origin
 from mertd.daemon.timeline import Timeline
 from mertd.embed.audio import Levels
-from mertd.embed.messages import Answer, Ready, Request
+from mertd.embed.messages import Answer, ModelInfo, Request
 from mertd.ring import Ring
+from mertd.vocabulary import EpochReason
 from mertd.windows import Late, Schedule
-from mertd.wire import Embedding, Event
+from mertd.wire import Embedding, Event, Model
 
 RATE = 1_000
-MODEL = Ready("MERT-tiny", "ab" * 32, False, "f" * 16, 2, "numpy", "float32", "cpu", 4, 1.0, {})
+MODEL = ModelInfo(Model("MERT-tiny", "f" * 16, "ab" * 32, False, (6,), "mean", "numpy", "float32"), 2, "cpu", 1.0, {})
 LEVELS = Levels(-20.0, -3.0, 1, 2)
 BOOT = bytes(16)
 JUMP_NS = 3_600_000_000_000
 """By how much wall time jumps at a step of the clock: an hour."""
+
+
+def make_timeline(rate: int, schedule: Schedule, ring: Ring, publish: Callable[[Embedding | Event], None]) -> Timeline:
+    """Of stream `room` of daemon `studio`, with a gate at -70 dBFS."""
+    clocks = EpochClocks(rate, ring.capacity / rate + 60, lambda: 1)
+    composer = Composer(Origin(BOOT, "studio", "room"), clocks, publish)
+    return Timeline("room", schedule, ring, -70.0, clocks, composer)
 
 
 class Simulation:
@@ -39,19 +49,7 @@ class Simulation:
         self.ring = Ring(capacity)
         self.schedule = Schedule(window, hop, late, capacity)
         self.published: list[Embedding | Event] = []
-        self.timeline = Timeline(
-            "room",
-            BOOT,
-            "studio",
-            rate,
-            self.schedule,
-            self.ring,
-            (6,),
-            -70.0,
-            itertools.count(),
-            lambda: 1,
-            self.published.append,
-        )
+        self.timeline = make_timeline(rate, self.schedule, self.ring, self.published.append)
         self.timeline.capture_began()
         self.now = 1
         self.noise = np.random.Generator(np.random.PCG64(0))
@@ -59,8 +57,8 @@ class Simulation:
         self.written = 0
         self.most_written = 0
         self.from_capture: deque[Any] = deque()
-        self.gaps: list[Gap] = []
-        self.reported_gaps: list[Gap] = []
+        self.gaps: list[FilledGap] = []
+        self.reported_gaps: list[FilledGap] = []
         self.first_of_epoch = True
         self.jumps = 0
         # What was in the ring at the time of each report, by absolute index.
@@ -81,12 +79,12 @@ class Simulation:
     # Capture
 
     def write(self, samples: int, lost: int = 0) -> None:
-        """Into the ring, not yet reported: at most `WRITE` samples may be, so more are reported in between."""
+        """Into the ring, not yet reported: at most `MAX_UNREPORTED_SAMPLES` samples may be, so more are reported in between."""
         if lost:
-            self.gaps.append(Gap(self.written, self.written + lost))
-        for left in range(samples + lost, 0, -WRITE):
-            part = self.noise.standard_normal(min(left, WRITE)).astype(np.float32)
-            if len(self.tentative) + len(part) > WRITE:
+            self.gaps.append(FilledGap(self.written, self.written + lost))
+        for left in range(samples + lost, 0, -MAX_UNREPORTED_SAMPLES):
+            part = self.noise.standard_normal(min(left, MAX_UNREPORTED_SAMPLES)).astype(np.float32)
+            if len(self.tentative) + len(part) > MAX_UNREPORTED_SAMPLES:
                 self.report()
             for at in range(0, len(part), self.capacity):
                 piece = part[at : at + self.capacity]
@@ -97,8 +95,8 @@ class Simulation:
 
     def report(self) -> None:
         heard_ns = self.written * 1_000_000_000 // self.rate + self.jumps * JUMP_NS
-        heard = Instant(heard_ns, heard_ns - self.jumps * JUMP_NS)
-        readings = (Reading(self.written, heard, exact=True),) if self.first_of_epoch else ()
+        heard = ClockPair(heard_ns, heard_ns - self.jumps * JUMP_NS)
+        readings = (ClockReading(self.written, heard, exact=True),) if self.first_of_epoch else ()
         self.first_of_epoch = False
         self.from_capture.append(Committed(self.written, self.tick(), readings, tuple(self.gaps)))
         self.truth, self.tentative = np.concatenate([self.truth, self.tentative]), np.zeros(0, np.float32)
@@ -118,7 +116,7 @@ class Simulation:
                     self.reported_gaps += report.gaps
                     self.timeline.committed(report, self.tick())
                 case _:
-                    self.timeline.begin_epoch("clock", jump_ns=JUMP_NS)
+                    self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=JUMP_NS)
 
     def lose_capture(self, in_order: bool) -> None:
         """The process ends, and another one begins where the timeline has come to."""
@@ -132,7 +130,7 @@ class Simulation:
 
     def restart_capture(self) -> None:
         self.timeline.capture_began()
-        self.timeline.begin_epoch("restart")
+        self.timeline.begin_epoch(EpochReason.RESTART)
 
     # Embed
 
@@ -142,7 +140,7 @@ class Simulation:
             return
         batch = self.timeline.take(most, self.tick())
         for request in batch:
-            self.windows[request.token] = (request.start, request.end)
+            self.windows[request.token.number] = (request.start, request.end)
         if batch:
             self.asked.append(batch)
 
@@ -151,13 +149,13 @@ class Simulation:
         if self.asked and not self.at_hand:
             self.at_hand = self.asked.popleft()
             for request in self.at_hand:
-                self.copies[request.token] = self.ring.read(request.start, request.end)
+                self.copies[request.token.number] = self.ring.read(request.start, request.end)
             self.from_embed.append(("copied", [request.token for request in self.at_hand], self.tick()))
 
     def answer(self, silent: bool = False) -> None:
         """Vectors that say which request they answer; none if the batch was silent."""
         for request in self.at_hand:
-            vector = None if silent else np.array([request.token, 1], "<f4").tobytes()
+            vector = None if silent else np.array([[request.token.number, 1]], np.float32)
             self.from_embed.append(("answered", Answer(request.token, LEVELS, vector, 5)))
         self.at_hand = []
 

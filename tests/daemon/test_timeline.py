@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from daemon.simulation import JUMP_NS, RATE, Simulation
-from mertd.capture.messages import WRITE
+from daemon.simulation import JUMP_NS, LEVELS, RATE, Simulation
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES
+from mertd.embed.messages import Answer
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
 
@@ -58,6 +59,24 @@ def test_samples_overwritten_while_they_were_read_are_noticed(sim: Simulation) -
     assert skips(sim)[0] == (0, "overwritten")
 
 
+def test_a_window_that_cannot_be_embedded_is_skipped_alone(sim: Simulation) -> None:
+    capture(sim, 1_000)
+    sim.take(1)
+    sim.copy()
+    (request,) = sim.at_hand
+    sim.at_hand = []
+    sim.from_embed.append(("answered", Answer(request.token, LEVELS, None, 5, failed=True)))
+    sim.hear_embed(10)
+    capture(sim, 1_000)
+    embed(sim)
+    sim.finish()
+    assert skips(sim) == [(0, "failed")]
+    assert [m.window.start for m in embeddings(sim)] == [500, 1_000]
+    assert [m.skipped for m in embeddings(sim)] == [1, 0]
+    counters = sim.timeline.counters
+    assert counters["due"] == 3 == counters["embedded"] + counters["skipped"]
+
+
 def test_a_report_from_before_the_copy_proves_nothing(sim: Simulation) -> None:
     """Both processes write to pipes of their own: an old report may be heard after a newer copy."""
     capture(sim, 1_000)
@@ -96,7 +115,7 @@ def test_a_dead_capture_process_may_have_written_more_than_it_said(sim: Simulati
     sim.lose_capture(in_order=False)
     sim.answer()
     sim.hear_embed()
-    assert skips(sim) == [(0, "overwritten")], f"up to {WRITE} samples were in doubt"
+    assert skips(sim) == [(0, "overwritten")], f"up to {MAX_UNREPORTED_SAMPLES} samples were in doubt"
 
 
 def test_what_a_dead_capture_process_may_have_written_is_not_forgotten_when_the_next_one_begins(sim: Simulation) -> None:

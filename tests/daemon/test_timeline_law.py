@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from daemon.simulation import Simulation
-from mertd.capture.messages import WRITE
+from mertd.capture.reports import MAX_UNREPORTED_SAMPLES
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
 
@@ -122,7 +122,7 @@ class TimelineMachine(RuleBasedStateMachine):
                 assert detail["end"] == starts[-1] + sim.window
                 self.done += [(message.epoch, start) for start in starts]
                 if detail["reason"] == "overwritten":
-                    assert sim.most_written + WRITE - starts[0] > sim.capacity, "given up too early"
+                    assert sim.most_written + MAX_UNREPORTED_SAMPLES - starts[0] > sim.capacity, "given up too early"
 
     def in_order(self, epoch: int, start: int) -> None:
         assert (start - self.epochs[epoch]) % self.sim.hop == 0
@@ -139,7 +139,11 @@ class TimelineMachine(RuleBasedStateMachine):
             self.sim.finish()
             self.follow()
             assert not self.sim.timeline.waiting
-            assert self.sim.timeline.missing == self.missing == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
+            assert (
+                self.sim.timeline.counters["missing"]
+                == self.missing
+                == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
+            )
             assert sorted(self.done) == sorted(self.expected()), "every window of every epoch, once"
             self.sim.ring.close()
 

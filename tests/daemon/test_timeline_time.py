@@ -14,15 +14,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capture.scripted_source import ScriptedSource
-from capture.world import RATE, World, delays
-from daemon.simulation import LEVELS, MODEL
+from capture.simulated_clocks import RATE, SimulatedClocks, delays
+from daemon.simulation import LEVELS, MODEL, make_timeline
 from mertd.capture.address import parse
-from mertd.capture.messages import CaptureSettings, Committed, Discontinuity, Gap
-from mertd.capture.process import Control, Recorder
+from mertd.capture.recorder import CaptureControl, Recorder
+from mertd.capture.reports import CaptureSettings, Committed, Discontinuity, FilledGap
 from mertd.capture.source import Block
-from mertd.daemon.timeline import Timeline
 from mertd.embed.messages import Answer
 from mertd.ring import Ring
+from mertd.vocabulary import EpochReason
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Event
 
@@ -39,19 +39,7 @@ class Listener:
         window, hop = round(window_s * RATE), round(hop_s * RATE)
         self._ring = Ring(window + hop + 30 * RATE)
         schedule = Schedule(window, hop, Late.QUEUE, self._ring.capacity)
-        self.timeline = Timeline(
-            "room",
-            bytes(16),
-            "studio",
-            RATE,
-            schedule,
-            self._ring,
-            (6,),
-            -70.0,
-            itertools.count(),
-            lambda: 1,
-            self.published.append,
-        )
+        self.timeline = make_timeline(RATE, schedule, self._ring, self.published.append)
         self.timeline.capture_began()
         self._prompt, self._whole, self._now = prompt, whole, 0
 
@@ -62,7 +50,7 @@ class Listener:
             case Committed():
                 self.timeline.committed(message, self._now)
             case Discontinuity(_, jump, dropped):
-                self.timeline.begin_epoch("clock", jump_ns=jump, dropped=dropped)
+                self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=jump, dropped=dropped)
         if self._prompt:
             self.embed()
 
@@ -84,7 +72,7 @@ class Listener:
         return [message for message in self.published if isinstance(message, Embedding)]
 
 
-def check(listener: Listener, world: World) -> list[int]:
+def check(listener: Listener, world: SimulatedClocks) -> list[int]:
     """Each window's error in ns; its times are within it, of the truth."""
     by_epoch = {m.epoch: listener.shifts[m.window.start] for m in listener.embeddings if m.window.start in listener.shifts}
     for message in listener.embeddings:
@@ -104,7 +92,7 @@ def test_a_day_of_drift(drift: float) -> None:
         wall.append((hour * 3_600.0, offset))
         offset += 0.3 if hour % 2 else -0.3
         wall.append((hour * 3_600.0 + 600, offset))
-    world, listener = World(drift, 10, tuple(wall)), Listener(30, 60, whole=False)
+    world, listener = SimulatedClocks(drift, 10, tuple(wall)), Listener(30, 60, whole=False)
     late = delays(np.random.Generator(np.random.PCG64(3)), DAY_S * 4, 0.004, stalls=0.005)
     for five in range(0, DAY_S, 5):
         readings = tuple(world.reading(tick / 4, float(late[tick])) for tick in range(4 * five, 4 * five + 20))
@@ -121,7 +109,7 @@ def test_a_day_of_drift(drift: float) -> None:
     )
 
 
-def blocks(world: World, seconds: float, silent: tuple[tuple[float, float], ...], seed: int) -> Iterator[Block]:
+def blocks(world: SimulatedClocks, seconds: float, silent: tuple[tuple[float, float], ...], seed: int) -> Iterator[Block]:
     """What a device gives: a block every half second, none in `silent` stretches, whose frames are lost."""
     late = delays(np.random.Generator(np.random.PCG64(seed)), round(seconds * 2) + 1, 0.003)
     done = lost = 0
@@ -131,16 +119,16 @@ def blocks(world: World, seconds: float, silent: tuple[tuple[float, float], ...]
             lost += end - begin
             continue
         reading = world.reading(tick / 2, float(late[tick]), age=0.5)
-        yield Block(np.arange(begin, end, dtype=np.float32)[:, None], reading.heard, reading.age_ns, lost if done else 0)
+        yield Block(np.arange(begin, end, dtype=np.float32)[:, None], reading.captured_at, reading.age_ns, lost if done else 0)
         done, lost = end, 0
 
 
 def capture(
-    world: World, seconds: float, listener: Listener, silent: tuple[tuple[float, float], ...] = (), seed: int = 1
+    world: SimulatedClocks, seconds: float, listener: Listener, silent: tuple[tuple[float, float], ...] = (), seed: int = 1
 ) -> None:
     source = ScriptedSource(RATE, 1, blocks(world, seconds, silent, seed))
     settings_ = CaptureSettings(parse("synth:silence"), True, 0)
-    Recorder(settings_, source, listener._ring, listener.hear, Control(), world.instant(-1)).run()
+    Recorder(settings_, source, listener._ring, listener.hear, CaptureControl(), world.instant(-1)).run()
     listener.timeline.capture_over(True, 0)
     listener.embed()
 
@@ -149,7 +137,7 @@ def capture(
 @pytest.mark.parametrize("prompt", [True, False])
 def test_a_step_of_the_clock_begins_an_epoch_with_right_times_on_both_sides(jump: float, prompt: bool) -> None:
     """A sleep is the same: wall time goes on, the steady clock stops. Windows that were due already keep the old time."""
-    world, listener = World(100, 0, ((0, 0), (20.25, 0), (20.25, jump))), Listener(5, 5, prompt)
+    world, listener = SimulatedClocks(100, 0, ((0, 0), (20.25, 0), (20.25, jump))), Listener(5, 5, prompt)
     capture(world, 40, listener)
     assert [m.epoch for m in listener.embeddings] == [0, 0, 0, 0, 1, 1, 1][: len(listener.embeddings)]
     (epoch,) = [m for m in listener.published if isinstance(m, Event) and m.event == "epoch"]
@@ -164,7 +152,7 @@ def test_a_step_of_the_clock_begins_an_epoch_with_right_times_on_both_sides(jump
 
 def test_the_start_of_a_long_window_is_remembered() -> None:
     """Wall time is slewed from its tenth second to its end."""
-    world, listener = World(100, 0, ((0, 0), (10, 0), (210, 0.1))), Listener(120, 60)
+    world, listener = SimulatedClocks(100, 0, ((0, 0), (10, 0), (210, 0.1))), Listener(120, 60)
     capture(world, 200, listener)
     assert max(check(listener, world)) < 20 * MS
 
@@ -195,7 +183,7 @@ def test_any_mixture_of_steps_and_losses_stays_within_the_bound(
     steps = [at for at, _ in wall[1::2]]
     # Of an excursion that begins and ends while nothing is heard, nobody can know.
     assume(not any(_unheard(a, b, unheard) for a, b in itertools.combinations(steps, 2)))
-    world, listener = World(drift, 0, tuple(wall)), Listener(window, 3)
+    world, listener = SimulatedClocks(drift, 0, tuple(wall)), Listener(window, 3)
     capture(world, 60, listener, unheard, seed)
     assert listener.embeddings
     check(listener, world)
@@ -204,13 +192,17 @@ def test_any_mixture_of_steps_and_losses_stays_within_the_bound(
 def test_a_burst_of_losses_is_one_event_a_second_and_counted_exactly() -> None:
     listener = Listener(2, 1)
     for tick in range(200):  # ten seconds
-        gap = Gap(tick * 1_200 + 100, tick * 1_200 + 103 + tick % 3, "lost" if tick % 2 else "not finite")
-        listener.hear(Committed((tick + 1) * 1_200, tick, (World().reading(tick / 20, 0),), (gap,)))
-    listener.timeline.begin_epoch("restart")
+        gap = FilledGap(tick * 1_200 + 100, tick * 1_200 + 103 + tick % 3, "lost" if tick % 2 else "not finite")
+        listener.hear(Committed((tick + 1) * 1_200, tick, (SimulatedClocks().reading(tick / 20, 0),), (gap,)))
+    listener.timeline.begin_epoch(EpochReason.RESTART)
     told = [m for m in listener.published if isinstance(m, Event) and m.event == "overflow"]
     assert 10 <= len(told) <= 12
     assert sum(event.detail["gaps"] for event in told) == 200
-    assert sum(event.detail["missing"] for event in told) == listener.timeline.missing == sum(3 + k % 3 for k in range(200))
+    assert (
+        sum(event.detail["missing"] for event in told)
+        == listener.timeline.counters["missing"]
+        == sum(3 + k % 3 for k in range(200))
+    )
     assert told[0].detail == {"missing": 3, "end": 103, "gaps": 1, "reason": "not finite"}, "the first at once"
     assert told[1].detail["reason"] == "lost, not finite"
     position = [m.event for m in listener.published if isinstance(m, Event)]

@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 
 from device import pulse
-from mertd.capture.pipeline import Pipeline
+from mertd.capture.mono import MonoConverter
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from signals import wandering
@@ -83,7 +83,7 @@ def _one_take(tmp_path: Path, weights: str, layer: int) -> None:
     messages = [json.loads(line) for line in tail.stdout.splitlines()][-COUNT:]  # the first ones began before the music
     _check_timeline(messages)
 
-    heard = Pipeline(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
+    heard = MonoConverter(48_000, 1, "mean").feed(piece[:, None].astype(np.float32) / 32768)
     embedder = Embedder(ModelSettings(weights, (layer,), "auto", WINDOW_S * RATE))
     claimed = (messages[0]["time"]["start_ns"] - started) / 1e9
     # The tiny network tells neighbouring moments apart less well, and is fast enough to ask about all windows at once.
@@ -107,13 +107,13 @@ def _check_timeline(messages: list[dict[str, Any]]) -> None:
 
 
 def _seconds(messages: list[dict[str, Any]]) -> list[float]:
-    """Where windows start, counted in samples from the first: a slow machine may have skipped some."""
+    """Return where windows start, in samples from the first: a slow machine may have skipped some."""
     starts = [message["window"]["start"] for message in messages]
     return [(start - starts[0]) / RATE for start in starts]
 
 
 def _wait_until_settled(environment: dict[str, str]) -> None:
-    """Until the sink, which renders up to two seconds ahead for want of players, is no more than 0.15 s ahead."""
+    """Wait until the sink, which renders up to two seconds ahead without players, is at most 0.15 s ahead."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         told = subprocess.run(["pactl", "list", "sinks"], env=environment, capture_output=True, text=True, check=True).stdout
@@ -125,7 +125,7 @@ def _wait_until_settled(environment: dict[str, str]) -> None:
 
 
 def _wait_until_playing(environment: dict[str, str]) -> int:
-    """Unix time in nanoseconds at which the first sample left, to some tens of milliseconds."""
+    """Return the Unix time in nanoseconds at which the first sample was played, to some tens of milliseconds."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         asked = time.time_ns()
@@ -138,7 +138,7 @@ def _wait_until_playing(environment: dict[str, str]) -> int:
 
 
 def _align(embedder: Embedder, heard: NDArray[np.float32], messages: list[dict[str, Any]], near: float) -> float:
-    """Second of the piece at which the first of these windows began: searched coarsely, then finely."""
+    """Return the second of the piece at which the first of these windows began: searched coarsely, then finely."""
 
     def alike(offset: float) -> float:
         pairs = zip(_seconds(messages), messages, strict=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, measure, normalise
+from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, SMALLEST, measure, normalise
 from signals import chord_progression
 
 windows = npst.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e3, 1e3, width=32))
@@ -76,3 +76,35 @@ def test_silence_stays_silent() -> None:
 def test_the_epsilon_is_that_of_the_feature_extractor() -> None:
     samples = np.array([1e-4, -1e-4], np.float32)
     assert normalise(samples)[0] == pytest.approx(1e-4 / (1e-8 + 1e-7) ** 0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_levels_are_finite_only_if_all_samples_are(value: float) -> None:
+    samples = chord_progression(0.1)
+    assert np.isfinite(measure(samples).rms_dbfs)
+    samples[100] = value
+    levels = measure(samples)
+    assert not np.isfinite(levels.rms_dbfs)
+    assert not np.isfinite(levels.peak_dbfs)
+
+
+LARGEST = np.finfo(np.float32).max
+
+
+@pytest.mark.parametrize("samples", [[LARGEST, -LARGEST], [LARGEST, LARGEST], [LARGEST, 0.0], [3e38, 1e-40]])
+def test_the_largest_floats_do_not_overflow(samples: list[float]) -> None:
+    window = np.tile(np.array(samples, np.float32), 1000)
+    levels = measure(window)
+    assert 760 < levels.rms_dbfs <= levels.peak_dbfs + 1e-6 < 771
+    out = normalise(window)
+    assert np.isfinite(out).all()
+    assert float(out.var(dtype=np.float64)) == pytest.approx(1 if len(set(samples)) > 1 else 0, abs=1e-6)
+
+
+def test_normalised_windows_hold_no_subnormal_numbers() -> None:
+    """A network of float32 would multiply them at a hundredth of its speed, and hear nothing of them."""
+    noise = np.random.Generator(np.random.PCG64(0)).standard_normal(4800)
+    for scale in (1e-30, 1e-35, 1e-38, 1e-40, 1e-44):
+        out = normalise((scale * noise).astype(np.float32))
+        inner = np.abs(out[out != 0])
+        assert not len(inner) or inner.min() >= 0.99 * SMALLEST

@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 from mutate import mutate
 
-from embed.torch_file import as_checkpoint, state_dict, tensor, write_archive, write_state_dict
+from embed.weights.torch_file import as_checkpoint, state_dict, tensor, write_archive, write_state_dict
 from mertd import config
 from mertd.capture.address import parse
-from mertd.embed.checkpoint import import_checkpoint
-from mertd.embed.torch_pickle import open_checkpoint
-from mertd.embed.weights import from_file, load, save
+from mertd.embed.weights.checkpoint import import_checkpoint
+from mertd.embed.weights.loading import from_file, load, save
+from mertd.embed.weights.torch_pickle import open_checkpoint
 from mertd.errors import UsageError, WeightsError, WireError
 from mertd.wire import decode, encode
 from messages import embedding, event, status

@@ -30,8 +30,8 @@ COMMANDS = (
 PROMISED = ("embedding", "launchctl bootstrap", "systemctl --user restart", "UNTRAINED", "there are no weights at")
 """What they are to say between them."""
 
-BESIDES = {"LICENSE", "README.md", "CHANGELOG.md", "pyproject.toml"}
-"""What an sdist holds of the repository, besides the package, tests, examples and benchmarks."""
+BESIDES = {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml"}
+"""What an sdist holds of the repository, besides the package, tests, examples and docs."""
 
 LIMIT_S = 300
 
@@ -58,11 +58,13 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     """Against what is in the repository: data files and templates too, nothing that lies about."""
     tracked = set(run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split())
     package = {path for path in tracked if path.startswith("mertd/")}
-    others = {path for path in tracked if path.startswith(("tests/", "examples/", "benchmarks/"))}
+    templates = {path for path in tracked if path.startswith(("launchd/", "systemd/"))}
+    packed = {f"mertd/service/files/{path}" for path in templates if not path.endswith(".md")}
+    others = {path for path in tracked if path.startswith(("tests/", "examples/", "docs/"))} | templates
     about = f"{wheel.name.rsplit('-', 3)[0]}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         names = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")
-        compare(wheel.name, set(archive.namelist()), package | {f"{about}/{name}" for name in names})
+        compare(wheel.name, set(archive.namelist()), package | packed | {f"{about}/{name}" for name in names})
     with tarfile.open(sdist) as archive:
         inside = {member.name.partition("/")[2] for member in archive.getmembers() if member.isfile()}
         compare(sdist.name, inside - {"PKG-INFO", ".gitignore"}, package | others | BESIDES)

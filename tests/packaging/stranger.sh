@@ -29,7 +29,7 @@ mapfile -t passed < <(env | grep -E '^(PIP|UV|SSL|REQUESTS)_|^https?_proxy=' | g
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
 
-awk '/^```sh ci$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' README.md >"$root/srv/mertd/block"
+awk '/^```sh$/ { inside = 1; next } /^```$/ { if (inside) exit } inside' README.md >"$root/srv/mertd/block"
 test -s "$root/srv/mertd/block"
 cat "$root/srv/mertd/block"
 env -i "${passed[@]}" HOME=/root LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \

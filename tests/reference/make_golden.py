@@ -14,7 +14,7 @@ TESTS = Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS))
 
 from golden import CLIPS, WEIGHTS, clip  # noqa: E402
-from mertd.embed.weights import load  # noqa: E402
+from mertd.embed.weights.loading import load  # noqa: E402
 from reference.hubert import hubert, states  # noqa: E402
 
 if __name__ == "__main__":

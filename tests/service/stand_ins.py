@@ -1,7 +1,7 @@
-"""Programs that tests put on PATH: each records how it was called; launchctl and systemctl behave as launchd and systemd do.
+"""Stand-ins for programs of macOS and systemd. Tests put them on PATH, and each records its calls.
 
-They start what they are given exactly as written. launchctl does so with exactly that environment, and plays the failures that
-launchd is known for: exit codes told to it beforehand, and an agent that is still there for a while after `bootout`.
+launchctl and systemctl really start what the definition says, launchctl with exactly its environment. launchctl also reproduces
+known failures of launchd: exit codes set beforehand, and an agent that still exists for a while after `bootout`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ main({folder!r})
 
 
 class StandIns:
-    """In a folder that is to go first on PATH."""
+    """The programs, in a directory that has to come first on PATH."""
 
     def __init__(self, folder: Path) -> None:
         self.bin, self._state = folder / "bin", folder / "state"
@@ -38,12 +38,12 @@ class StandIns:
 
     @property
     def calls(self) -> list[list[str]]:
-        """All calls so far, with the name of the program first."""
+        """All calls so far, each with the name of the program first."""
         path = self._state / "calls"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def verbs(self) -> list[str]:
-        """What the manager was told, without the questions."""
+        """The commands that the manager was given, without queries."""
         told = [[word for word in call if word != "--user"] for call in self.calls if call[0] in ("launchctl", "systemctl")]
         return [call[1] for call in told if call[1] not in ("print", "show")]
 
@@ -51,24 +51,24 @@ class StandIns:
         (self._state / "calls").unlink(missing_ok=True)
 
     def fail(self, verb: str, *codes: int) -> None:
-        """The next calls of launchctl with this verb end so; 0 is success."""
+        """Set the exit codes of the next calls of launchctl with this verb."""
         (self._state / f"fail-{verb}").write_text(json.dumps(codes))
 
     def refuse(self, *settings: str) -> None:
-        """No service with one of these starts from now on."""
+        """Refuse to start services with one of these settings from now on."""
         (self._state / "refused").write_text(json.dumps(settings))
 
     def linger(self, questions: int) -> None:
-        """After the next `bootout`, the agent is still known for so many calls of `launchctl print`."""
+        """Keep the agent known for this number of `launchctl print` calls after the next `bootout`."""
         (self._state / "linger").write_text(json.dumps(questions))
 
     @property
     def pid(self) -> int:
-        """Of the agent; 0 if none runs."""
+        """Process id of the agent; 0 if none is running."""
         return _running(self._state)
 
     def end(self) -> None:
-        """Kill what a failed test has left, and fail if that was anything."""
+        """Kill the processes that a failed test left behind, and fail if there were any."""
         pid = self.pid
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)] if pid else []
         for process in family:
@@ -89,8 +89,8 @@ def main(folder: str) -> None:
         refused = json.loads((state / "refused").read_text()) if (state / "refused").exists() else []
         sys.exit(226 if set(refused) & set(words) else 0)
     if name == "open":
-        told = Path(words[words.index("--stdout") + 1])
-        told.write_text("'Built-in Microphone' is heard\n")
+        output = Path(words[words.index("--stdout") + 1])
+        output.write_text("'Built-in Microphone': sound received\n")
 
 
 def _launchctl(state: Path, verb: str, *words: str) -> int:
@@ -148,7 +148,7 @@ def _systemctl(state: Path, verb: str, *_: str) -> int:
 
 
 def _start_unit(state: Path, unit: str) -> None:
-    """ExecStart with Environment. The rest of it is for systemd-analyze to judge."""
+    """Start ExecStart with Environment. systemd-analyze checks the other settings."""
     import shlex
 
     settings = [line.partition("=") for line in unit.splitlines() if line[:1].isupper()]
@@ -208,7 +208,7 @@ def _spawn(state: Path) -> None:
 def _end(pid: int) -> None:
     if pid:
         os.kill(pid, signal.SIGTERM)
-        wait_until(lambda: not _alive(pid), STOP_S, lambda: "it does not stop")
+        wait_until(lambda: not _alive(pid), STOP_S, lambda: "the agent does not stop")
 
 
 def _running(state: Path) -> int:

@@ -1,27 +1,33 @@
-"""The agent's property list against launchd.plist(5); and install to uninstall with a launchd that misbehaves as known."""
+"""The agent's property list against launchd.plist(5); and a life from install to uninstall with a launchd that has faults."""
 
 from __future__ import annotations
 
 import os
 import plistlib
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from command_process import PATIENCE_S, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.cli.app import run
+from mertd.errors import UsageError
 from mertd.service import choose
-from mertd.service.execute import ServiceError, answering, carry_out
-from mertd.service.launchd import LABEL, Launchd
-from mertd.service.manager import Found, State, Wanted
-from mertd.service.plan import Plan, Run
-from mertd.service.program import current
+from mertd.service.execute import ServiceError, daemon_status, execute_plan
+from mertd.service.launchd import LABEL, LaunchdManager
+from mertd.service.manager import Inspection, ServiceSpec, ServiceState
+from mertd.service.plan import Plan, RunCommand, WriteFile
+from mertd.service.program import current_installation
 from service.stand_ins import StandIns
 
-STRINGS, INTEGERS = "array of strings", "dictionary of integers"
+NOT_XML = re.compile("[\x00-\x08\x0b-\x1f\ufffe\uffff]")
+STRINGS = "array of strings"
+INTEGERS = "dictionary of integers"
 DOCUMENTED = {
     "Label": "string",
     "Disabled": "boolean",
@@ -52,7 +58,7 @@ DOCUMENTED = {
     "LegacyTimers": "boolean",
     "AssociatedBundleIdentifiers": STRINGS,
 }
-"""Keys and types that launchd.plist(5) documents; of types in the plural, the one that we use."""
+"""Keys and types that launchd.plist(5) documents. Where it allows several types, the one that mertd uses."""
 
 BELOW = {
     "KeepAlive": {"SuccessfulExit", "NetworkState", "PathState", "OtherJobEnabled", "AfterInitialDemand", "Crashed"},
@@ -82,17 +88,45 @@ OPTIONS = ("--source", "device:Line & <In>", "--config", "/Users/änne/my config
 
 
 def agent(options: tuple[str, ...] = OPTIONS) -> dict[str, object]:
-    return Launchd(Path("/Users/änne"), 501, current()).agent(options)
+    return LaunchdManager(Path("/Users/änne"), 501, current_installation()).agent(options)
 
 
 def test_the_agent_round_trips() -> None:
     assert plistlib.loads(plistlib.dumps(agent(), sort_keys=False)) == agent()
 
 
+@given(st.lists(st.text(st.characters(codec="utf-8"))))
+def test_any_options_come_back_or_are_refused(words: list[str]) -> None:
+    service = LaunchdManager(Path("/Users/änne"), 501, current_installation())
+    wanted = ServiceSpec(tuple(words), "tcp://127.0.0.1:5591", "1", needs_microphone=False)
+    if any(NOT_XML.search(word) for word in words):
+        with pytest.raises(UsageError, match="cannot represent"):
+            service.install(wanted, found())
+    else:
+        (written,) = (step for step in service.install(wanted, found()) if isinstance(step, WriteFile) and "agent" in step.what)
+        assert plistlib.loads(written.content)["ProgramArguments"][5:] == words
+
+
+@pytest.mark.parametrize("word", ["a\rb", "a\x1bb", "a\0b", "\udcff", "\ufffe", "\x0b"])
+def test_what_xml_cannot_carry_is_refused(word: str) -> None:
+    service = LaunchdManager(Path("/Users/x"), 501, current_installation())
+    with pytest.raises(UsageError, match=r"rename the file or directory"):
+        service.install(ServiceSpec((word,), "tcp://127.0.0.1:5591", "1", needs_microphone=False), found())
+    with pytest.raises(UsageError, match=r"rename the file or directory"):
+        replace(service, home=Path(f"/Users/{word.replace(chr(0), chr(1))}")).install(WANTED, found())
+
+
+def test_a_python_in_a_path_with_a_colon_is_refused() -> None:
+    """PYTHONPATH and PYTHONHOME separate paths by colons."""
+    program = replace(current_installation(), packages=(Path("/a:b"),))
+    with pytest.raises(UsageError, match="colon"):
+        LaunchdManager(Path("/Users/x"), 501, program).install(WANTED, found())
+
+
 @pytest.mark.parametrize("key", agent())
 def test_launchd_documents(key: str) -> None:
     value = agent()[key]
-    assert is_of(value, DOCUMENTED[key]), f"{key} is to be of type {DOCUMENTED[key]}"
+    assert is_of(value, DOCUMENTED[key]), f"{key} should be of type {DOCUMENTED[key]}"
     if key in VALUES:
         assert value in VALUES[key]
     if key in BELOW:
@@ -116,8 +150,8 @@ def test_the_table_can_tell(value: object, kind: str) -> None:
     assert not is_of(value, kind)
 
 
-def test_what_the_agent_must_be() -> None:
-    """Each for a reason that the template gives."""
+def test_the_agents_essential_keys() -> None:
+    """launchd/README.md gives the reason for each."""
     facts = agent()
     assert facts["ProcessType"] == "Interactive"
     assert facts["KeepAlive"] == {"SuccessfulExit": False}
@@ -126,17 +160,20 @@ def test_what_the_agent_must_be() -> None:
     assert facts["AssociatedBundleIdentifiers"] == [LABEL]
     assert isinstance(facts["ProgramArguments"], list)
     program, *words = facts["ProgramArguments"]
-    assert words == ["-m", "mertd", "run", *OPTIONS]
+    assert words == ["-P", "-m", "mertd", "run", *OPTIONS]
     assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
     assert isinstance(facts["EnvironmentVariables"], dict)
-    assert Path(facts["EnvironmentVariables"]["PYTHONHOME"], "lib").is_dir(), "a copy elsewhere finds its library so"
+    assert facts["EnvironmentVariables"]["PYTHONSAFEPATH"] == "1", "nothing is imported from the working directory"
+    assert Path(facts["EnvironmentVariables"]["PYTHONHOME"], "lib").is_dir(), (
+        "a copy in another directory finds its library there"
+    )
     assert "/usr/bin" in facts["EnvironmentVariables"]["PATH"].split(":")
 
 
 def test_the_app_says_why_it_listens() -> None:
-    info = Launchd(Path("/Users/x"), 501, current()).app_info()
+    info = LaunchdManager(Path("/Users/x"), 501, current_installation()).app_info()
     assert info["CFBundleIdentifier"] == LABEL
-    assert info["CFBundleExecutable"] == Launchd(Path("/"), 0, current()).executable.name
+    assert info["CFBundleExecutable"] == LaunchdManager(Path("/"), 0, current_installation()).executable.name
     assert info["LSUIElement"] is True
     assert "listens" in info["NSMicrophoneUsageDescription"]
 
@@ -144,20 +181,22 @@ def test_the_app_says_why_it_listens() -> None:
 # Plans
 
 
-WANTED = Wanted(OPTIONS, "tcp://127.0.0.1:5591", "1", listens=True)
+WANTED = ServiceSpec(OPTIONS, "tcp://127.0.0.1:5591", "1", needs_microphone=True)
 
 
-def found(loaded: bool = False, running: bool = False, same: bool = False, version: str = "", same_app: bool = False) -> Found:
-    state = State("launchd", Path("/x"), installed=loaded, loaded=loaded, running=running, pid=7 if running else 0)
-    return Found(state, same, version, same_app)
+def found(
+    loaded: bool = False, running: bool = False, same: bool = False, version: str = "", app_current: bool = False
+) -> Inspection:
+    state = ServiceState("launchd", Path("/x"), installed=loaded, loaded=loaded, running=running, pid=7 if running else 0)
+    return Inspection(state, same, version, app_current)
 
 
 def commands(plan: Plan) -> list[str]:
-    return [" ".join(step.command[:2]) for step in plan if isinstance(step, Run)]
+    return [" ".join(step.command[:2]) for step in plan if isinstance(step, RunCommand)]
 
 
-def test_what_is_there_already_is_left_alone() -> None:
-    service = Launchd(Path("/Users/x"), 501, current())
+def test_a_current_installation_is_left_alone() -> None:
+    service = LaunchdManager(Path("/Users/x"), 501, current_installation())
     assert commands(service.install(WANTED, found(True, True, True, "1", True))) == []
     assert not any("codesign" in c for c in commands(service.install(WANTED, found(True, True, True, "0.9", True))))
     assert "launchctl bootout" in commands(service.install(WANTED, found(True, True, True, "0.9", True)))
@@ -165,27 +204,27 @@ def test_what_is_there_already_is_left_alone() -> None:
 
 
 def test_a_restart_stops_in_order_first() -> None:
-    service = Launchd(Path("/Users/x"), 501, current())
+    service = LaunchdManager(Path("/Users/x"), 501, current_installation())
     assert commands(service.restart(WANTED, found(True, True))) == ["launchctl kill", "launchctl kickstart"]
     assert commands(service.restart(WANTED, found(True))) == ["launchctl kickstart"]
     assert commands(service.restart(WANTED, found())) == ["launchctl enable", "launchctl bootstrap"]
 
 
-def test_only_who_listens_opens_the_microphone() -> None:
-    service = Launchd(Path("/Users/x"), 501, current())
+def test_only_a_service_that_captures_opens_the_microphone() -> None:
+    service = LaunchdManager(Path("/Users/x"), 501, current_installation())
     assert "open -W" in commands(service.install(WANTED, found()))
-    deaf = Wanted(("--source", "synth:chords"), WANTED.control, "1", listens=False)
-    assert "open -W" not in commands(service.install(deaf, found()))
+    without_device = ServiceSpec(("--source", "synth:chords"), WANTED.control, "1", needs_microphone=False)
+    assert "open -W" not in commands(service.install(without_device, found()))
 
 
 def test_every_change_says_how_to_undo_it() -> None:
-    service = Launchd(Path("/Users/x"), 501, current())
+    service = LaunchdManager(Path("/Users/x"), 501, current_installation())
     for step in service.install(WANTED, found()):
-        if isinstance(step, Run) and step.command[0] in ("launchctl", "codesign", "open"):
+        if isinstance(step, RunCommand) and step.command[0] in ("launchctl", "codesign", "open"):
             assert step.undo, step
 
 
-# A life, with stand-ins for what only macOS has
+# A life, with stand-ins for the programs of macOS
 
 
 @pytest.fixture
@@ -194,7 +233,7 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
     monkeypatch.setenv("PATH", f"{mac.bin}:{os.environ['PATH']}")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o700)
-    monkeypatch.setattr(choose, "native", lambda: "launchd")
+    monkeypatch.setattr(choose, "native_platform", lambda: "launchd")
     yield mac
     mac.end()
 
@@ -209,9 +248,9 @@ def options(home: Path) -> list[str]:
     return ["--", *TINY, *SHORT, "--source", "synth:chords", *endpoints]
 
 
-def bootstrap(service: Launchd) -> Plan:
-    """The part of a plan that hands the agent to launchd, without pauses."""
-    return [replace(step, pause_s=0.0) if isinstance(step, Run) else step for step in service._bootstrap()]
+def bootstrap(service: LaunchdManager) -> Plan:
+    """The part of a plan that hands the agent to launchd, without delays."""
+    return [replace(step, retry_delay_s=0.0) if isinstance(step, RunCommand) else step for step in service._bootstrap()]
 
 
 @pytest.mark.slow
@@ -225,31 +264,31 @@ def test_a_life(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -
 
     mac.fail("bootstrap", 37, 0)
     assert run(install) == 0
-    assert mac.verbs() == ["enable", "bootstrap", "bootstrap"], "it is tried again"
+    assert mac.verbs() == ["enable", "bootstrap", "bootstrap"], "it is retried"
     assert [call[0] for call in mac.calls].count("codesign") == 1
     said = capsys.readouterr().out
     assert said.index("Sign it") < said.index("Hand the agent to launchd") < said.index("Wait until it answers")
     first = mac.pid
-    status = answering(control)
+    status = daemon_status(control)
     assert status is not None
     assert status.processes["supervisor"]["pid"] == first
     assert run(["service", "status"]) == 0
     said = capsys.readouterr().out
-    assert f"runs, process {first}; state running" in said, "of the agent, not of what it holds"
+    assert f"runs, process {first}; state running" in said, "the state of the agent, not of its parts"
 
     mac.forget()
     assert run(install) == 0
     assert mac.pid == first, "nothing has changed, so nothing is interrupted"
     assert mac.verbs() == []
-    service = choose.manager()
-    assert isinstance(service, Launchd)
-    carry_out(bootstrap(service), lambda _: None)  # somebody else, login say, has handed it to launchd already
-    assert mac.calls[-1][1] == "print", "it has looked whether that is so"
+    service = choose.service_manager()
+    assert isinstance(service, LaunchdManager)
+    execute_plan(bootstrap(service), lambda _: None)  # it is loaded already, for example by a login
+    assert mac.calls[-1][1] == "print", "it has checked that"
     assert mac.pid == first
 
     mac.forget()
     mac.linger(3)
-    assert run([*install, "--hop", "1"]) == 0  # the old one is known for a while after bootout
+    assert run([*install, "--hop", "1"]) == 0  # the old agent still exists for a while after bootout
     second = mac.pid
     assert second not in (0, first)
     assert mac.verbs() == ["bootout", "enable", "bootstrap"]
@@ -282,32 +321,32 @@ def test_a_life(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -
     ("code", "words", "times"),
     [(125, "log in at the Mac itself", 1), (119, "Login Items", 1), (64, "failed with exit code 64", 1), (5, "exit code 5", 5)],
 )
-def test_what_launchd_refuses_is_explained(mac: StandIns, code: int, words: str, times: int) -> None:
-    service = choose.manager()
-    assert isinstance(service, Launchd)
+def test_refusals_of_launchd_are_explained(mac: StandIns, code: int, words: str, times: int) -> None:
+    service = choose.service_manager()
+    assert isinstance(service, LaunchdManager)
     mac.fail("bootstrap", *[code] * 9)
     with pytest.raises(ServiceError, match=words):
-        carry_out(bootstrap(service), lambda _: None)
-    assert mac.verbs().count("bootstrap") == times, "only what may pass is tried again"
+        execute_plan(bootstrap(service), lambda _: None)
+    assert mac.verbs().count("bootstrap") == times, "only retry codes are retried"
 
 
 def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The source is a device that no machine has, so the agent does not come up; but consent is asked for before."""
+    """The source is a device that no machine has, so the agent does not start; consent is requested before that."""
     mac.fail("bootstrap", 64)
     words = [word if word != "synth:chords" else "device:no such thing" for word in options(home)]
     assert run(["service", "install", *words]) == 3
     (call,) = [call for call in mac.calls if call[0] == "open"]
     app = home / "Library/Application Support/mertd/mertd.app"
-    assert call[call.index(str(app)) :] == [str(app), "--args", "-m", "mertd.service.microphone"]
+    assert call[call.index(str(app)) :] == [str(app), "--args", "-P", "-m", "mertd.service.microphone"]
     assert any(word.startswith("PYTHONPATH=") for word in call)
-    assert "'Built-in Microphone' is heard" in capsys.readouterr().out
+    assert "'Built-in Microphone': sound received" in capsys.readouterr().out
     assert not (home / "Library/Logs/mertd/microphone.txt").exists()
     assert run(["service", "uninstall"]) == 0
 
 
-def test_another_daemon_in_the_way(mac: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_endpoint_that_another_daemon_uses(mac: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
-        wait_until(lambda: answering(daemon.control) is not None, PATIENCE_S, lambda: daemon.stderr)
+        wait_until(lambda: daemon_status(daemon.control) is not None, PATIENCE_S, lambda: daemon.stderr)
         words = ["--", *TINY, "--source", "synth:chords", "--control", daemon.control, "--bind", daemon.publish]
         assert run(["service", "install", *words]) == 3
         assert f"another mertd, process {daemon.process.pid}" in capsys.readouterr().err

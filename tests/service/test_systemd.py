@@ -1,11 +1,11 @@
-"""The unit, judged by systemd's own tools; and install to uninstall with a systemctl that starts what the unit says."""
+"""The unit, checked by systemd's own tools; and a life from install to uninstall with a systemctl that starts the unit."""
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,16 +18,17 @@ from daemon_process import SHORT, TINY
 from mertd.cli.app import run
 from mertd.config import Settings
 from mertd.service import choose
-from mertd.service.execute import answering
-from mertd.service.launchd import Launchd
-from mertd.service.manager import Found, State, Wanted
-from mertd.service.plan import Answer, Write
-from mertd.service.program import current
-from mertd.service.systemd import UNIT, Systemd, quote, unquote
+from mertd.service.execute import daemon_status
+from mertd.service.launchd import LaunchdManager
+from mertd.service.manager import Inspection, ServiceSpec, ServiceState
+from mertd.service.plan import WaitForDaemon, WriteFile
+from mertd.service.program import current_installation
+from mertd.service.systemd import UNIT, SystemdManager
 from service.stand_ins import StandIns
+from service.unit_reader import UNREPRESENTABLE, read_command, read_words, setting
 
 EXPOSURE = 50
-"""Tenths, of 100: what `systemd-analyze security` may find at most. A unit with no measures at all has 96."""
+"""Largest exposure that `systemd-analyze security` may report, in tenths of a point. A unit without protection has 96."""
 
 needs_systemd = pytest.mark.skipif(
     shutil.which("systemd-analyze") is None and not os.environ.get("CI"), reason="systemd-analyze is not installed"
@@ -36,8 +37,10 @@ ODD = ("--source", 'device:Line "In" $1 & 50%', "--config", "/home/a b/ü.toml",
 
 
 def unit(folder: Path, options: tuple[str, ...] = ODD) -> str:
-    wanted = Wanted(options, "tcp://127.0.0.1:5591", "1", listens=True, folders=(Path("/srv/a b"), Path("/srv/c")))
-    return Systemd(folder, current(), {"XDG_DATA_HOME": "/data/50% of $HOME"}).unit(wanted)
+    wanted = ServiceSpec(
+        options, "tcp://127.0.0.1:5591", "1", needs_microphone=True, writable=(Path("/srv/a b"), Path("/srv/c"))
+    )
+    return SystemdManager(folder, current_installation(), {"XDG_DATA_HOME": "/data/50% of $HOME"}).unit(wanted)
 
 
 def analyze(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -58,7 +61,7 @@ def test_systemd_finds_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong"), [("WatchdogSec=10", "WatchdogSec=ten"), ("PrivateTmp=", "PrivatTmp="), ("ExecStart=/", "ExecStart=no/")]
 )
-def test_it_would_find_one(tmp_path: Path, right: str, wrong: str) -> None:
+def test_systemd_would_find_a_fault(tmp_path: Path, right: str, wrong: str) -> None:
     text = unit(tmp_path)
     assert text.count(right) == 1
     (tmp_path / UNIT).write_text(text.replace(right, wrong))
@@ -66,14 +69,14 @@ def test_it_would_find_one(tmp_path: Path, right: str, wrong: str) -> None:
 
 
 @needs_systemd
-def test_little_is_exposed(tmp_path: Path) -> None:
+def test_exposure_is_low(tmp_path: Path) -> None:
     (tmp_path / UNIT).write_text(unit(tmp_path))
     done = analyze(tmp_path, "security", "--offline=true", f"--threshold={EXPOSURE}", "--no-pager")
     assert done.returncode == 0, done.stdout
 
 
-def test_sound_is_not_taken_away(tmp_path: Path) -> None:
-    """No /dev/snd under PrivateDevices and ProtectClock, no sound server with an address family less."""
+def test_the_service_can_use_sound(tmp_path: Path) -> None:
+    """PrivateDevices and ProtectClock hide /dev/snd; the sound server needs these address families."""
     settings = dict(line.split("=", 1) for line in unit(tmp_path).splitlines() if line[:1].isupper())
     assert (
         not {"PrivateDevices", "ProtectClock", "DevicePolicy", "DeviceAllow", "PrivateNetwork", "PrivateIPC"} & settings.keys()
@@ -82,33 +85,48 @@ def test_sound_is_not_taken_away(tmp_path: Path) -> None:
     assert settings["ReadWritePaths"] == '-%t -"/srv/a b" -/srv/c'
 
 
-def test_what_a_unit_says_is_what_was_wanted(tmp_path: Path) -> None:
-    service = Systemd(tmp_path, current())
+def test_options_come_back_from_the_unit(tmp_path: Path) -> None:
+    service = SystemdManager(tmp_path, current_installation())
     assert service.options() is None
     service.definition.write_text(unit(tmp_path))
     assert service.options() == ODD
 
 
-@given(st.lists(st.text(st.characters(blacklist_characters="\n\0", blacklist_categories=["Cs"])), max_size=4))
-def test_quoting_can_be_undone(words: list[str]) -> None:
-    line = " ".join(quote(word) for word in words)
-    assert [unquote(word) for word in shlex.split(line)] == words
+def test_a_path_may_contain_the_text_of_a_placeholder(tmp_path: Path) -> None:
+    """Values are inserted in one pass, so nothing is inserted into a value."""
+    options = ("--config", "/home/@WRITABLE@/@ENVIRONMENT@.toml", "--source", "file:/@EXEC@.wav")
+    wanted = ServiceSpec(options, "tcp://127.0.0.1:5591", "1", needs_microphone=True, writable=(Path("/srv/@EXEC@"),))
+    service = SystemdManager(tmp_path, current_installation(), {"XDG_DATA_HOME": "/data/@WRITABLE@"})
+    text = service.unit(wanted)
+    assert read_command(setting(text, "ExecStart"))[-4:] == list(options)
+    assert read_words(setting(text, "ReadWritePaths"), c_escapes=False) == ["-%t", "-/srv/@EXEC@"]
+    assert "\nEnvironment=XDG_DATA_HOME=/data/@WRITABLE@\n" in text
+    service.definition.write_text(text)
+    assert service.options() == options
 
 
-@pytest.mark.parametrize(
-    ("word", "quoted"),
-    [
-        ("run", "run"),
-        ("", '""'),
-        ("a b", '"a b"'),
-        ("50%", "50%%"),
-        ("$HOME", '"$$HOME"'),
-        ('"', '"\\""'),
-        ("a\\b", '"a\\\\b"'),
-    ],
-)
-def test_quoting_as_systemd_has_it(word: str, quoted: str) -> None:
-    assert quote(word) == quoted
+def test_python_imports_nothing_from_the_working_directory(tmp_path: Path) -> None:
+    text = unit(tmp_path)
+    assert read_command(setting(text, "ExecStart"))[1:5] == ["-P", "-m", "mertd", "run"]
+    assert "\nEnvironment=PYTHONSAFEPATH=1\n" in text
+
+
+@given(st.lists(st.text(st.characters(codec="utf-8")).filter(lambda word: not UNREPRESENTABLE.search(word)), max_size=4))
+def test_any_options_come_back_from_the_unit(words: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        service = SystemdManager(Path(folder), current_installation())
+        text = service.unit(ServiceSpec(tuple(words), "tcp://127.0.0.1:5591", "1", needs_microphone=False))
+        service.definition.write_text(text, encoding="utf-8")
+        assert read_command(setting(text, "ExecStart"))[5:] == words
+        assert service.options() == tuple(words)
+
+
+@needs_systemd
+def test_systemd_finds_no_fault_with_control_characters(tmp_path: Path) -> None:
+    (tmp_path / UNIT).write_text(unit(tmp_path, ("--source", "file:/a\nExecStart=/bin/false\r\x1b[31m\u202e\x85\t;", ";")))
+    done = analyze(tmp_path, "verify")
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if UNIT in line] == []
 
 
 # A life
@@ -116,12 +134,12 @@ def test_quoting_as_systemd_has_it(word: str, quoted: str) -> None:
 
 @pytest.fixture
 def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
-    stand_ins, manager = StandIns(tmp_path), choose.manager
+    stand_ins, manager = StandIns(tmp_path), choose.service_manager
     monkeypatch.setenv("PATH", f"{stand_ins.bin}:{os.environ['PATH']}")
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(choose, "native", lambda: "systemd")
-    # The test itself lies in /tmp.
-    monkeypatch.setattr(choose, "manager", lambda platform=None: replace(manager(platform), hidden=()))  # type: ignore[type-var]
+    monkeypatch.setattr(choose, "native_platform", lambda: "systemd")
+    # The test's own directory lies in /tmp.
+    monkeypatch.setattr(choose, "service_manager", lambda platform=None: replace(manager(platform), private_directories=()))  # type: ignore[type-var]
     yield stand_ins
     stand_ins.end()
 
@@ -132,7 +150,7 @@ def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[s
     install = ["service", "install", "--", *TINY, *SHORT, "--source", "synth:chords", *endpoints]
     assert run(install) == 0
     assert linux.verbs() == ["daemon-reload", "enable", "restart"]
-    first, status = linux.pid, answering(control)
+    first, status = linux.pid, daemon_status(control)
     assert status is not None
     assert status.processes["supervisor"]["pid"] == first
     assert run(["service", "status"]) == 0
@@ -161,23 +179,23 @@ def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[s
         (("PrivateUsers=yes",), ("Private", "Protect", "ReadWritePaths")),
     ],
 )
-def test_where_a_user_may_not_have_all(
+def test_settings_that_the_system_refuses_are_left_out(
     linux: StandIns, tmp_path: Path, refused: tuple[str, ...], missing: tuple[str, ...]
 ) -> None:
-    """A unit that insists on it would not start at all: in containers, and where there are no namespaces for users."""
-    service = choose.manager()
-    wanted = Wanted(ODD, f"ipc://{tmp_path}/control", "1", listens=False)
+    """A unit with them would not start: in containers, and where ordinary users may not create namespaces."""
+    service = choose.service_manager()
+    wanted = ServiceSpec(ODD, f"ipc://{tmp_path}/control", "1", needs_microphone=False)
     linux.refuse(*refused)
-    plan = service.install(wanted, service.find(wanted, try_out=True))
-    (description,) = (step.content.decode() for step in plan if isinstance(step, Write))
-    assert isinstance(service, Systemd)
+    plan = service.install(wanted, service.inspect(wanted, probe=True))
+    (description,) = (step.content.decode() for step in plan if isinstance(step, WriteFile))
+    assert isinstance(service, SystemdManager)
     everything = service.unit(wanted).splitlines()
     assert description.splitlines() == [line for line in everything if not (missing and line.startswith(missing))]
     assert len(everything) - len(description.splitlines()) == {0: 0, 2: 2, 1: 10}[len(refused)]
     assert any("refuses" in step.what for step in plan) == bool(refused)
 
 
-def test_settings_of_ones_own_survive(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_users_own_settings_survive(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     override = tmp_path / "config" / "systemd" / "user" / f"{UNIT}.d" / "override.conf"
     override.parent.mkdir(parents=True)
     override.write_text("[Service]\nMemoryMax=8G\n")
@@ -187,48 +205,53 @@ def test_settings_of_ones_own_survive(linux: StandIns, tmp_path: Path, capsys: p
     assert "disable" not in linux.verbs(), "there was nothing to disable"
 
 
-# What a service cannot have
+# What a service cannot do
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"source": ("file:music.wav",)}, "in full"),
+        ({"source": ("file:music.wav",)}, "give the full path"),
         ({"source": ("file:/tmp/music.wav",)}, "PrivateTmp"),
         ({"source": ("pipe:-",)}, "standard input"),
-        ({"weights": "mine.safetensors"}, "in full"),
+        ({"weights": "mine.safetensors"}, "give the full path"),
         ({"control": "ipc:///tmp/mertd/control"}, "PrivateTmp"),
     ],
 )
-def test_what_a_service_could_not_find(settings: dict[str, object], words: str) -> None:
-    service = replace(Systemd(Path("/x"), current()), hidden=(Path("/tmp"),))
+def test_what_a_service_cannot_find_is_reported(settings: dict[str, object], words: str) -> None:
+    service = replace(SystemdManager(Path("/x"), current_installation()), private_directories=(Path("/tmp"),))
     fine = {"weights": "random:0", "source": ("synth:chords",)}
-    before = choose.problems(service, Settings.model_validate(fine))
-    after = choose.problems(service, Settings.model_validate(fine | settings))
+    before = choose.unmet_requirements(service, Settings.model_validate(fine))
+    after = choose.unmet_requirements(service, Settings.model_validate(fine | settings))
     (problem,) = set(after) - set(before)
     assert words in problem
 
 
-def test_an_empty_machine_is_told_to_get_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     monkeypatch.setenv("HOME", str(tmp_path))
-    found = choose.problems(Systemd(Path("/x"), current(), hidden=()), Settings.model_validate({}))
+    found = choose.unmet_requirements(
+        SystemdManager(Path("/x"), current_installation(), private_directories=()), Settings.model_validate({})
+    )
     assert ["no weights" in problem for problem in found] == [True]
 
 
-def test_root_is_told_that_it_is_not_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sudo_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SUDO_UID", "1000")
     settings = Settings.model_validate({"weights": "random:0", "source": ("synth:chords",)})
-    (problem,) = choose.problems(Systemd(Path("/x"), current(), hidden=()), settings)
+    (problem,) = choose.unmet_requirements(SystemdManager(Path("/x"), current_installation(), private_directories=()), settings)
     assert "without sudo" in problem
 
 
-def test_a_start_of_what_runs_accepts_an_older_version() -> None:
-    """Only an install or a restart brings the new one in."""
-    running = Found(State("systemd", Path("/x"), installed=True, loaded=True, running=True, pid=7))
-    wanted = Wanted((), "tcp://127.0.0.1:5591", "2", listens=False)
-    for service in (Systemd(Path("/x"), current()), Launchd(Path("/x"), 501, current())):
+def test_starting_a_running_service_accepts_an_older_version() -> None:
+    """Only an install or a restart replaces it."""
+    running = Inspection(ServiceState("systemd", Path("/x"), installed=True, loaded=True, running=True, pid=7))
+    wanted = ServiceSpec((), "tcp://127.0.0.1:5591", "2", needs_microphone=False)
+    for service in (
+        SystemdManager(Path("/x"), current_installation()),
+        LaunchdManager(Path("/x"), 501, current_installation()),
+    ):
         (step,) = service.start(wanted, running)
-        assert isinstance(step, Answer)
+        assert isinstance(step, WaitForDaemon)
         assert step.version == ""
-        assert [each.version for each in service.restart(wanted, running) if isinstance(each, Answer)] == ["2"]
+        assert [each.version for each in service.restart(wanted, running) if isinstance(each, WaitForDaemon)] == ["2"]

@@ -13,7 +13,8 @@ import pytest
 import zmq
 
 from mertd.errors import KeysError
-from mertd.stream.keyring import MAX_BYTES, Client, Keyring
+from mertd.files import MAX_TEXT_BYTES
+from mertd.stream.keyring import Client, Keyring
 from mertd.stream.keys import ClientKeys, check_pair, check_public, make_pair
 
 
@@ -155,7 +156,7 @@ def filled(text: str) -> str:
         'public = "<public>"\nsecret = "<other secret>"',
         'public = "x"\nsecret = "<secret>"',
         'public = "<public>"\nsecret = "<secret>"\nserver = 3',
-        pytest.param("# " + "x" * MAX_BYTES, id="long"),
+        pytest.param("# " + "x" * MAX_TEXT_BYTES, id="long"),
     ],
 )
 def test_a_malformed_key_is_refused_and_not_quoted(ring: Keyring, text: str) -> None:
@@ -221,7 +222,7 @@ def test_several_processes_may_write_at_once(ring: Keyring) -> None:
         seen = len(ring.clients())
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert ring.clients().keys() == {"local", *(f"{name}-{i}" for name in "abc" for i in range(15))}
-    assert not list(ring.folder.glob("*.partial"))
+    assert not list(ring.folder.rglob("*partial*"))
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

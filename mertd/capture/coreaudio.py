@@ -1,0 +1,141 @@
+"""The status of an input according to CoreAudio and AVFoundation, through ctypes.
+
+Selectors and constants are those of <CoreAudio/AudioHardware.h>.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from mertd.capture.input_status import InputStatus, InputStatusUnavailable
+
+SYSTEM_OBJECT = 1
+"""kAudioObjectSystemObject."""
+
+UTF8_ENCODING = 0x08000100
+"""kCFStringEncodingUTF8."""
+
+MAX_NAME_BYTES = 512
+"""Bytes of a device's name that are read."""
+
+FRAMEWORK_PATH = "/System/Library/Frameworks/{0}.framework/{0}"
+
+NOT_DETERMINED = 0
+"""AVAuthorizationStatus: the user has not been asked yet. 1 is restricted, 2 denied."""
+
+AUTHORIZED = 3
+"""AVAuthorizationStatus: the user has agreed."""
+
+
+class _PropertyAddress(ctypes.Structure):
+    """AudioObjectPropertyAddress."""
+
+    _fields_ = [("selector", ctypes.c_uint32), ("scope", ctypes.c_uint32), ("element", ctypes.c_uint32)]
+
+
+def four_char_code(name: str) -> int:
+    """Return a four-character code as a number: the first character is the highest byte."""
+    return int(struct.unpack(">I", name.encode("ascii"))[0])
+
+
+class CoreAudio:
+    """Properties of audio objects. Methods raise `InputStatusUnavailable` if CoreAudio refuses."""
+
+    def __init__(self, load: Callable[[str], Any] = ctypes.CDLL) -> None:
+        """`load`: opens a library."""
+        try:
+            self._audio = load(FRAMEWORK_PATH.format("CoreAudio"))
+            self._foundation = load(FRAMEWORK_PATH.format("CoreFoundation"))
+        except OSError as error:
+            raise InputStatusUnavailable(str(error)) from error
+        self._foundation.CFStringGetCString.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_long, ctypes.c_uint32]
+        self._foundation.CFRelease.argtypes = [ctypes.c_void_p]
+
+    def read(self, device: int, selector: str, scope: str, into: Any) -> Any:
+        """Fill `into`, a ctypes value or array, with a property, and return it."""
+        address = _PropertyAddress(four_char_code(selector), four_char_code(scope), 0)
+        size = ctypes.c_uint32(ctypes.sizeof(into))
+        status = self._audio.AudioObjectGetPropertyData(
+            ctypes.c_uint32(device), ctypes.byref(address), ctypes.c_uint32(0), None, ctypes.byref(size), ctypes.byref(into)
+        )
+        if status:
+            raise InputStatusUnavailable(f"CoreAudio does not tell {selector!r} of {device}: status {status}")
+        return into
+
+    def devices(self) -> list[int]:
+        """Return the numbers of all devices."""
+        address = _PropertyAddress(four_char_code("dev#"), four_char_code("glob"), 0)
+        size = ctypes.c_uint32(0)
+        status = self._audio.AudioObjectGetPropertyDataSize(
+            ctypes.c_uint32(SYSTEM_OBJECT), ctypes.byref(address), ctypes.c_uint32(0), None, ctypes.byref(size)
+        )
+        if status:
+            raise InputStatusUnavailable(f"CoreAudio does not list its devices: status {status}")
+        return list(self.read(SYSTEM_OBJECT, "dev#", "glob", (ctypes.c_uint32 * (size.value // 4))()))
+
+    def default_input(self) -> int:
+        """Return the number of the default input."""
+        return int(self.read(SYSTEM_OBJECT, "dIn ", "glob", ctypes.c_uint32()).value)
+
+    def name(self, device: int) -> str:
+        """Return a device's name."""
+        text = self.read(device, "lnam", "glob", ctypes.c_void_p())
+        buffer = ctypes.create_string_buffer(MAX_NAME_BYTES)
+        try:
+            read = self._foundation.CFStringGetCString(text, buffer, len(buffer), UTF8_ENCODING)
+        finally:
+            self._foundation.CFRelease(text)
+        return buffer.value.decode() if read else ""
+
+    def rate(self, device: int) -> int:
+        """Return a device's nominal sample rate in Hz."""
+        return round(float(self.read(device, "nsrt", "glob", ctypes.c_double()).value))
+
+    def muted(self, device: int) -> bool | None:
+        """Return whether a device's input is muted; None for one without such a switch."""
+        try:
+            return bool(self.read(device, "mute", "inpt", ctypes.c_uint32()).value)
+        except InputStatusUnavailable:
+            return None
+
+
+def microphone_consent(load: Callable[[str], Any] = ctypes.CDLL) -> bool | None:
+    """Return whether this program may use microphones; None if that is not known.
+
+    This is `AVCaptureDevice.authorizationStatus(for: .audio)`. `load`: opens a library.
+    """
+    try:
+        load(FRAMEWORK_PATH.format("AVFoundation"))
+        objc = load("/usr/lib/libobjc.A.dylib")
+    except OSError:
+        return None
+    objc.objc_getClass.restype = objc.sel_registerName.restype = ctypes.c_void_p
+    objc.objc_getClass.argtypes = objc.sel_registerName.argtypes = [ctypes.c_char_p]
+    string, device = objc.objc_getClass(b"NSString"), objc.objc_getClass(b"AVCaptureDevice")
+    if not string or not device:
+        return None
+    # objc_msgSend must be called with the prototype of the method that it reaches.
+    to_string = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(("objc_msgSend", objc))
+    to_status = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("objc_msgSend", objc))
+    audio = to_string(string, objc.sel_registerName(b"stringWithUTF8String:"), b"soun")  # AVMediaTypeAudio
+    status = to_status(device, objc.sel_registerName(b"authorizationStatusForMediaType:"), audio)
+    return None if status == NOT_DETERMINED else bool(status == AUTHORIZED)
+
+
+def open_reader(name: str, follows_default: bool) -> Callable[[], InputStatus]:
+    """Return a function that reads the status of the device called `name`, or of the default input if there is none.
+
+    Both raise `InputStatusUnavailable`. `follows_default`: whether to read the name of the default input, too.
+    """
+    audio = CoreAudio()
+    found = [device for device in audio.devices() if audio.name(device) == name]
+    device = found[0] if found else audio.default_input()
+
+    def read() -> InputStatus:
+        default = audio.name(audio.default_input()) if follows_default else ""
+        return InputStatus(default, name, audio.rate(device), audio.muted(device), consent=microphone_consent())
+
+    return read

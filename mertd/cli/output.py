@@ -1,0 +1,89 @@
+"""What commands write to the terminal: the only place in mertd that prints, so that no foreign text gets there as it is."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from mertd.text import json_text, printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+COLOURS = {"green": 32, "yellow": 33, "red": 31}
+"""Codes of ANSI terminals for the colour of letters."""
+
+
+def say(text: object = "") -> None:
+    """Print one line. Whatever is in it, it stays one line and gives the terminal no commands."""
+    print(printable(text), flush=True)
+
+
+def say_labelled(label: str, colour: str, text: str) -> None:
+    """Print one line that begins with one of our own labels, coloured if this is a terminal."""
+    shown = f"\x1b[{COLOURS[colour]}m{label}\x1b[0m" if sys.stdout.isatty() else label
+    print(shown, printable(text), sep="", flush=True)
+
+
+def say_json(value: Any, indent: int | None = None) -> None:
+    """Print one value as JSON."""
+    print(json_text(value, indent), flush=True)
+
+
+def say_page(text: str) -> None:
+    """Print a text of several lines, which must be our own."""
+    for line in text.split("\n"):
+        print(printable(line, None))
+
+
+def say_with_tabs(text: str) -> None:
+    """Print one line, of a file for instance, in which tabs are meant."""
+    print("\t".join(map(printable, text.split("\t"))), flush=True)
+
+
+def complain(text: object) -> None:
+    """Print one line to standard error that says what is wrong."""
+    print(f"mertd: {printable(text)}", file=sys.stderr, flush=True)
+
+
+def show_progress(text: str) -> None:
+    """Replace the last line of standard error, if it is a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{printable(text)}", end="\r", file=sys.stderr, flush=True)
+
+
+def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a traceback, as `sys.excepthook` does; its message may hold foreign text."""
+    import traceback
+
+    for line in "".join(traceback.format_exception(kind, error, trace)).rstrip("\n").split("\n"):
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def new_console(stderr: bool = False, **options: Any) -> Console:
+    """Return a console of rich that takes nothing in a text for markup or emoji, as `[red]`, and colours no numbers."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+
+
+@contextmanager
+def spinner(text: str) -> Iterator[None]:
+    """Show on standard error, if that is a terminal, what is being done."""
+    from rich.text import Text
+
+    with new_console(stderr=True).status(Text(printable(text))):
+        yield
+
+
+@contextmanager
+def reader_may_leave() -> Iterator[None]:
+    """Within, it is no error if the program that reads our output stops reading, as `head` does."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

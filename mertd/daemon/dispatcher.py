@@ -1,0 +1,88 @@
+"""The dispatcher: decides whose windows the model gets next, and takes its answers to the streams that asked.
+
+Rules of this file: no process, no socket, no clock. Streams take turns window by window, starting behind the stream that was
+served last, whatever else stands in the list: streams that always have windows due never differ by more than one window. A
+token names its stream, so an answer goes straight to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from mertd.embed.messages import Answer, Answers, Copied, ModelInfo, Request, Token
+
+
+class Requester(Protocol):
+    """A stream, as the dispatcher sees it."""
+
+    @property
+    def due(self) -> bool:
+        """Whether `take` has something to give."""
+
+    def take(self, most: int, now_ns: int) -> list[Request]:
+        """Return requests for up to `most` windows."""
+
+    def copied(self, token: Token, at_ns: int) -> None: ...
+
+    def answered(self, answer: Answer, model: ModelInfo, now_ns: int) -> None: ...
+
+    def embed_lost(self) -> None: ...
+
+
+class Worker(Protocol):
+    """What runs the model, as the dispatcher sees it."""
+
+    @property
+    def room(self) -> int:
+        """How many windows it can be given now; 0 while it is busy or not ready."""
+
+    def submit(self, requests: list[Request]) -> None: ...
+
+
+class Dispatcher:
+    """Hands windows of several streams to one worker, a batch at a time."""
+
+    def __init__(self, requesters: Mapping[str, Requester], clock_ns: Callable[[], int]) -> None:
+        """`requesters`: the streams by name; more may be added later. `clock_ns`: monotonic nanoseconds."""
+        self._requesters = requesters
+        self._clock_ns = clock_ns
+        self._worker: Worker | None = None
+        self._turn = 0  # position of the stream whose turn it is
+
+    def attach(self, worker: Worker) -> None:
+        """Set the worker that gets the windows."""
+        self._worker = worker
+
+    def dispatch(self) -> None:
+        """Give the worker a batch, if it can take one and any stream has windows due."""
+        if self._worker is None or not (room := self._worker.room):
+            return
+        batch: list[Request] = []
+        requesters = list(self._requesters.values())
+        idle = 0  # streams in a row that had nothing due
+        while idle < len(requesters) and len(batch) < room:
+            self._turn %= len(requesters)
+            requester = requesters[self._turn]
+            taken = requester.take(1, self._clock_ns()) if requester.due else []
+            batch += taken
+            idle = 0 if taken else idle + 1
+            self._turn += 1
+        if batch:
+            self._worker.submit(batch)
+
+    def copied(self, message: Copied) -> None:
+        """Tell each stream which of its windows are out of the ring."""
+        for token in message.tokens:
+            self._requesters[token.stream].copied(token, message.at_ns)
+
+    def answered(self, message: Answers, model: ModelInfo) -> None:
+        """Give each stream its answers, and the worker its next batch."""
+        for answer in message.answers:
+            self._requesters[answer.token.stream].answered(answer, model, self._clock_ns())
+        self.dispatch()
+
+    def worker_lost(self) -> None:
+        """The process that had a batch has died: each stream decides what it asks again."""
+        for requester in self._requesters.values():
+            requester.embed_lost()

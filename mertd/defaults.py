@@ -1,0 +1,31 @@
+"""Numbers and addresses on which several parts of mertd agree, each in one place.
+
+Rules of this file: it imports nothing, so that `mertd --help` can afford it.
+"""
+
+PUBLISH_ENDPOINT = "tcp://127.0.0.1:5590"
+"""Where a daemon publishes, unless it is told otherwise."""
+
+CONTROL_ENDPOINT = "tcp://127.0.0.1:5591"
+"""Where a daemon answers requests, unless it is told otherwise."""
+
+SAMPLE_RATE = 24_000
+"""Samples a second that MERT reads, and so of every index on the wire, in Hz."""
+
+WINDOW_S = 30.0
+"""Seconds of audio in a window."""
+
+HOP_S = 5.0
+"""Seconds between the starts of two windows."""
+
+MIN_HOP_S = 0.25
+"""Seconds; a shorter hop is refused."""
+
+MAX_HOP_S = 3_600.0
+"""Seconds; a longer hop is refused."""
+
+GATE_DBFS = -70.0
+"""Level below which a window is not embedded, in dBFS."""
+
+LAYER = 6
+"""The hidden state that is published."""

@@ -1,0 +1,1 @@
+"""`mertd doctor`: `gather` collects facts, with `probe` in processes of its own; `findings` turns them into findings."""

@@ -1,0 +1,153 @@
+"""The safetensors format, read from a file that may come from a stranger.
+
+A file is 8 bytes with the length of a header, the header in JSON, and the data: name -> dtype, shape and [begin, end) in the
+data. The whole header is checked before a tensor is read: its length, every entry, and that the tensors cover the data without
+gap or overlap, as the format demands. The `safetensors` package would map the file into memory, where a file that shrinks
+meanwhile ends the process; here, reading is reading.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.embed.weights.stored import StoredTensor, show, unreadable
+from mertd.errors import WeightsError
+from mertd.files import FileError, open_regular
+
+LENGTH_BYTES = 8
+"""Size of the little-endian number at the start, which says how long the header is."""
+
+MAX_HEADER_BYTES = 1 << 20
+"""MERT's header has some 25 kB."""
+
+MAX_DIMENSIONS = 8
+
+DTYPES = {
+    "BOOL": ("bool", 1),
+    "U8": ("uint8", 1),
+    "I8": ("int8", 1),
+    "F8_E4M3": ("float8", 1),
+    "F8_E5M2": ("float8", 1),
+    "U16": ("uint16", 2),
+    "I16": ("int16", 2),
+    "F16": ("float16", 2),
+    "BF16": ("bfloat16", 2),
+    "U32": ("uint32", 4),
+    "I32": ("int32", 4),
+    "F32": ("float32", 4),
+    "U64": ("uint64", 8),
+    "I64": ("int64", 8),
+    "F64": ("float64", 8),
+}
+"""Names of dtypes in the format -> numpy's name, and bytes per value. Of other dtypes the size is not checked."""
+
+
+@dataclass(frozen=True)
+class SafetensorsFile:
+    """The checked header of an open file."""
+
+    tensors: dict[str, StoredTensor]
+    metadata: dict[str, str]
+
+
+@contextmanager
+def open_safetensors(path: Path, otherwise: str = "is not a readable safetensors file") -> Iterator[SafetensorsFile]:
+    """Open `path`, whose tensors can be read until the block ends. `otherwise`: what an error says that the file is not.
+
+    Raises `WeightsError` if it is not a regular file, or not a valid safetensors file. Reading raises it if the file shrinks.
+    """
+    try:
+        file = open_regular(path)
+    except (OSError, FileError) as error:
+        raise unreadable(path, error) from error
+    with file:
+        try:
+            header = _read_header(file)
+        except (OSError, ValueError, RecursionError) as error:  # json raises the last for brackets nested too deep
+            reason = "its header is nested too deep" if isinstance(error, RecursionError) else error
+            raise WeightsError(f"{path} {otherwise}: {reason}") from error
+        yield header
+
+
+def _read_header(file: BufferedReader) -> SafetensorsFile:
+    """Raises `ValueError` for anything that the format does not allow."""
+    size = os.fstat(file.fileno()).st_size
+    length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+    if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
+        raise ValueError(f"its header would take {length:,} bytes, and the file has {size:,}")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"its header takes {length:,} bytes; MERT's takes under {MAX_HEADER_BYTES:,}")
+    entries = _parse(file.read(length))
+    metadata = entries.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("its metadata is not a map of text")
+    start, tensors, spans = LENGTH_BYTES + length, {}, []
+    for name, entry in entries.items():
+        dtype, shape, begin, end = _check_entry(name, entry)
+        read = partial(_read, file, name, dtype, shape, start + begin)
+        tensors[name] = StoredTensor(shape, dtype, read, name, end - begin)
+        spans.append((begin, end, name))
+    _check_spans(spans, size - start)
+    return SafetensorsFile(tensors, metadata)
+
+
+def _parse(header: bytes) -> dict[str, Any]:
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            raise ValueError("a name occurs twice in its header")
+        return found
+
+    entries = json.loads(header.decode(), object_pairs_hook=unique)
+    if not isinstance(entries, dict):
+        raise ValueError("its header is not a map")
+    return entries
+
+
+def _check_entry(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
+    """Return dtype, shape, and begin and end in the data."""
+    match entry:
+        case {"dtype": str(code), "shape": list(shape), "data_offsets": [int(begin), int(end)], **rest} if not rest:
+            pass
+        case _:
+            raise ValueError(f"{show(name)} is not described by dtype, shape and data_offsets alone")
+    if len(shape) > MAX_DIMENSIONS or not all(type(n) is int and n >= 0 for n in (*shape, begin, end)) or begin > end:
+        raise ValueError(f"{show(name)} has a shape or offsets that cannot be")
+    dtype, value_bytes = DTYPES.get(code, (code, 0))
+    if value_bytes and math.prod(shape) * value_bytes != end - begin:
+        raise ValueError(f"{show(name)} has {end - begin:,} bytes, which do not fit its shape and dtype")
+    return dtype, tuple(shape), begin, end
+
+
+def _check_spans(spans: list[tuple[int, int, str]], size: int) -> None:
+    at = 0
+    for begin, end, name in sorted(spans):
+        if begin != at:
+            raise ValueError(f"the data of {show(name)} begins at {begin:,}, where that of the tensor before ends at {at:,}")
+        at = end
+    if at != size:
+        raise ValueError(f"its tensors take {at:,} bytes, and the file has {size:,} for them")
+
+
+def _read(file: BufferedReader, name: str, dtype: str, shape: tuple[int, ...], at: int) -> NDArray[Any]:
+    values = np.empty(shape, np.dtype(dtype).newbyteorder("<"))
+    try:
+        file.seek(at)
+        count = file.readinto(values.reshape(-1).view(np.uint8).data)
+    except OSError as error:
+        raise WeightsError(f"cannot read {show(name)}: {error.strerror or error}") from error
+    if count < values.nbytes:
+        raise WeightsError(f"cannot read {show(name)}: the file has become shorter meanwhile")
+    return values

@@ -1,0 +1,60 @@
+"""What of the MLX backend does not need a GPU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from mertd.embed.backends.mlx_backend import Upload, fastest_form
+from mertd.embed.weights.loading import load
+from mertd.errors import BackendError
+
+mx = pytest.importorskip("mlx.core")
+
+
+class Driver:
+    """An NVIDIA driver's copy, in memory that both sides see: what managed memory is."""
+
+    def __init__(self, status: int = 0) -> None:
+        self.status, self.copied = status, 0
+
+    def cuMemcpyHtoD_v2(self, target: object, source: object, size: object) -> int:  # noqa: N802
+        import ctypes
+
+        if not self.status:
+            ctypes.memmove(target.value, source.value, size.value)
+            self.copied += 1
+        return self.status
+
+
+def batches() -> list[np.ndarray]:
+    generator = np.random.Generator(np.random.PCG64(0))
+    return [generator.standard_normal((count, 1_000)).astype(np.float32) for count in (1, 2, 1, 1, 2)]
+
+
+@pytest.mark.parametrize("driver", [None, Driver()], ids=["no driver", "driver"])
+def test_an_upload_is_the_batch_whatever_came_before(driver: Driver | None) -> None:
+    upload = Upload(mx)
+    upload._driver = driver
+    for batch in batches():
+        assert np.array_equal(np.array(upload(batch) + 0), batch)
+        assert np.array_equal(np.array(upload(np.asfortranarray(batch[:, ::-1])) + 0), batch[:, ::-1])
+    if driver is not None:
+        assert driver.copied == 2 * len(batches()) - 2, "the first batch of each shape makes its memory"
+
+
+def test_a_failed_copy_is_said() -> None:
+    upload = Upload(mx)
+    upload._driver = Driver()
+    upload(batches()[0])
+    upload._driver = Driver(status=700)
+    with pytest.raises(BackendError, match="CUDA error 700"):
+        upload(batches()[0])
+
+
+def test_fused_is_for_float16_on_cuda_alone() -> None:
+    from mertd.embed.backends.mlx_backend import MlxBackend
+
+    assert fastest_form("float32") == ("conv1d" if mx.metal.is_available() else "product")
+    with pytest.raises(BackendError, match="float16"):
+        MlxBackend(load("random:0?size=tiny"), (1,), "float32", "fused")
