@@ -69,7 +69,9 @@ class Schedule:
         self._end = max(self._end, end)
         fresh: list[Window] = []
         while self._next + self._window <= self._end:
-            fresh.append(Window(self._epoch, self._next, self._next + self._window))
+            window = Window(self._epoch, self._next, self._next + self._window)
+            if window != self._newest:  # after a change of the hop, it may be one that was asked for and is due already
+                fresh.append(window)
             self._next += self._hop
         self._become_due(fresh)
         lost: list[Window] = []

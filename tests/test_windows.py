@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from example_counts import examples
 from mertd.windows import MOST_ASKED, Late, Schedule, Skip, Window
 
 
@@ -116,7 +117,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedule = ScheduleMachine.TestCase
-TestSchedule.settings = settings(max_examples=150, stateful_step_count=40)
+TestSchedule.settings = settings(max_examples=examples(300), stateful_step_count=40)
 
 
 class WishesMachine(RuleBasedStateMachine):
@@ -202,7 +203,7 @@ class WishesMachine(RuleBasedStateMachine):
 
 
 TestWishes = WishesMachine.TestCase
-TestWishes.settings = settings(max_examples=150, stateful_step_count=40)
+TestWishes.settings = settings(max_examples=examples(300), stateful_step_count=40)
 
 
 @given(parts=st.lists(st.integers(0, 50), max_size=30), window=st.integers(1, 20), hop=st.integers(1, 20))
@@ -240,6 +241,21 @@ def test_skips_of_two_epochs_are_told_apart() -> None:
     taken, skips = schedule.take()
     assert taken == [Window(1, 30, 40)]
     assert skips == [Skip(0, 3, 0, 20, "late"), Skip(1, 2, 20, 35, "late")]
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_window_that_was_asked_for_is_not_due_again_when_the_hop_changes(asked_first: bool) -> None:
+    schedule = Schedule(10, 20, Late.QUEUE, 100)
+    schedule.committed(20)
+    if asked_first:
+        assert schedule.ask() == (Window(0, 10, 20), True)
+    schedule.change_hop(10)
+    if not asked_first:
+        assert schedule.ask() == (Window(0, 10, 20), True)
+    assert schedule.committed(20) == ([], [])
+    assert schedule.committed(30) == ([Window(0, 20, 30)], [])
+    assert schedule.take(9)[0] == [Window(0, 0, 10), Window(0, 10, 20), Window(0, 20, 30)]
+    assert schedule.due_total == 3
 
 
 def test_a_report_that_repeats_itself_changes_nothing() -> None:

@@ -15,6 +15,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.errors import EndpointError, WireError
 from mertd.stream.control import BURST, MAX_REQUEST, RATE, REMEMBERED, WAITING, Allowance, _request
 from mertd.stream.history import Page
@@ -158,7 +159,7 @@ def test_a_question_as_long_as_a_book_is_not_read() -> None:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=3))
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_any_frames_are_a_request_or_refused(frames: list[bytes]) -> None:
     with contextlib.suppress(WireError):
         assert isinstance(_request(frames), dict)
