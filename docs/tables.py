@@ -14,10 +14,13 @@ from typing import Any
 import typer
 import typer.main
 
+from mertd.capture.source_kinds import KINDS, Consent
 from mertd.cli.app import app
 from mertd.config import LIVE, Settings, as_toml
 
 DOCS = Path(__file__).parent
+VALUES = {"path": "PATH", "float": "NUMBER", "int": "NUMBER", "integer": "NUMBER"}
+"""What stands for a value, by the first word of its type's name; TEXT for all others."""
 
 
 def cell(text: object) -> str:
@@ -45,7 +48,8 @@ def option(parameter: Any) -> list[str]:
     """Return the row of one option or argument of a command."""
     name = " ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.name
     if parameter.param_type_name == "option" and not parameter.is_flag:
-        name += " " + (parameter.metavar or parameter.name).upper()
+        kind = parameter.type.name.partition(" ")[0]
+        name += " " + (parameter.metavar or VALUES.get(kind, "TEXT"))
     default = parameter.default
     shown = (
         "" if callable(default) or default in (None, False, ()) or "Sentinel" in repr(default) else f" Default: `{default}`."
@@ -72,9 +76,21 @@ def commands() -> str:
     return "\n\n".join(parts)
 
 
+def sources() -> str:
+    """Return the kinds of sources."""
+    consents = {None: "none", Consent.MICROPHONE: "microphone", Consent.SYSTEM_AUDIO: "system audio"}
+    body = []
+    for kind in KINDS.values():
+        resumes = "yes" if kind.resumable else "no, it would begin again"
+        resumes += ", except standard input" if kind.stdin else ""
+        body.append([f"`{kind.form}`", cell(kind.summary), resumes, consents[kind.consent]])
+    return rows(["address", "what is heard", "resumes after a loss", "consent on a Mac"], body)
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("configuration.md", settings),
     "commands": ("commands.md", commands),
+    "sources": ("sources.md", sources),
 }
 """Tables by name: the page that holds it, and what makes it."""
 

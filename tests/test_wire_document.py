@@ -164,6 +164,14 @@ def test_what_a_daemon_sends_fits_the_schema() -> None:
     for message in heard:
         VALIDATOR.validate(as_json(message))
     assert {"started", "silent", "ended", "stopping"} <= {m.event for m in heard if isinstance(m, Event)}
+    last = [message for message in heard if isinstance(message, Status)][-1]
+    described = {key for row in table(section("status"), "key") for key in words(row[0])}
+    assert all(described == {*stream} for stream in last.streams.values())
+    assert {key for row in table(section("status"), "model's key") for key in words(row[0])} == {*last.model}
+    rows = [(row[1], words(row[0])) for row in table(section("status"), "process's key")]
+    for name, process in last.processes.items():
+        kind = "supervisor" if name == "supervisor" else "children"
+        assert {key for of, keys in rows if of in ("all", kind) for key in keys} == {*process}
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ from mertd.capture.address import parse
 from mertd.cli.output import say, say_json, spinner
 from mertd.cli.settings import settings
 from mertd.embed.audio import normalise
-from mertd.embed.backends import FACTORIES, choose, cosines
+from mertd.embed.backends.choice import FACTORIES, choose
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import SourceError, UsageError, did_you_mean
@@ -64,7 +65,7 @@ def compare(a: str, b: str, audio: Path | None, weights: str, flags: Mapping[str
 def _run(name: str, weights: str, window: Array) -> Array:
     """All hidden states of a window, by a backend with `weights`, or by what a file holds."""
     if name.rstrip("/").endswith(".mlpackage"):
-        from mertd.embed.coreml import run_package
+        from mertd.embed.backends.coreml_backend import run_package
 
         return run_package(Path(name), window)
     if name in FACTORIES:

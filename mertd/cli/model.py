@@ -87,7 +87,7 @@ def info(spec: str | None, flags: Mapping[str, Any], json: bool) -> None:
 
 def export_coreml(spec: str, out: Path, flags: Mapping[str, Any], target: str) -> None:
     """Write a Core ML package."""
-    from mertd.embed.coreml import export
+    from mertd.embed.backends.coreml_package import export
 
     if target not in ("macos14", "macos15"):
         raise UsageError(f"--target is macos14 or macos15, not {target!r}")

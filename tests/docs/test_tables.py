@@ -17,13 +17,15 @@ import pytest
 import mertd
 from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import PCM_FORMATS
-from mertd.capture.source_kinds import KINDS, SYNTHS
-from mertd.config import CONTROL, PUBLISH, Settings, default_config, default_weights
+from mertd.capture.source_kinds import KINDS
+from mertd.config import Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
-from mertd.embed.backends import FACTORIES
+from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
+from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
 from mertd.stream.client import Subscriber
 from mertd.stream.zap import READING
+from test_imports import MAY_IMPORT
 
 
 def tables() -> ModuleType:
@@ -35,21 +37,12 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings", "commands"])
+@pytest.mark.parametrize("name", ["settings", "commands", "sources"])
 def test_generated_tables_are_up_to_date(name: str) -> None:
     module = tables()
     page, make = module.TABLES[name]
     text = read(f"docs/{page}")
     assert module.updated(text, name, make()) == text, "run `python docs/tables.py`"
-
-
-def test_kinds_of_sources() -> None:
-    kinds = [words(row[0])[0].partition(":")[0] for row in table(section(read("docs/sources.md"), "Kinds"), "address")]
-    assert {*kinds} == {*KINDS}
-    assert len(kinds) == len({*kinds})
-    for row in table(section(read("docs/sources.md"), "Kinds"), "address"):
-        kind = KINDS[words(row[0])[0].partition(":")[0]]
-        assert row[2].startswith("no") == (not kind.resumable)
 
 
 def test_options_of_sources() -> None:
@@ -61,7 +54,6 @@ def test_options_of_sources() -> None:
         if option == "format":
             assert words(row[2]) == [*PCM_FORMATS]
     assert described == {name: {*kind.options} for name, kind in KINDS.items()}
-    assert [*SYNTHS] == words(read("docs/sources.md").split("| `synth:NAME` |")[1].split("|")[0])
 
 
 def test_requests() -> None:
@@ -103,8 +95,16 @@ def test_commands_of_the_table_of_operations_exist() -> None:
 
 def test_default_endpoints() -> None:
     page = section(read("docs/protocol.md"), "Messages") + section(read("docs/protocol.md"), "Control")
-    assert PUBLISH in page
-    assert CONTROL in page
+    assert PUBLISH_ENDPOINT in page
+    assert CONTROL_ENDPOINT in page
+    assert f"changes hop ({MIN_HOP_S:g} to {MAX_HOP_S:g} s)" in page
+
+
+def test_default_numbers() -> None:
+    assert f"the last {WINDOW_S:g} seconds" in " ".join(read("README.md").split())
+    assert f"as soon as one window of {WINDOW_S:g} s is full, then one every {HOP_S:g} s" in read("docs/getting-started.md")
+    assert f"`--gate` ({GATE_DBFS:g} dBFS)" in read("docs/sources.md")
+    assert f"samples per second: {SAMPLE_RATE}" in read("docs/protocol.md")
 
 
 def test_requests_shown_have_known_keys() -> None:
@@ -151,3 +151,15 @@ def test_packages_that_tests_need() -> None:
     installed = {*" ".join(re.findall(r"packages\+?=\(([^)]*)\)", read(".ci/run"))).split()} - {"debootstrap"}
     told = {word for row in table(read("CONTRIBUTING.md"), "tests of") for cell in words(row[1]) for word in cell.split()}
     assert told == installed
+
+
+def test_layers_of_the_architecture_are_those_of_the_imports() -> None:
+    block = read("docs/architecture.md").split("<!-- layers -->\n\n")[1].split("\n\n")[0]
+    layers = [re.sub(r"\(.*?\)", "", line).replace("|", ",").split(",") for line in block.splitlines()]
+    seen = {"", "safe_path"}  # the package's own name, and the first line of every program
+    for layer in layers:
+        parts = {part.strip() for part in layer}
+        for part in parts:
+            assert MAY_IMPORT[part] <= seen, f"{part} may import {MAY_IMPORT[part] - seen}, which stand beside or below it"
+        seen |= parts
+    assert seen | {"__main__"} == {*MAY_IMPORT}
