@@ -15,6 +15,7 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.errors import EndpointError, WireError
 from mertd.stream.allowance import Allowance
 from mertd.stream.control import REMEMBERED, REQUESTS, WAITING
@@ -161,7 +162,7 @@ def test_a_question_as_long_as_a_book_is_not_read() -> None:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=3))
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_any_frames_are_a_request_or_refused(frames: list[bytes]) -> None:
     with contextlib.suppress(WireError):
         assert isinstance(parse_request(frames)[0], dict)
