@@ -41,8 +41,16 @@ MAX_BATCH = 4
 class ScriptedDaemon:
     """Made in a running event loop. `published`: all messages of the streams."""
 
-    def __init__(self, *addresses: str, realtime: bool = True, exit_at_end: bool = False, late: Late = Late.QUEUE) -> None:
-        self.state = RunState()
+    def __init__(
+        self,
+        *addresses: str,
+        realtime: bool = True,
+        exit_at_end: bool = False,
+        state: RunState | None = None,
+        start: bool = True,
+    ) -> None:
+        """`start`: its processes; otherwise a supervisor does that."""
+        self.state = state or RunState()
         self.streams = Streams(self.state, exit_at_end, lambda: 7)
         self.published: list[Embedding | Event] = []
         self.history = History()
@@ -54,17 +62,18 @@ class ScriptedDaemon:
         self.streams.dispatcher.attach(self.worker)
         self.requests = Requests(BOOT, self.streams, self.state, self.history, self.status)
         for address in addresses:
-            self._add(address, realtime, exit_at_end, late)
-        self.worker.process.start()
-        for stream in self.streams.values():
-            stream.start()
+            self._add(address, realtime, exit_at_end)
+        if start:
+            self.worker.process.start()
+            for stream in self.streams.values():
+                stream.start()
 
-    def _add(self, url: str, realtime: bool, once: bool, late: Late) -> None:
+    def _add(self, url: str, realtime: bool, once: bool) -> None:
         address = parse(url)
         ring = self.rings[address.name] = Ring(4 * WINDOW)
         clocks = EpochClocks(RATE, 60, lambda: 1)
-        composer = Composer(Origin(BOOT, "studio", address.name), clocks, self.publish)
-        timeline = Timeline(address.name, Schedule(WINDOW, HOP, late, ring.capacity), ring, -70.0, clocks, composer)
+        composer = Composer(Origin(BOOT, "studio", address.name), clocks, lambda message: self.publish(message))
+        timeline = Timeline(address.name, Schedule(WINDOW, HOP, Late.QUEUE, ring.capacity), ring, -70.0, clocks, composer)
         spawn = self.captures[address.name] = ScriptedSpawn(obeys=Stop)
         options = StreamOptions(realtime, once)
         self.streams[address.name] = Stream(address, options, ring, timeline, self.streams, spawn)
