@@ -23,6 +23,9 @@ from mertd.wire import Embedding, Event, Message, Status
 from virtual_time import run
 
 
+NAMES = ("connections", "publisher", "control", "instance")
+
+
 class ScriptedSockets:
     """A publisher, a control server and a lock that only note what happens to them."""
 
@@ -36,12 +39,9 @@ class ScriptedSockets:
     def send(self, message: Message) -> None:
         self._log.append(f"send {message.phase}" if isinstance(message, Status) else f"send {message.kind}")
 
-    def forget_subscriptions(self) -> None:
-        self._check("forget")
-
     async def serve(self) -> None:
         await asyncio.sleep(5)
-        self._check("serve")
+        self._check(f"serve {self._name}")
         await asyncio.Event().wait()
 
     def close(self, linger_s: float = 0.0) -> None:  # noqa: ARG002
@@ -73,14 +73,17 @@ class Stage:
             self.log.append(message.event if isinstance(message, Event) else message.kind)
 
         daemon.publish = noting  # type: ignore[method-assign]
-        publisher, control, instance = (
-            cast(Any, ScriptedSockets(name, self.log, self._fault)) for name in ("publisher", "control", "instance")
-        )
+        connections, publisher, control, instance = (cast(Any, ScriptedSockets(name, self.log, self._fault)) for name in NAMES)
         sources = StatusSources(self.state, daemon.streams, daemon.worker, publisher, dict)
         reporter = StatusReporter(bytes(16), "studio", sources)
         reloader = Reloader(cast(Any, None), None, daemon.streams, Notifier({}))
         return Parts(
-            Sockets(None, publisher, control, instance), daemon.rings, daemon.worker, daemon.streams, reporter, reloader
+            Sockets(connections, None, publisher, control, instance),
+            daemon.rings,
+            daemon.worker,
+            daemon.streams,
+            reporter,
+            reloader,
         )
 
     def play(self, story: Callable[[], Any] | None = None) -> Stage:
@@ -97,7 +100,7 @@ class Stage:
         return self
 
 
-SHUTDOWN = ["stopping", "send stopping", "close control", "close publisher", "close instance"]
+SHUTDOWN = ["stopping", "send stopping", "close control", "close publisher", "close connections", "close instance"]
 """What happens when a daemon stops, in this order."""
 
 
@@ -169,7 +172,7 @@ def test_a_failure_is_raised_after_everything_was_stopped() -> None:
     assert stage.daemon.detail("room", "stopping") == {"reason": "failed"}
 
 
-@pytest.mark.parametrize("fault", ["forget", "serve"])
+@pytest.mark.parametrize("fault", ["serve publisher", "serve control"])
 def test_a_bug_in_one_of_the_loops_ends_the_daemon_in_order(fault: str) -> None:
     stage = Stage(fault)
     with pytest.raises(ZeroDivisionError, match=fault):
