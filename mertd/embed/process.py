@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from mertd.embed.audio import measure
+from mertd.embed.audio import measure_levels
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
@@ -59,7 +59,7 @@ def _beat(outbox: Outbox) -> None:
 def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
     windows = [rings[request.stream].read(request.start, request.end) for request in batch]
     outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
-    levels = [measure(samples) for samples in windows]
+    levels = [measure_levels(samples) for samples in windows]
     # A level that is not finite comes from samples that are not: the embedder refuses those, however loud the rest is.
     loud = [not level.rms_dbfs < request.gate_dbfs for request, level in zip(batch, levels, strict=True)]
     started = time.monotonic_ns()
