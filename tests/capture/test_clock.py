@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capture.simulated_clocks import RATE, STEADY_NS, UNIX_NS, SimulatedClocks, delays
+from example_counts import examples
 from footprint import footprint
 from mertd.capture.clock import MIN_STEP_NS, Clock, ClockReading, SampleTime, StepDetector
 from mertd.capture.clock_pair import ClockPair
@@ -64,7 +65,7 @@ def test_ordinary_jitter_leaves_milliseconds(drift: float, mean_ms: float, stall
     seed=st.integers(0, 2**32),
     data=st.data(),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(120))
 def test_the_truth_is_within_the_bound(
     drift: float,
     wobble: float,
@@ -263,7 +264,7 @@ def test_a_step_is_noticed_once() -> None:
 
 
 @given(ppm=st.floats(-500, 500), hours=st.integers(1, 48))
-@settings(max_examples=20)
+@settings(max_examples=examples(40))
 def test_slewing_is_not_a_step_however_long_it_lasts(ppm: float, hours: int) -> None:
     """`adjtime` and ntpd slew by at most 500 ppm."""
     steps = StepDetector()

@@ -208,6 +208,7 @@ def test_a_port_in_use(place: Path, option: str) -> None:
         check(place, [*SYNTH, option, endpoint], 3, [f"{endpoint} is in use by another program"])
 
 
+@pytest.mark.slow
 def test_sockets_of_another_daemon(place: Path) -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as first:
         with listening(first, "status", "embedding") as heard:

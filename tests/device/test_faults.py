@@ -142,7 +142,7 @@ def test_faults_of_a_sound_server(room: Room) -> None:
     room.fault("sink removed", "from 'a.monitor' to 'b.monitor'")
 
     strike(lambda: server.control("suspend-sink", "b", "1"))
-    room.fault("source suspended", "has given nothing for 2 s", back=lambda: server.control("suspend-sink", "b", "0"))
+    room.fault("source suspended", "has delivered nothing for 2 s", back=lambda: server.control("suspend-sink", "b", "0"))
 
     def restart() -> None:
         server.start()

@@ -116,6 +116,13 @@ def test_what_is_not_audio_is_refused(tmp_path: Path, content: bytes) -> None:
         read(path)
 
 
+def test_a_raw_file_is_refused_with_the_way_to_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(400))
+    with pytest.raises(SourceError, match=r"a\.raw has no header; read raw PCM with pipe:.*a\.raw\?rate="):
+        read(path)
+
+
 def test_a_file_broken_off_in_the_middle_gives_what_it_has_or_says_so(tmp_path: Path) -> None:
     for name, options in (("a.wav", {"subtype": "PCM_16"}), ("a.flac", {}), ("a.ogg", {})):
         path = write(tmp_path / name, **options)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from capture.from_url import settings_for
+from example_counts import examples
 from mertd.capture.source_kinds import SYNTHS
 from mertd.capture.sources.synth import VOICES, SynthSource, chords, noise, silence, tone
 from mertd.embed.audio import measure_levels
@@ -32,7 +33,7 @@ def read(url: str) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("name", SYNTHS)
 @given(start=st.integers(0, 1_000_000), count=st.integers(1, 3_000), cut=st.integers(0, 3_000))
-@settings(max_examples=20)
+@settings(max_examples=examples(40))
 def test_any_part_is_the_same_wherever_it_is_begun(name: str, start: int, count: int, cut: int) -> None:
     voice, cut = VOICES[name], min(cut, count)
     t = np.arange(start, start + count) / RATE
