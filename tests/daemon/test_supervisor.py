@@ -22,7 +22,6 @@ from mertd.errors import EndpointError
 from mertd.wire import Embedding, Event, Message, Status
 from virtual_time import run
 
-
 NAMES = ("connections", "publisher", "control", "instance")
 
 
