@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from daemon_process import SHORT, TINY, Daemon, listening
 from docs import pages
 from docs.pages import table, words
+from example_counts import examples
 from mertd.vocabulary import (
     EpochReason,
     EventName,
@@ -136,7 +137,7 @@ def test_the_schema_is_one() -> None:
 
 
 @given(embeddings | events)
-@settings(max_examples=50)
+@settings(max_examples=examples(100))
 def test_whatever_can_be_sent_fits_the_schema(message: Message) -> None:
     VALIDATOR.validate(as_json(message))
 
@@ -152,6 +153,7 @@ def test_what_cannot_be_sent_does_not(message: Message) -> None:
     VALIDATOR.validate({**body, "new": 1})
 
 
+@pytest.mark.slow
 def test_what_a_daemon_sends_fits_the_schema() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords?seconds=3", "--source", "synth:silence?seconds=3") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:

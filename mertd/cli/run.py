@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mertd.cli.settings import daemon_settings
-from mertd.daemon.supervisor import Supervisor
+from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.logs import Lines, install, uninstall
 
 FILES = 10_240
@@ -30,7 +30,7 @@ def run_daemon(config: Path | None, flags: Mapping[str, Any]) -> None:
     install(lines, chosen.log_level)
     _allow_many_files()
     try:
-        asyncio.run(Supervisor(chosen, lines, lambda: daemon_settings(config, flags)).run())
+        asyncio.run(make_supervisor(chosen, Outside(lines, lambda: daemon_settings(config, flags))).run())
     finally:
         uninstall(lines)
 

@@ -29,7 +29,7 @@ def given(config: Path | None, flags: Mapping[str, Any]) -> Given:
 def home_config() -> Path | None:
     """The file that a daemon reads if none is named, if it is there."""
     home = default_config()
-    return home if home.is_file() else None
+    return home if home.exists() else None  # reading it refuses what is not a regular file
 
 
 def _with_layers(flags: Mapping[str, Any]) -> dict[str, Any]:

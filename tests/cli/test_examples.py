@@ -39,6 +39,7 @@ def test_subscribe_knows_nothing_of_mertd() -> None:
     assert len(source.splitlines()) <= 40
 
 
+@pytest.mark.slow
 def test_follow_and_follow_async() -> None:
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords", "--name", "attic") as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 2)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from daemon.simulation import Simulation
+from example_counts import examples
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
@@ -139,7 +140,11 @@ class TimelineMachine(RuleBasedStateMachine):
             self.sim.finish()
             self.follow()
             assert not self.sim.timeline.waiting
-            assert self.sim.timeline.missing == self.missing == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
+            assert (
+                self.sim.timeline.counters["missing"]
+                == self.missing
+                == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
+            )
             assert sorted(self.done) == sorted(self.expected()), "every window of every epoch, once"
             self.sim.ring.close()
 
@@ -153,7 +158,7 @@ class TimelineMachine(RuleBasedStateMachine):
 
 
 TestTimeline = TimelineMachine.TestCase
-TestTimeline.settings = settings(max_examples=120, stateful_step_count=50)
+TestTimeline.settings = settings(max_examples=examples(240), stateful_step_count=50)
 
 
 class WishesMachine(TimelineMachine):
@@ -193,4 +198,4 @@ class WishesMachine(TimelineMachine):
 
 
 TestWishes = WishesMachine.TestCase
-TestWishes.settings = settings(max_examples=80, stateful_step_count=50)
+TestWishes.settings = settings(max_examples=examples(160), stateful_step_count=50)

@@ -1,4 +1,4 @@
-"""Sound from arithmetic: every sample follows from its index alone."""
+"""Computed sound: every sample is a function of its index alone."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from capture.from_url import settings_for
+from example_counts import examples
 from mertd.capture.source_kinds import SYNTHS
 from mertd.capture.sources.synth import VOICES, SynthSource, chords, noise, silence, tone
 from mertd.embed.audio import measure
@@ -32,7 +33,7 @@ def read(url: str) -> NDArray[np.float32]:
 
 @pytest.mark.parametrize("name", SYNTHS)
 @given(start=st.integers(0, 1_000_000), count=st.integers(1, 3_000), cut=st.integers(0, 3_000))
-@settings(max_examples=20)
+@settings(max_examples=examples(40))
 def test_any_part_is_the_same_wherever_it_is_begun(name: str, start: int, count: int, cut: int) -> None:
     voice, cut = VOICES[name], min(cut, count)
     t = np.arange(start, start + count) / RATE
@@ -53,7 +54,7 @@ def test_a_source_plays_its_voice_on_every_channel(name: str) -> None:
     assert np.array_equal(frames[:, 0], frames[:, 2])
 
 
-def test_it_may_go_on_for_ever() -> None:
+def test_without_a_length_it_is_endless() -> None:
     blocks = SynthSource(settings_for("synth:noise")).blocks()
     taken = [next(blocks) for _ in range(5)]
     assert all(block is not None and block.frames.shape == (48_000, 2) for block in taken)
@@ -87,7 +88,7 @@ def test_noise_is_white_and_never_repeats() -> None:
 
 
 def test_chords_change() -> None:
-    """Every four seconds, eight of them, then from the start: the strongest low note says which one it is."""
+    """Every four seconds, eight of them, then again: the strongest low note identifies the chord."""
 
     def bass(second: float) -> float:
         x = chords(seconds(second, second + 4)) * np.hanning(4 * RATE)

@@ -84,6 +84,7 @@ SOUNDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("target", TARGETS)
@@ -110,6 +111,7 @@ def test_high_pass_filters_hear_music_under_rumble(tmp_path: Path) -> None:
     assert disagreement(got, reference(weights, window, ALL)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_precision_is_where_it_is_meant_to_be(tiny: Made, target: Target) -> None:
     _, package = tiny(SPECS[0], target)
@@ -180,6 +182,7 @@ def test_shortest_window(tmp_path: Path) -> None:
     assert disagreement(Package(tmp_path / "a.mlpackage").run(window), reference(weights, window, ALL)) < 1e-6
 
 
+@pytest.mark.slow
 def test_package_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     weights, path = load(SPECS[0]), tmp_path / "a.mlpackage"
     export(weights, path, [0], SECOND)
@@ -193,6 +196,7 @@ def test_package_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_export_is_silent_and_imports_are_lazy(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -249,6 +253,7 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> EvaluatedCoreML:
     return runtime
 
 
+@pytest.mark.slow
 def test_backend_passes_its_self_check(mac: EvaluatedCoreML, tmp_path: Path) -> None:
     weights = load(SPECS[0])
     backend = CoreMLBackend(weights, [1, 2], cache=tmp_path)
@@ -261,6 +266,7 @@ def test_backend_passes_its_self_check(mac: EvaluatedCoreML, tmp_path: Path) -> 
     assert len(mac.compiled) == 2  # one for each window length
 
 
+@pytest.mark.slow
 def test_backend_compiles_once_for_each_macos(mac: EvaluatedCoreML, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = load(SPECS[0])
     for _ in range(2):
@@ -288,6 +294,7 @@ def test_backend_leaves_nothing_of_a_failed_compilation(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mac")
 def test_run_package(tmp_path: Path) -> None:
     weights, path = load(SPECS[0]), tmp_path / "a.mlpackage"

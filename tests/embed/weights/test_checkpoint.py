@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from embed.weights.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
+from example_counts import examples
 from mertd.embed.architecture import POSITIONAL, TINY
 from mertd.embed.backends.numpy_ops import NumpyOps
 from mertd.embed.network import hidden_states
@@ -203,7 +204,7 @@ def test_damaged_files_raise_only_weights_errors(tmp_path: Path, state: dict[str
     path = tmp_path / f"x.{suffix}"
     content = write(tmp_path / f"healthy.{suffix}", state).read_bytes()
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def damage(data: st.DataObject) -> None:
         damaged = bytearray(content)

@@ -27,6 +27,7 @@ from embed.weights.torch_file import (
     write_archive,
     write_state_dict,
 )
+from example_counts import examples
 from mertd.embed.weights.torch_pickle import LONGEST_PICKLE, open_checkpoint
 from mertd.errors import WeightsError
 
@@ -240,7 +241,7 @@ def survives(path: Path) -> None:
         return
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(800), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_raise_only_weights_errors(healthy: tuple[Path, bytes], data: st.DataObject) -> None:
     path, content = healthy
@@ -252,7 +253,7 @@ def test_damaged_files_raise_only_weights_errors(healthy: tuple[Path, bytes], da
     survives(path)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(800), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_pickles_raise_only_weights_errors(healthy: tuple[Path, bytes], data: st.DataObject) -> None:
     """With the archive intact and its checksums right, so that every mutation reaches the interpreter."""
@@ -269,7 +270,7 @@ def test_damaged_pickles_raise_only_weights_errors(healthy: tuple[Path, bytes], 
     survives(write(path, bytes(program)))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     count=st.integers(0, 30),
     offset=st.integers(-2, 30),
