@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from mertd.embed.architecture import MERT_95M, TINY, Architecture
 
 Half = NDArray[np.float16]
+
 SIZES = {"full": MERT_95M, "tiny": TINY}
+"""Size of random weights -> architecture."""
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
-"""PyTorch's checkpoint file, read without PyTorch and without running anything.
+"""The checkpoint format of PyTorch, read without PyTorch and without executing anything.
 
 `torch.save` writes a zip archive: `NAME/data.pkl` describes the state dict, `NAME/data/KEY` holds each storage, uncompressed.
-A pickle is a program; unpickling a stranger's file is running a stranger's code. Here the few opcodes that a state dict is made
-of are interpreted on inert values, and nothing in the interpreter can import or call. Every opcode and every global outside
-these tables is refused by name; sizes, strides and offsets are checked against the storage before anything is allocated.
+A pickle is a program, and unpickling a stranger's file runs a stranger's code. Here the few opcodes that a state dict consists
+of are interpreted on inert values, and the interpreter can neither import nor call. Every other opcode or global is refused by
+name; sizes, strides and offsets are checked against the storage before anything is allocated.
 """
 
 from __future__ import annotations
@@ -29,18 +29,23 @@ from mertd.errors import WeightsError
 from mertd.files import FileError, open_regular
 
 ZIP_MAGIC = b"PK\x03\x04"
-LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-"""The number that PyTorch before 1.6 pickled first, into a file that is no archive."""
+"""First bytes of a zip archive."""
 
-LONGEST_PICKLE = 1 << 20
-"""Bytes; MERT's `data.pkl` has some 20 kB. Also bounds the interpreter's memory, which grows with the opcodes."""
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""First bytes of a checkpoint of PyTorch before 1.6, which is not an archive."""
+
+MAX_PICKLE_BYTES = 1 << 20
+"""Size of `data.pkl`; MERT's has some 20 kB. This also bounds the interpreter's memory, which grows with the opcodes."""
 
 MAX_DIRECTORY_BYTES = 1 << 20
 """Size of the archive's directory; MERT's has some 20 kB."""
 
-MOST_DIMENSIONS = 8
+MAX_DIMENSIONS = 8
+"""Dimensions of a tensor."""
 
 _BFLOAT16 = "torch.BFloat16Storage"
+"""Its values are the upper halves of float32."""
+
 _STORAGES = {
     "torch.FloatStorage": "<f4",
     "torch.HalfStorage": "<f2",
@@ -48,15 +53,18 @@ _STORAGES = {
     "torch.DoubleStorage": "<f8",
     "torch.LongStorage": "<i8",
 }
+"""Class of a storage -> dtype of its values."""
+
 _DICT = "collections.OrderedDict"
 _TENSOR = "torch._utils._rebuild_tensor_v2"
 _PARAMETER = "torch._utils._rebuild_parameter"
 _GLOBALS = {_DICT, _TENSOR, _PARAMETER, *_STORAGES}
+"""The only names that a checkpoint may refer to."""
 
 
 @dataclass(frozen=True)
 class _Global:
-    """One of `_GLOBALS`. It stands for a function or a class and is neither."""
+    """One of `_GLOBALS`: only the name of a function or a class."""
 
     name: str
 
@@ -87,7 +95,7 @@ class _BoundedReader(BufferedReader):
 
 @contextmanager
 def open_checkpoint(path: Path) -> Iterator[dict[str, StoredTensor]]:
-    """The state dict in `path`, whose tensors can be read until the block ends. bfloat16 comes as float32.
+    """Yield the state dict in `path`, whose tensors can be read until the block ends. bfloat16 is read as float32.
 
     Raises `WeightsError` for a file that is damaged, is not a state dict, or asks for more than a state dict needs.
     """
@@ -107,7 +115,7 @@ def open_checkpoint(path: Path) -> Iterator[dict[str, StoredTensor]]:
 
 @contextmanager
 def _faults(path: Path) -> Iterator[None]:
-    """The gate for what `zipfile`, `pickletools` and the interpreter's own stack raise on damaged bytes."""
+    """Turn what `zipfile`, `pickletools` and the interpreter raise for damaged bytes into `WeightsError`."""
     try:
         yield
     except (
@@ -155,7 +163,7 @@ def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, S
     if root + "byteorder" in entries and fetch("byteorder") != b"little":
         raise WeightsError(f"{path} was written on a big-endian machine; save it again on a little-endian one")
     program_size = entries[root + "data.pkl"].file_size
-    if program_size > LONGEST_PICKLE:
+    if program_size > MAX_PICKLE_BYTES:
         raise WeightsError(f"{path}: its data.pkl has {program_size} bytes; a state dict like MERT's has some 20,000")
 
     def storage(identity: object) -> _Storage:
@@ -176,7 +184,7 @@ def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, S
 
 
 def _interpret(path: Path, program: bytes, storage: Callable[[object], _Storage]) -> object:
-    """What `program` leaves on the stack: dicts with string keys, tuples, scalars, and tensors through `storage`."""
+    """Return what `program` leaves on the stack: dicts with string keys, tuples, scalars, and tensors through `storage`."""
     stack: list[object] = []
     marks: list[int] = []
     memo: dict[object, object] = {}
@@ -254,7 +262,7 @@ def _global(path: Path, name: str) -> _Global:
 
 
 def _rebuild(path: Path, function: object, arguments: object) -> object:
-    """What calling `function` would make, made here."""
+    """Return what calling `function` with `arguments` would return, without calling it."""
     match function, arguments:
         case _Global(name), () if name == _DICT:
             return {}
@@ -266,11 +274,11 @@ def _rebuild(path: Path, function: object, arguments: object) -> object:
 
 
 def _view(path: Path, storage: _Storage, offset: int, shape: tuple[object, ...], strides: tuple[object, ...]) -> StoredTensor:
-    """`shape` values of `storage`, `strides` apart and starting at `offset`, all counted in values."""
+    """Return the tensor of `shape` values of `storage`, `strides` apart and starting at `offset`, all counted in values."""
     sizes = [n for n in shape if isinstance(n, int) and n >= 0]
     steps = [n for n in strides if isinstance(n, int) and n >= 0]
-    if not len(sizes) == len(shape) == len(steps) == len(strides) <= MOST_DIMENSIONS:
-        raise WeightsError(f"{path}: a tensor of {len(shape)} sizes and {len(strides)} strides that cannot be")
+    if not len(sizes) == len(shape) == len(steps) == len(strides) <= MAX_DIMENSIONS:
+        raise WeightsError(f"{path}: invalid tensor with {len(shape)} sizes and {len(strides)} strides")
     count = math.prod(sizes)
     last = offset + sum((size - 1) * step for size, step in zip(sizes, steps, strict=True)) if count else offset - 1
     if offset < 0 or last >= storage.count or max(count, *sizes, 0) > storage.count:
