@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from multiprocessing import reduction
 from multiprocessing.context import get_spawning_popen
 from typing import Any
@@ -73,21 +74,22 @@ class Ring:
 
 def _anonymous_memory(size: int) -> int:
     """A descriptor of `size` bytes of memory without a name."""
-    if hasattr(os, "memfd_create"):  # Linux
+    if sys.platform == "linux":
         descriptor = os.memfd_create("mertd")
         try:
-            os.posix_fallocate(descriptor, 0, size)  # all of it now: a shortage later would be a SIGBUS, in whichever process
+            os.posix_fallocate(descriptor, 0, size)  # all of it now: a shortage later would be a SIGBUS, in any process
         except OSError:
             os.close(descriptor)
             raise
         return descriptor
-    from multiprocessing.shared_memory import SharedMemory
+    else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
+        from multiprocessing.shared_memory import SharedMemory
 
-    named = SharedMemory(create=True, size=size)
-    try:
-        assert named.buf is not None
-        named.buf[:size] = bytes(size)  # all of it now, as above: here pages come when they are first written
-        return os.dup(named._fd)  # type: ignore[attr-defined]
-    finally:
-        named.close()
-        named.unlink()
+        named = SharedMemory(create=True, size=size)
+        try:
+            assert named.buf is not None
+            named.buf[:size] = bytes(size)  # all of it now, as above: here pages come when they are first written
+            return os.dup(named._fd)  # type: ignore[attr-defined]
+        finally:
+            named.close()
+            named.unlink()

@@ -57,12 +57,11 @@ def _die_with_parent() -> None:
     Linux ties this to the *thread* that started the process, so the supervisor starts its children in the thread that runs its
     event loop, which lasts as long as itself. Elsewhere, only the end of the pipe tells (see `begin`).
     """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:  # it has died already
-        os._exit(GONE)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it has died already
+            os._exit(GONE)
 
 
 def begin(pipe: Connection, on_message: Callable[[Any], None]) -> None:
