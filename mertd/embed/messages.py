@@ -118,4 +118,7 @@ class Failed:
 
 
 FromEmbed = Trying | Ready | Copied | Answers | Alive | Failed
+"""What the embed process sends."""
+
 ToEmbed = tuple[Request, ...]
+"""What it receives: one batch."""

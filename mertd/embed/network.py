@@ -120,7 +120,8 @@ def first_convolution(ops: Ops[T], architecture: Architecture, samples: T, lengt
     y_t = c_t . (w * gamma / sqrt(max(w' R w, 0) + epsilon)) + beta. This is exact, and it needs the statistics of 10 numbers a
     frame, which are kept in float32, instead of those of 512 channels over 144,000 frames.
     """
-    name, kernel, channels = conv_layer(0), architecture.kernels[0], architecture.channels
+    name = conv_layer(0)
+    kernel, channels = architecture.kernels[0], architecture.channels
     frames = ops.frames(samples, kernel, architecture.strides[0])
     centred = ops.subtract(frames, ops.mean(frames, axis=1))
     gram = ops.multiply(ops.matmul(ops.transpose(centred), centred), 1 / architecture.lengths(length)[0])

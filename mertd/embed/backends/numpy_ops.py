@@ -12,6 +12,7 @@ from mertd.embed.architecture import Architecture
 from mertd.embed.network import first_convolution
 
 Array = NDArray[np.float32]
+"""A tensor."""
 
 
 class NumpyOps:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import POSITIONAL
-from mertd.embed.weights import torch_pickle
+from mertd.embed.weights import torch_archive
 from mertd.embed.weights.safetensors_file import open_safetensors
 from mertd.embed.weights.stored import FLOATS, StoredTensor, architecture_of, fit, show, unreadable
 from mertd.embed.weights.tensors import Weights, digest
@@ -78,13 +78,13 @@ def _open(source: Path) -> Iterator[tuple[Mapping[str, StoredTensor], bool]]:
     """Yield the tensors in `source`, readable within the block, and whether they are trained."""
     try:
         with open_regular(source) as file:
-            start = file.read(len(torch_pickle.LEGACY_MAGIC))
+            start = file.read(len(torch_archive.LEGACY_MAGIC))
     except (OSError, FileError) as error:
         raise unreadable(source, error) from error
-    if start.startswith(torch_pickle.ZIP_MAGIC):
-        with torch_pickle.open_checkpoint(source) as tensors:
+    if start.startswith(torch_archive.ZIP_MAGIC):
+        with torch_archive.open_checkpoint(source) as tensors:
             yield tensors, True
-    elif start == torch_pickle.LEGACY_MAGIC:
+    elif start == torch_archive.LEGACY_MAGIC:
         raise WeightsError(f"{source} has the format of PyTorch before 1.6; load it in PyTorch and torch.save it again")
     else:
         with open_safetensors(source, "is neither a PyTorch checkpoint nor a readable safetensors file") as content:

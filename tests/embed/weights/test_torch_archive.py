@@ -28,7 +28,7 @@ from embed.weights.torch_file import (
     write_state_dict,
 )
 from example_counts import examples
-from mertd.embed.weights.torch_pickle import MAX_PICKLE_BYTES, open_checkpoint
+from mertd.embed.weights.torch_archive import MAX_PICKLE_BYTES, open_checkpoint
 from mertd.errors import WeightsError
 
 FLOATS = np.arange(24, dtype=np.float32)
