@@ -86,7 +86,7 @@ class Traces:
                 if process.environ().get("_MERTD_TEST") != self._mark:
                     maps = Path(f"/proc/{process.pid}/maps").read_text(errors="replace")
                     used |= {int(line.split()[4]) for line in maps.splitlines() if str(_SHARED_MEMORY) in line}
-        return {path for path in new if Path(path).exists() and Path(path).stat().st_ino not in used}
+        return {path for path in new if (inode := _inode(path)) and inode not in used}
 
     def forget_lock(self) -> None:
         """Remove what says which daemon runs: one that was killed leaves it to the next one of the same user."""
@@ -106,6 +106,14 @@ class Traces:
 def _of_pulseaudio(path: Path) -> bool:
     """Its client library keeps a cookie and a runtime folder for each user."""
     return path.name == ".config" or "pulse" in str(path)
+
+
+def _inode(path: str) -> int:
+    """Return the inode of a file; 0 if it is gone."""
+    try:
+        return Path(path).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _shared_memory() -> set[str]:
