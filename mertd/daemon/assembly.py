@@ -37,7 +37,7 @@ from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE
 from mertd.descriptors import raise_limit
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.logs import Lines
 from mertd.processes.child import Inherited
 from mertd.ring import Ring
