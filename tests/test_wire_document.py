@@ -124,8 +124,8 @@ def test_the_dump_is_a_message() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert MAX_BYTES == 1 << 20
-    from mertd.stream.control import MAX_ID, MAX_REQUEST
-    from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES
+    from mertd.stream.server.control import MAX_ID, MAX_REQUEST
+    from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES
 
     assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 4 << 20)
     for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64 characters"):
