@@ -70,10 +70,10 @@ def test_allowing_and_revoking(ring: Keyring) -> None:
         ("x", "short", "'short' is not a public key"),
         ("x", pair.public[:-1] + "~", "is not a public key"),
         ("x", "#" * 40, "is not a public key"),
-        ("a.b", pair.public, "no name for a client"),
-        ("server", pair.public, "no name for a client"),
-        ("../x", pair.public, "no name for a client"),
-        ("", pair.public, "no name for a client"),
+        ("a.b", pair.public, "cannot be the name of a client"),
+        ("server", pair.public, "cannot be the name of a client"),
+        ("../x", pair.public, "cannot be the name of a client"),
+        ("", pair.public, "cannot be the name of a client"),
     ):
         with pytest.raises(KeysError, match=says):
             ring.allow(name, public)
