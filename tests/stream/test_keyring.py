@@ -78,7 +78,7 @@ def test_allowing_and_revoking(ring: Keyring) -> None:
         with pytest.raises(KeysError, match=says):
             ring.allow(name, public)
     assert ring.revoke("studio").public == pair.public
-    with pytest.raises(KeysError, match="studio is not allowed as it is; allowed are local"):
+    with pytest.raises(KeysError, match="studio is not on the list; on it are local"):
         ring.revoke("studio")
     assert list(ring.clients()) == ["local"]
 
