@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon_process import TINY, Daemon
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.keyring import Keyring
 from mertd.stream.keys import ClientKeys
 from mertd.wire import Embedding

@@ -27,7 +27,7 @@ from mertd.embed.messages import Answer, Answers, Copied, Ready, Request
 from mertd.embed.model_settings import ModelSettings
 from mertd.processes.managed import ManagedProcess
 from mertd.ring import Ring
-from mertd.stream.history import History
+from mertd.stream.server.history import History
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Event, Status, decode, encode
 from messages import status
