@@ -60,7 +60,7 @@ HEAVY = {
 }
 LIGHT_MODULES = [
     "mertd",
-    "mertd.stream.client",
+    "mertd.stream.client.subscriber",
     "mertd.cli",
     "mertd.cli.app",
     "mertd.config",

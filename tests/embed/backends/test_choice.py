@@ -23,6 +23,8 @@ from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
+
 Array = NDArray[np.float32]
 LAYERS = (0, 2)
 

@@ -31,6 +31,8 @@ from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
 from signals import chord_progression
 
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
+
 Array = NDArray[np.float32]
 SECOND = 24_000
 Made: TypeAlias = Callable[[str, Target], tuple[Weights, Package]]

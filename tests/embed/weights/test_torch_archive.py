@@ -188,9 +188,9 @@ def test_a_stride_beyond_the_machines_integers_is_refused(tmp_path: Path) -> Non
         (b"\x80\x02\x82\x01.", "EXT1; refused"),
         (b"\x80\x02B\xff\xff\xff\xff", "expected 4294967295 bytes"),
         (b"\x80\x02)r\xff\xff\xff\x7f.", "no state dict"),
-        (b")" + b"\x85" * (MAX_PICKLE_BYTES - 3) + b".", "no state dict"),
-        (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "under a name"),
-        (b"\x80\x02" + b")" + b"\x85" * 500_000 + b"Q.", "not a tensor's storage"),
+        pytest.param(b")" + b"\x85" * (MAX_PICKLE_BYTES - 3) + b".", "no state dict", marks=pytest.mark.slow),
+        pytest.param(b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "under a name", marks=pytest.mark.slow),
+        pytest.param(b"\x80\x02" + b")" + b"\x85" * 500_000 + b"Q.", "not a tensor's storage", marks=pytest.mark.slow),
         (b"N" * MAX_PICKLE_BYTES + b".", "1048577 bytes"),
     ],
 )
