@@ -124,12 +124,16 @@ def test_the_dump_is_a_message() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert MAX_BYTES == 1 << 20
-    from mertd.stream.control import MAX_ID, MAX_REQUEST
-    from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES
+    from mertd.stream.envelope import MAX_ID, MAX_REQUEST
+    from mertd.stream.server.control import REQUESTS
+    from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES
 
-    assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 4 << 20)
-    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64 characters"):
-        assert text in PAGE
+    assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 1 << 20)
+    assert (REQUESTS.per_second, REQUESTS.burst) == (50, 100)
+    page = " ".join(PAGE.split())
+    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 1 MiB", "at most 64 characters"):
+        assert text in page
+    assert "50 times a second, with a reserve of 100 requests" in page
 
 
 def test_the_schema_is_one() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from mertd.capture.source_kinds import without_device
 from mertd.cli.output import say, say_json
 from mertd.defaults import SAMPLE_RATE
 from mertd.errors import WireError
@@ -52,7 +53,7 @@ def devices(json: bool) -> None:
         mark = "*" if device.default else " "
         say(f"{mark} device:{device.name}  ({device.host}, {device.channels} channels, {device.rate} Hz)")
     if not listed:
-        say("no input device; file:, pipe: and synth: sources need none")
+        say(f"no input device; {without_device()} sources need none")
 
 
 def status(control: str, json: bool, keys: ClientKeys | None) -> None:

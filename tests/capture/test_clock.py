@@ -39,7 +39,8 @@ def seen(wall: list[tuple[float, float]], begin: float, end: float) -> bool:
 @pytest.mark.parametrize("drift", [-200.0, -30.0, 0.0, 200.0])
 @pytest.mark.parametrize(("mean_ms", "stalls", "block_ms"), [(2, 0.0, 0), (5, 0.01, 0), (4, 0.01, 10)])
 def test_ordinary_jitter_leaves_milliseconds(drift: float, mean_ms: float, stalls: float, block_ms: float) -> None:
-    generator, world, clock = np.random.Generator(np.random.PCG64(7)), SimulatedClocks(drift), Clock(RATE)
+    generator = np.random.Generator(np.random.PCG64(7))
+    world, clock = SimulatedClocks(drift), Clock(RATE)
     seconds = np.arange(0, 120, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3, stalls, block_ms / 1e3)
     for begin in range(0, 2_400, 100):
@@ -150,7 +151,8 @@ def test_samples_lost_unnoticed_move_the_line_and_widen_the_bound_there() -> Non
 @pytest.mark.parametrize("mean_ms", [0.1, 3])
 def test_a_pause_without_catching_up_widens_the_bound_from_the_first_block_on(mean_ms: float) -> None:
     """As with a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
-    generator, world, clock = np.random.Generator(np.random.PCG64(3)), SimulatedClocks(), Clock(RATE)
+    generator = np.random.Generator(np.random.PCG64(3))
+    world, clock = SimulatedClocks(), Clock(RATE)
     seconds = np.arange(0, 20, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3)
     pause, at_s = 1.0, 10.23

@@ -136,6 +136,7 @@ def test_wrong_configuration(place: Path, name: str) -> None:
     assert all(line.startswith(f"mertd: {name}") for line in said(done.stderr, CONFIGURATIONS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FAILURES)
 def test_what_cannot_be_done(place: Path, case: str) -> None:
     line = check(place, FAILURES[case][0], 3, FAILURES[case][1])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from daemon_process import TINY, Daemon
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.keyring import Keyring
 from mertd.stream.keys import ClientKeys
 from mertd.wire import Embedding
@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{6} chords \(2, 64\) \[ ?-?\d+\.\d* +-?\d+\.\d* +-?\d+\.\d*\s*\]")
 
 
+@pytest.mark.slow
 def test_subscribe() -> None:
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords") as daemon:
         daemon.bound()

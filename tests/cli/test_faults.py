@@ -175,6 +175,7 @@ def test_a_killed_reader_of_a_fifo_opens_it_again(tmp_path: Path) -> None:
     assert {m.epoch for m in embeddings(heard, "radio")} == {1}
 
 
+@pytest.mark.slow
 def test_a_capture_process_killed_at_fast_pace_loses_no_window_already_due() -> None:
     with Daemon(*FAST, "--ring", "3", "--source", "synth:chords?seconds=20", "--exit-at-end") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:

@@ -123,6 +123,7 @@ def test_names_of_tensors(tmp_path: Path) -> None:
     assert "characters cut) …" in done.stderr
 
 
+@pytest.mark.slow
 def test_names_of_files(tmp_path: Path) -> None:
     evil = tmp_path / f"[red]{ESCAPES}\n{FORGED}.wav"
     write_wav(evil, music(2))

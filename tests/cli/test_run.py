@@ -88,6 +88,7 @@ def test_several_sources_are_streams_of_their_own(tmp_path: Path) -> None:
     assert {m.model.name for m in heard if isinstance(m, Embedding)} == {"MERT-tiny"}
 
 
+@pytest.mark.slow
 def test_offline_and_live_and_a_decoders_pipe_give_the_same_vectors(tmp_path: Path) -> None:
     pcm = music(4.3, 44_100, 2)
     wav = write_wav(tmp_path / "song.wav", pcm, 44_100)

@@ -78,6 +78,7 @@ def test_stops_while_its_children_start(number: signal.Signals) -> None:
         assert "ready on" not in daemon.stderr
 
 
+@pytest.mark.slow
 @both
 def test_stops_while_waiting_for_the_first_window(number: signal.Signals) -> None:
     with Daemon(*TINY, "--source", "synth:chords") as daemon:

@@ -164,6 +164,7 @@ def test_memory_that_is_not_there_is_missed_at_the_start() -> None:
     assert "--ring" in line
 
 
+@pytest.mark.slow
 def test_the_log_as_json_tells_every_event_and_every_change_of_health() -> None:
     options = [*TINY, *SHORT, "--bind", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*", "--pace", "fast"]
     source = ["--source", "synth:silence?seconds=2", "--exit-at-end"]

@@ -20,6 +20,8 @@ from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from signals import chord_progression
 
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
+
 mx = pytest.importorskip("mlx.core")
 STATES = tuple(range(TINY.states))
 KERNELS = ("MOMENTS", "TAPS", "FIRST", "NEXT")
