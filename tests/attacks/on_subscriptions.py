@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from attacks.on_requests import BURST_BYTES, SMALL_BUFFER
 from attacks.target import Target
 from attacks.zmtp import MORE, Peer, command, frame, ping
-from mertd.stream.subscriptions import MAX_TOPICS_PER_CONNECTION
+from mertd.stream.server.subscriptions import MAX_TOPICS_PER_CONNECTION
 
 SUBSCRIBE = b"\x01"
 UNSUBSCRIBE = b"\x00"

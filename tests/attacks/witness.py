@@ -18,7 +18,7 @@ import zmq
 from attacks.victim import Victim
 from chaos.parts import Pacemaker
 from mertd.errors import EndpointError, MertdError
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.endpoint import harden
 from mertd.stream.keys import ClientKeys
 from mertd.stream.request import ask

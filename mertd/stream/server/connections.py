@@ -6,6 +6,9 @@ with a finite one, libzmq 4.3.5 aborts the process if a peer fills the queue, se
 assertion in `out_event`; libzmq issues 3937, 4364, 4767 and 4841 are of the same kind). So the receive queues have no limit of
 their own, and this file sets one, in bytes, by what the kernel counts for each connection.
 
+What a connection has sent and the daemon has not read is worked off by libzmq when the connection is gone, too: a single `recv`
+goes through all of it, and does not return while more comes. So while too much is left behind, nobody new is let in.
+
 A connection is severed by shutting its descriptor down. That takes no descriptor and disturbs nobody else; honest clients come
 back by themselves and fetch what they have missed.
 """
@@ -84,6 +87,7 @@ class Connections:
         self._lock = threading.Lock()
         self._open: dict[int, Connection] = {}
         self._unread = UnreadReplies()
+        self._left_behind: dict[Domain, float] = {"publish": 0.0, "control": 0.0}
         self._sockets: list[_Watched] = []
         self._arrivals = Arrivals()
         self._stopping = threading.Event()
@@ -161,6 +165,16 @@ class Connections:
         with self._lock:
             self._unread.add(connection, size)
 
+    def left_behind(self, domain: Domain) -> float:
+        """Return the bytes that connections that are gone have left to be read."""
+        return self._left_behind[domain]
+
+    def note_drained(self, domain: Domain, size: float) -> None:
+        """Count that a socket was found empty: what `left_behind` gave before that is read."""
+        if size:
+            with self._lock:
+                self._left_behind[domain] -= size
+
     # The watching thread
 
     def _watch(self) -> None:
@@ -180,6 +194,7 @@ class Connections:
             if event == zmq.EVENT_ACCEPTED:
                 self._remove(value)  # libzmq does not tell of every connection that closes
                 self._add(value, watched.domain)
+                self._turn_away(value)
                 self._keep_within_limit()
             elif event == zmq.EVENT_DISCONNECTED:
                 self._remove(value)
@@ -203,9 +218,17 @@ class Connections:
             if gone is None:
                 return
             self._unread.forget(gone)
+            self._left_behind[gone.domain] += gone.left_behind
         for watched in self._sockets:
             if watched.domain == gone.domain:
                 watched.on_closed(gone)
+
+    def _turn_away(self, descriptor: int) -> None:
+        """Cut a new connection off before it can send anything, if those before it have left too much to be read."""
+        connection = self._open.get(descriptor)
+        if connection is not None and self._left_behind[connection.domain] > BACKLOG_LIMITS[connection.domain].of_gone:
+            connection.measure(time.monotonic())
+            self.sever(connection, "connections before it have left more than could be read yet")
 
     def _keep_within_limit(self) -> None:
         if len(self._open) <= self.limit:

@@ -29,9 +29,6 @@ from mertd.stream.server.replies import Asker, Replies
 MAX_PARTS = 4
 """Parts of a message that are kept; a request has at most three."""
 
-PART_BYTES = 9
-"""Bytes that ZMTP adds to a part, at most."""
-
 REQUESTS = Rate(burst=100.0, per_second=50.0)
 """How many requests a client may make."""
 
@@ -124,23 +121,28 @@ class ControlServer:
     def _read_one(self) -> bool:
         """Read and answer one request. Return False if none waits."""
         began = time.monotonic()
+        left_behind = self._connections.left_behind("control") if self._connections is not None else 0.0
         socket = self._bound.socket
         try:
             last = socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
+            if self._connections is not None:
+                self._connections.note_drained("control", left_behind)
             return False
-        frames, parts, size = [last], 1, len(last.buffer)
+        frames = [last]
+        sizes: list[int] = []  # without the client's identity, which ROUTER adds
         while last.more:
             last = socket.recv(copy=False)
-            parts, size = parts + 1, size + len(last.buffer)
-            if parts <= MAX_PARTS:
+            sizes.append(len(last.buffer))
+            if len(frames) < MAX_PARTS:
                 frames.append(last)
         connection = self._connection_of(last)
         user = user_of(last) if self._authenticator is not None else ""
         if connection is not None:
-            connection.read += size + PART_BYTES * parts
             connection.user = user
-        if parts > MAX_PARTS:
+            for size in sizes:
+                connection.note_read(size)
+        if len(sizes) >= MAX_PARTS:
             self._replies.cut_off(connection, f"it sent a message of more than {MAX_PARTS} parts")
         else:
             self._answer([frame.bytes for frame in frames], user, connection, began)
