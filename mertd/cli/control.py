@@ -6,7 +6,7 @@ from typing import Any
 
 from mertd.cli.output import say, say_json
 from mertd.cli.show import Lines
-from mertd.stream.keys import ClientKeys
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.request import ask
 from mertd.wire import Embedding, Event, as_json
 

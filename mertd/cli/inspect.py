@@ -11,7 +11,7 @@ from mertd.capture.source_kinds import without_device
 from mertd.cli.output import say, say_json
 from mertd.defaults import SAMPLE_RATE
 from mertd.errors import WireError
-from mertd.stream.keys import ClientKeys
+from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Status, as_json
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from mertd.cli.output import say, say_json
 from mertd.errors import KeysError, UsageError
+from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import LOCAL, ClientKeys
 
 
 def new(name: str | None, server: bool, server_key: str | None, folder: Path | None) -> None:

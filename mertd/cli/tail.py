@@ -8,7 +8,7 @@ from mertd.cli.output import complain, reader_may_leave, say, say_json
 from mertd.cli.show import Lines
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
-from mertd.stream.keys import ClientKeys
+from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Embedding, Event, as_json
 
 

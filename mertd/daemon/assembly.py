@@ -45,7 +45,7 @@ from mertd.stream.endpoint import InUseError
 from mertd.stream.keyring import Keyring
 from mertd.stream.server.authenticator import Authenticator
 from mertd.stream.server.connections import Connections
-from mertd.stream.server.control import ControlServer
+from mertd.stream.server.control_server import ControlServer
 from mertd.stream.server.history import History
 from mertd.stream.server.publisher import Publisher
 from mertd.windows import Schedule

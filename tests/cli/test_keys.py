@@ -13,8 +13,8 @@ from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import make_pair
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import make_pair
 from mertd.stream.request import ask
 from mertd.wire import Embedding
 
