@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mertd.logs import facts
+from mertd.logs import log_fields
 from mertd.wire import Event
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def log_event(message: Event) -> None:
     name = message.event
     level = LEVELS.get(name, logging.INFO)
     detail = "".join(f" {key}={_word(value)}" for key, value in message.detail.items() if key != "message")
-    more = facts(event=name, stream=message.stream, epoch=message.epoch, index=message.index, detail=dict(message.detail))
+    more = log_fields(event=name, stream=message.stream, epoch=message.epoch, index=message.index, detail=dict(message.detail))
     # The event belongs to the words, by which lines of a kind are told.
     words = f"%s: {name}" + (": %s%s" if "message" in message.detail else "%s%s")
     log.log(level, words, message.stream, message.detail.get("message", ""), detail, extra=more)

@@ -33,7 +33,7 @@ from mertd.defaults import SAMPLE_RATE
 from mertd.embed.messages import Answers, Copied, Ready
 from mertd.embed.settings import ModelSettings
 from mertd.errors import MertdError
-from mertd.logs import Lines, set_level
+from mertd.logs import QueuedHandler, set_level
 from mertd.processes.child import Inherited
 from mertd.processes.health import Change
 from mertd.ring import Ring
@@ -64,7 +64,9 @@ class StartError(MertdError):
 class Supervisor:
     """One run of the daemon. `run` returns when it has stopped in order, and raises when something stopped it."""
 
-    def __init__(self, settings: Settings, lines: Lines | None = None, reread: Callable[[], Settings] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, lines: QueuedHandler | None = None, reread: Callable[[], Settings] | None = None
+    ) -> None:
         """`lines`: the log, whose losses the status tells. `reread`: the settings as they would be now.
 
         Raises `WeightsError` if there are no weights to run with. Allocates nothing yet.

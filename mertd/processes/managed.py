@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from mertd.logs import facts
+from mertd.logs import log_fields
 from mertd.processes.health import Bounds, Change, Health, Kill, Outcome, Start, State
 from mertd.processes.parent import Child
 from mertd.text import shorten
@@ -167,7 +167,7 @@ class Keeper:
         for outcome in outcomes:
             match outcome:
                 case Change(state, previous, reason):
-                    more = facts(process=self.name, state=str(state), previous=str(previous), reason=reason)
+                    more = log_fields(process=self.name, state=str(state), previous=str(previous), reason=reason)
                     verb = "has" if state is State.FAILED else "is"
                     log.log(LEVELS[state], "%s %s %s: %s", self.name, verb, state, reason, extra=more)
                     self._owner.health_changed(self.name, outcome)

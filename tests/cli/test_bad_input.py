@@ -70,7 +70,7 @@ CONFIGURATIONS = {
         "hop: should be a valid number",
         "layers: layers are numbers from 0",
         "backend: should be 'auto'",
-        "wndow: there is no such setting; did you mean 'window'?",
+        "wndow: unknown setting; did you mean 'window'?",
     ],
     "text.wav": ["is not TOML"],
     "absent.toml": ["No such file"],

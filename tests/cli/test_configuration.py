@@ -52,7 +52,7 @@ def test_a_daemon_reads_it_again(tmp_path: Path) -> None:
     assert events[0].detail | events[1].detail == {"hop_s": 0.5, "gate_dbfs": -60.0}
     assert events[2].detail == {"changed": ["hop", "gate"], "restart": ["ring"], "error": ""}
     assert events[3].detail["changed"] == []
-    assert "windw: there is no such setting; did you mean 'window'" in events[3].detail["error"]
+    assert "windw: unknown setting; did you mean 'window'" in events[3].detail["error"]
 
 
 def test_a_hop_of_the_command_line_is_not_changed_by_the_file(tmp_path: Path) -> None:

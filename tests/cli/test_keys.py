@@ -69,7 +69,7 @@ def test_keys_are_made_shown_allowed_and_revoked_and_no_secret_is_printed(ring: 
 
 def test_mistakes_are_explained(ring: Keyring) -> None:
     assert "mertd keys new --server` makes them" in refused("run", *RUN, "--curve")
-    assert "keys: they are not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
+    assert "keys: not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
     assert "say whose keys" in refused("keys", "new")
     said("new", "--server")
     assert "is there already" in refused("keys", "new", "--server")
