@@ -1,7 +1,7 @@
 """Read a file that comes from outside, and replace a file in one step.
 
 Rules of this file: opening never blocks and never starts a device; no more than a stated number of bytes is read; a new file is
-created exclusively, under a name that nobody can foresee, and never through a link.
+created exclusively, under an unpredictable name, and never through a link.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ READ_FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 ABANDONED_S = 60.0
-"""Seconds without a write after which a temporary file that nobody has locked counts as left behind by a killed process."""
+"""Seconds without a write after which an unlocked temporary file counts as left behind by a killed process."""
 
 KINDS = {
     stat.S_IFIFO: "a FIFO",

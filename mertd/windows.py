@@ -11,11 +11,13 @@ from collections import deque
 from dataclasses import dataclass
 from enum import StrEnum
 
+from mertd.vocabulary import SkipReason
+
 
 class Late(StrEnum):
     """What to do with windows that wait while another is being embedded."""
 
-    LATEST = "latest"  # keep the newest, skip the others: for listening live
+    LATEST = "latest"  # keep the newest, skip the others: for live audio
     QUEUE = "queue"  # keep all, in order, as long as the ring still holds them: for recordings
 
 
@@ -36,15 +38,29 @@ class Skip:
     windows: int
     start: int
     end: int
-    reason: str  # "late": newer ones were waiting; "overwritten": the ring no longer holds them
+    reason: SkipReason
 
 
-MOST_ASKED = 4
-"""Windows of one stream that may wait because somebody asked for them."""
+MAX_ASKED = 4
+"""Windows of one stream that may wait because a client asked for them."""
+
+
+@dataclass
+class _Epoch:
+    """How far the current epoch has got."""
+
+    number: int
+    start: int  # its first sample
+    next: int  # where its next window starts
+    end: int  # of the samples in the ring
 
 
 class Schedule:
-    """The windows of one stream: of `window` samples, `hop` apart, read from a ring of `capacity` samples."""
+    """The windows of one stream. Lengths and indexes are samples.
+
+    Attributes:
+        due_total: windows that have become due so far.
+    """
 
     def __init__(self, window: int, hop: int, late: Late, capacity: int) -> None:
         """Raises `ValueError` for a window or hop that is not positive, or a ring too small for a window and a hop."""
@@ -52,43 +68,52 @@ class Schedule:
             raise ValueError(f"window {window} and hop {hop} must be positive")
         if capacity < window + hop:
             raise ValueError(f"a ring of {capacity} samples is too small for a window of {window} and a hop of {hop}")
-        self._window, self._hop, self._late, self._capacity = window, hop, late, capacity
+        self.due_total = 0
+        self._window = window
+        self._hop = hop
+        self._late = late
+        self._capacity = capacity
+        self._epoch = _Epoch(0, 0, 0, 0)
         self._due: deque[Window] = deque()
         self._taken: deque[Window] = deque()
-        self._epoch, self._start, self._next, self._end = 0, 0, 0, 0
         self._newest: Window | None = None  # that has become due
-        self._asked: list[Window] = []  # of those due
-        self.due_total = 0
+        self._asked: list[Window] = []  # windows in `_due` that a client asked for
 
     def begin(self, epoch: int, start: int) -> None:
-        """A new epoch starts at sample `start`. Windows already due stay so: the ring still holds them."""
-        self._epoch, self._start, self._next, self._end = epoch, start, start, start
+        """Begin a new epoch at sample `start`. Windows that are already due stay due: the ring still holds them."""
+        self._epoch = _Epoch(epoch, start, start, start)
 
     def committed(self, end: int) -> tuple[list[Window], list[Skip]]:
-        """Samples up to `end` are in the ring. Returns the windows now due, and those that the ring no longer holds."""
-        self._end = max(self._end, end)
+        """Samples up to `end` are in the ring. Return the windows that are due now, and those that the ring no longer holds."""
+        epoch = self._epoch
+        epoch.end = max(epoch.end, end)
         fresh: list[Window] = []
-        while self._next + self._window <= self._end:
-            fresh.append(Window(self._epoch, self._next, self._next + self._window))
-            self._next += self._hop
+        while epoch.next + self._window <= epoch.end:
+            window = Window(epoch.number, epoch.next, epoch.next + self._window)
+            if window != self._newest:  # a client may have asked for it, before or after the hop was changed
+                fresh.append(window)
+            epoch.next += self._hop
         self._become_due(fresh)
         lost: list[Window] = []
-        while self._due and self._end - self._due[0].start > self._capacity:
+        while self._due and epoch.end - self._due[0].start > self._capacity:
             lost.append(self._due.popleft())
-        return fresh, _skips(lost, "overwritten")
+        return fresh, _skips(lost, SkipReason.OVERWRITTEN)
 
     def ask(self) -> tuple[Window, bool]:
-        """The window that ends with the newest sample, due at once, and whether it was not already. It is not given up for
-        later ones. Raises `ValueError` while the epoch has too few samples for one, or `MOST_ASKED` are waiting.
+        """Make the window that ends with the newest sample due. Return it, and whether it was not due before. It is not given
+        up for later ones.
+
+        Raises `ValueError` while the epoch has too few samples for a window, or if `MAX_ASKED` are waiting.
         """
-        window = Window(self._epoch, self._end - self._window, self._end)
-        if window.start < self._start:
-            raise ValueError(f"{self._window - (self._end - self._start)} samples are still missing for a window")
+        epoch = self._epoch
+        window = Window(epoch.number, epoch.end - self._window, epoch.end)
+        if window.start < epoch.start:
+            raise ValueError(f"{self._window - (epoch.end - epoch.start)} samples are still missing for a window")
         if window == self._newest:
             return window, False
         self._asked = [window for window in self._asked if window in self._due]
-        if len(self._asked) >= MOST_ASKED:
-            raise ValueError(f"{MOST_ASKED} windows are waiting already")
+        if len(self._asked) >= MAX_ASKED:
+            raise ValueError(f"{MAX_ASKED} windows are waiting already")
         self._become_due([window])
         self._asked.append(window)
         return window, True
@@ -99,20 +124,21 @@ class Schedule:
         self._newest = windows[-1] if windows else self._newest
 
     def change_hop(self, hop: int) -> None:
-        """Let windows start `hop` samples apart from now on; those that this would have made due already are not.
+        """Let windows start `hop` samples apart from now on; windows that this would have made due already are left out.
 
         Raises `ValueError` for a hop that is not positive, or one for which the ring is too small.
         """
         if hop <= 0 or self._window + hop > self._capacity:
             raise ValueError(f"a hop of {hop} samples does not fit: the ring holds {self._capacity}, a window {self._window}")
-        if self._next > self._start:  # a window of this epoch has been due
-            self._next = max(self._next - self._hop + hop, self._end - self._window)
+        epoch = self._epoch
+        if epoch.next > epoch.start:  # a window of this epoch has been due
+            epoch.next = max(epoch.next - self._hop + hop, epoch.end - self._window)
         self._hop = hop
 
     def take(self, most: int = 1) -> tuple[list[Window], list[Skip]]:
-        """Up to `most` windows to embed now, oldest first, and those given up for them.
+        """Take up to `most` windows to embed now. Return them, oldest first, and the windows that are skipped for them.
 
-        With `Late.LATEST` it is the newest window; with `Late.QUEUE` the oldest ones. Tell `finished` about each of them.
+        With `Late.LATEST` it is the newest window; with `Late.QUEUE` the oldest ones. Call `finished` with each of them.
         """
         late: list[Window] = []
         if self._late is Late.LATEST and len(self._due) > 1:
@@ -121,10 +147,10 @@ class Schedule:
         taken = [self._due.popleft() for _ in range(min(most, len(self._due)))]
         self._taken.extend(taken)
         self._asked = [window for window in self._asked if window in self._due]
-        return taken, _skips(late, "late")
+        return taken, _skips(late, SkipReason.LATE)
 
     def finished(self, window: Window) -> None:
-        """A taken window needs the ring no longer."""
+        """A taken window no longer needs the ring."""
         self._taken.remove(window)
 
     @property
@@ -135,14 +161,14 @@ class Schedule:
     @property
     def limit(self) -> int:
         """First sample that may not be written yet, if no window is to be lost."""
-        needed = min((w.start for q in (self._taken, self._due) for w in q), default=self._next)
-        return min(needed, self._next) + self._capacity
+        needed = min((window.start for queue in (self._taken, self._due) for window in queue), default=self._epoch.next)
+        return min(needed, self._epoch.next) + self._capacity
 
 
-def _skips(windows: list[Window], reason: str) -> list[Skip]:
-    """One `Skip` for each epoch among consecutive windows."""
+def _skips(windows: list[Window], reason: SkipReason) -> list[Skip]:
+    """Return one `Skip` for each epoch among consecutive windows."""
     skips: list[Skip] = []
-    for epoch in dict.fromkeys(w.epoch for w in windows):
-        lost = [w for w in windows if w.epoch == epoch]
+    for epoch in dict.fromkeys(window.epoch for window in windows):
+        lost = [window for window in windows if window.epoch == epoch]
         skips.append(Skip(epoch, len(lost), lost[0].start, lost[-1].end, reason))
     return skips

@@ -132,7 +132,10 @@ def test_every_mistake_is_told_at_once(toml: Any) -> None:
         ({"window": 601.0}, "window: should be less than or equal to 600"),
         ({"hop": 3_601.0}, "hop: should be less than or equal to 3600"),
         ({"ring": 34.0}, "ring: 34 s of audio are too few for a window of 30 s and a hop of 5 s; make it at least 35"),
-        ({"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"}, "control: tcp://127.0.0.1:1 is also the endpoint to publish on"),
+        (
+            {"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"},
+            "control: tcp://127.0.0.1:1 is also the endpoint to publish on",
+        ),
         ({"layers": (-1,)}, "layers: layers are numbers from 0"),
         ({"source": ("pipe:-", "pipe:-")}, "source: standard input can feed only one source"),
         ({"bind": "tcp://192.0.2.1:1"}, "bind: tcp://192.0.2.1:1 can be reached from other machines, and without encryption"),

@@ -126,6 +126,22 @@ def test_the_command_answers_at_once(tmp_path: Path, kind: str) -> None:
     assert f"{path} is {kind}; copy its content into a regular file and name that one" in done.stderr
 
 
+def test_the_file_at_home_is_not_passed_over_in_silence(tmp_path: Path) -> None:
+    home = tmp_path / "mertd" / "mertd.toml"
+    home.parent.mkdir()
+    os.mkfifo(home)
+    done = subprocess.run(
+        [sys.executable, "-m", "mertd", "config", "check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "HOME": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path)},
+    )
+    assert done.returncode == 2
+    assert f"{home} is a FIFO; copy" in done.stderr
+
+
 # Replacing
 
 

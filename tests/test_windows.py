@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mertd.windows import MOST_ASKED, Late, Schedule, Skip, Window
+from mertd.windows import MAX_ASKED, Late, Schedule, Skip, Window
 
 
 class ScheduleMachine(RuleBasedStateMachine):
@@ -153,7 +153,7 @@ class WishesMachine(RuleBasedStateMachine):
             window, fresh = self.schedule.ask()
         except ValueError:
             asked = [w for w in self.asked if w in self.due]
-            assert self.end - self.base < self.window or len(asked) == MOST_ASKED
+            assert self.end - self.base < self.window or len(asked) == MAX_ASKED
             return
         assert (window.epoch, window.start, window.end) == (self.epoch, self.end - self.window, self.end)
         if fresh:
@@ -203,6 +203,19 @@ class WishesMachine(RuleBasedStateMachine):
 
 TestWishes = WishesMachine.TestCase
 TestWishes.settings = settings(max_examples=150, stateful_step_count=40)
+
+
+@pytest.mark.parametrize("asked_first", [True, False])
+def test_a_window_that_was_asked_for_does_not_become_due_again_by_a_new_hop(asked_first: bool) -> None:
+    schedule = Schedule(1, 2, Late.QUEUE, 100)
+    schedule.committed(2)
+    if asked_first:
+        schedule.ask()
+    schedule.change_hop(1)
+    assert schedule.ask() == (Window(0, 1, 2), not asked_first)
+    assert schedule.committed(2) == ([], [])
+    assert schedule.committed(3) == ([Window(0, 2, 3)], [])
+    assert schedule.take(9) == ([Window(0, start, start + 1) for start in range(3)], [])
 
 
 @given(parts=st.lists(st.integers(0, 50), max_size=30), window=st.integers(1, 20), hop=st.integers(1, 20))

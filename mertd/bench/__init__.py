@@ -1,1 +1,1 @@
-"""`mertd bench`: how fast each part is here, and side by side with what it would replace."""
+"""`mertd bench`: how fast each part is on this machine, next to the alternatives."""

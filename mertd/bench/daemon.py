@@ -14,16 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import zmq
-import zmq.asyncio
 
 from mertd.bench.fanout import example
 from mertd.bench.measure import Spread, cpu_s, percentiles, resident_mb, take_turns
 from mertd.bench.running import PATIENCE_S, Daemon, sources
 from mertd.config import Settings, load
-from mertd.daemon.supervisor import Supervisor
-from mertd.embed.messages import Answers, Ready, Request
+from mertd.daemon.assembly import Outside, make_supervisor
+from mertd.embed.messages import Answers, Request, Token
 from mertd.errors import BackendError
-from mertd.wire import Embedding, Event, Status, decode, encode
+from mertd.wire import Embedding, Event, decode, encode
 
 _SPAWN = multiprocessing.get_context("spawn")
 TINY = {"weights": "random:0?size=tiny", "layers": (1,)}
@@ -43,46 +42,44 @@ class Notes:
     received: dict[tuple[str, int], list[int]] = field(default_factory=dict)  # by each subscriber
 
 
-class Watched(Supervisor):
-    """A supervisor with all its processes, that notes when things happen."""
+class Watcher:
+    """Observes a daemon with all its processes, and stops it when it has published enough."""
 
-    def __init__(self, settings: Settings, enough: Callable[[Notes], bool]) -> None:
-        """It stops by itself once what it has noted is `enough`."""
-        super().__init__(settings)
-        self.notes, self._enough = Notes(), enough
-        self._asked: dict[int, tuple[str, int]] = {}
+    def __init__(self, windows: int) -> None:
+        self.notes = Notes()
+        self._windows = windows
+        self._stop: Callable[[str], None] | None = None
+        self._starts: dict[Token, int] = {}  # first sample of each requested window
 
-    def _bind(self, context: zmq.asyncio.Context) -> None:
-        super()._bind(context)
-        send = self._publisher.send
+    async def run(self, settings: Settings) -> None:
+        """Run a daemon until it has published so many windows. Raises `BackendError` if it does not in time."""
+        supervisor = make_supervisor(settings, Outside(observer=self))
+        self._stop = supervisor.stop
+        try:
+            await asyncio.wait_for(supervisor.run(), PATIENCE_S)
+        except TimeoutError:
+            raise BackendError(f"the daemon did not publish enough in {PATIENCE_S:.0f} s") from None
 
-        def noting(message: Embedding | Event | Status) -> None:
-            if isinstance(message, Embedding):
-                key = (message.stream, message.window.start)
-                self.notes.sent[key] = time.monotonic_ns()
-                self.notes.lateness[key] = time.time_ns() - message.time.end_ns
-                self.notes.messages[key] = message
-            send(message)
-            if self._enough(self.notes):
-                self._stop.set()
+    def submitting(self, requests: Sequence[Request]) -> None:
+        """Remember which window each request is for."""
+        self._starts |= {request.token: request.start for request in requests}
 
-        self._publisher.send = noting  # type: ignore[method-assign]
+    def answered(self, answers: Answers) -> None:
+        """Note when the vectors were there, and when the supervisor got them."""
+        for answer in answers.answers:
+            key = (answer.token.stream, self._starts.pop(answer.token))
+            self.notes.ready[key] = answers.at_ns
+            self.notes.heard[key] = time.monotonic_ns()
 
-    def _start(self) -> None:
-        super()._start()
-        submit = self._embedding.submit
-
-        def noting(requests: list[Request]) -> None:
-            self._asked |= {request.token: (request.stream, request.start) for request in requests}
-            submit(requests)
-
-        self._embedding.submit = noting  # type: ignore[method-assign]
-
-    def answered(self, message: Answers, model: Ready) -> None:
-        for answer in message.answers:
-            key = self._asked[answer.token]
-            self.notes.ready[key], self.notes.heard[key] = message.at_ns, time.monotonic_ns()
-        super().answered(message, model)
+    def publishing(self, message: Embedding | Event) -> None:
+        """Note when an embedding is handed to the publisher."""
+        if isinstance(message, Embedding):
+            key = (message.stream, message.window.start)
+            self.notes.sent[key] = time.monotonic_ns()
+            self.notes.lateness[key] = time.time_ns() - message.time.end_ns
+            self.notes.messages[key] = message
+        if len(self.notes.sent) >= self._windows and self._stop is not None:
+            self._stop("enough was published")
 
 
 def overhead(seconds: float, progress: Callable[[str], object]) -> dict[str, dict[str, float]]:
@@ -159,22 +156,15 @@ def watch(settings: dict[str, Any], windows: int, subscribers: int) -> Notes:
     """Run a watched daemon until so many windows were published, with so many subscribers in processes of their own."""
     with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
         ends = {name: f"ipc://{Path(folder, name)}" for name in ("bind", "control")}
-        daemon = Watched(load(None, {**settings, **ends}), lambda notes: len(notes.sent) >= windows)
+        watcher = Watcher(windows)
         with _listeners(ends["bind"], subscribers) as collect:
-            asyncio.run(_run(daemon))
+            asyncio.run(watcher.run(load(None, {**settings, **ends})))
             for receipts in collect():
                 for stream, start, at in receipts:
-                    daemon.notes.received.setdefault((stream, start), []).append(at)
-    if not daemon.notes.received:
+                    watcher.notes.received.setdefault((stream, start), []).append(at)
+    if not watcher.notes.received:
         raise BackendError("no message has reached the subscribers")
-    return daemon.notes
-
-
-async def _run(daemon: Watched) -> None:
-    try:
-        await asyncio.wait_for(daemon.run(), PATIENCE_S)
-    except TimeoutError:
-        raise BackendError(f"the daemon did not publish enough in {PATIENCE_S:.0f} s") from None
+    return watcher.notes
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Messages a second to many subscribers: mertd's publisher against a bare pyzmq loop that sends the same bytes."""
+"""Messages per second to many subscribers: mertd's publisher, and a bare pyzmq loop that sends the same bytes."""
 
 from __future__ import annotations
 
@@ -21,15 +21,18 @@ from mertd.wire import Audio, Embedding, Latency, Model, Span, Time, encode
 
 _SPAWN = multiprocessing.get_context("spawn")
 MESSAGES = HIGH_WATER_MARK // 2 - 50
-"""Sent in one go, and none is lost: that many more may wait although ZeroMQ hears only of every half queue that it was read."""
+"""Messages of one round. None is lost: half a queue always fits, as ZeroMQ learns after every half queue that it was read."""
 
 PROCESSES = 2
-PATIENCE_MS = 60_000
+"""Processes that the subscribers are shared out among."""
+
+TIMEOUT_MS = 60_000
+"""Milliseconds without a message after which a subscriber gives up."""
 
 
 @dataclass(frozen=True)
-class Row:
-    """Messages delivered a second, over all subscribers. `ratio`: ours over theirs, round by round."""
+class FanoutRow:
+    """Messages delivered per second, over all subscribers. `ratio`: mertd over pyzmq, round by round."""
 
     subscribers: int
     mertd: Spread
@@ -45,12 +48,12 @@ class Row:
         }
 
 
-def measure(counts: Sequence[int], runs: int, progress: Callable[[str], object]) -> list[Row]:
-    """A row for each number of subscribers."""
+def measure_fanout(counts: Sequence[int], runs: int, progress: Callable[[str], object]) -> list[FanoutRow]:
+    """Return a row for each number of subscribers."""
     return [_row(count, runs, progress) for count in counts]
 
 
-def _row(count: int, runs: int, progress: Callable[[str], object]) -> Row:
+def _row(count: int, runs: int, progress: Callable[[str], object]) -> FanoutRow:
     message = example()
     frames = encode(message)
     with ExitStack() as stack:
@@ -78,16 +81,16 @@ def _row(count: int, runs: int, progress: Callable[[str], object]) -> Row:
         where = f"to {count} subscribers"
         times = take_turns({f"mertd {where}": send_ours, f"pyzmq {where}": send_theirs}, runs, progress)
         if ours.dropped:
-            raise EndpointError(f"{ours.dropped} messages were lost on the way: the machine is too slow for this measurement")
+            raise EndpointError(f"{ours.dropped} messages were lost on the way: this machine is too slow for this measurement")
         ours.close()
     mine, bare_times = times.values()
     rates = [[count * MESSAGES / took for took in found] for found in (mine, bare_times)]
     ratio = Spread.of([a / b for a, b in zip(*rates, strict=True)])
-    return Row(count, Spread.of(rates[0]), Spread.of(rates[1]), ratio)
+    return FanoutRow(count, Spread.of(rates[0]), Spread.of(rates[1]), ratio)
 
 
 def example() -> Embedding:
-    """A message as the daemon sends it: one layer of 768."""
+    """Return a message as the daemon sends it, with one layer of 768."""
     vector = np.random.Generator(np.random.PCG64(0)).standard_normal((1, 768)).astype(np.float32)
     return Embedding(
         boot=bytes(range(16)),
@@ -106,7 +109,7 @@ def example() -> Embedding:
 
 @contextmanager
 def _subscribers(endpoint: str, count: int) -> Iterator[Callable[[], None]]:
-    """So many subscribers in other processes. Gives a function that returns when each has all messages of a round."""
+    """Start `count` subscribers in other processes. Yield a function that returns once each has all messages of a round."""
     shares = [share for i in range(PROCESSES) if (share := count // PROCESSES + (i < count % PROCESSES))]
     pipes, processes = [], []
     for share in shares:
@@ -134,29 +137,29 @@ def _subscribers(endpoint: str, count: int) -> Iterator[Callable[[], None]]:
 
 
 def _receive(endpoint: str, count: int, pipe: Connection) -> None:
-    """A process with `count` subscribers: reads rounds of messages, one socket after the other, and says when all are had."""
+    """Run a process with `count` subscribers, which reads rounds of messages, one socket after the other, and reports each."""
     with zmq.Context() as context:
         sockets = []
         for number in range(count):
             socket = context.socket(zmq.SUB)
-            socket.linger, socket.rcvhwm, socket.rcvtimeo = 0, 0, PATIENCE_MS
+            socket.linger, socket.rcvhwm, socket.rcvtimeo = 0, 0, TIMEOUT_MS
             socket.subscribe("embedding/")
-            socket.subscribe(f"here/{os.getpid()}/{number}/")  # of the same topic a publisher hears only once
+            socket.subscribe(f"here/{os.getpid()}/{number}/")  # a publisher is told of a topic only once
             socket.connect(endpoint)
             sockets.append(socket)
         while True:
             for number, socket in enumerate(sockets):
                 for received in range(MESSAGES):
-                    # Between rounds it may wait for as long as others have their turn.
-                    while number == received == 0 and not socket.poll(PATIENCE_MS):
+                    # Between rounds it waits while other contenders have their turn.
+                    while number == received == 0 and not socket.poll(TIMEOUT_MS):
                         pass
                     socket.recv_multipart()
             pipe.send(time.perf_counter())
 
 
 def _subscribed(socket: zmq.Socket[bytes], count: int) -> None:
-    """Wait until so many have subscribed."""
+    """Wait until `count` subscribers have subscribed."""
     while count:
-        if not socket.poll(PATIENCE_MS):
+        if not socket.poll(TIMEOUT_MS):
             raise EndpointError("subscribers did not connect in time")
         count -= socket.recv().startswith(b"\1here/")

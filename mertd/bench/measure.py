@@ -1,4 +1,4 @@
-"""Fair measuring: contenders take turns, so that whatever else the machine does hits all of them alike."""
+"""Fair measuring: contenders take turns, so that other work on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Spread:
-    """The middle of some measurements and how far they stray: median, quartiles, how many there were."""
+    """Median and quartiles of some measurements, and how many there were."""
 
     median: float
     low: float
@@ -24,7 +24,7 @@ class Spread:
 
     @staticmethod
     def of(values: Sequence[float], scale: float = 1.0) -> Spread:
-        """Of `values` times `scale`."""
+        """Return the spread of `values` times `scale`."""
         low, median, high = np.percentile(np.asarray(values) * scale, [25, 50, 75])
         return Spread(float(median), float(low), float(high), len(values))
 
@@ -35,7 +35,10 @@ class Spread:
 def take_turns(
     contenders: Mapping[str, Callable[[], object]], runs: int, progress: Callable[[str], object] = lambda _: None
 ) -> dict[str, list[float]]:
-    """Seconds that each call took, `runs` per contender after one to warm up; every round begins with another contender."""
+    """Return the seconds that each call took, `runs` per contender after one to warm up.
+
+    Every round begins with another contender.
+    """
     names = list(contenders)
     times: dict[str, list[float]] = {name: [] for name in names}
     for name in names:
@@ -52,27 +55,27 @@ def take_turns(
 
 
 def percentiles(values: Sequence[float]) -> dict[str, float]:
-    """Median, 99th percentile and maximum."""
-    p50, p99, most = np.percentile(np.asarray(values), [50, 99, 100])
-    return {"p50": float(p50), "p99": float(p99), "max": float(most), "count": len(values)}
+    """Return median, 99th percentile, maximum and count."""
+    p50, p99, largest = np.percentile(np.asarray(values), [50, 99, 100])
+    return {"p50": float(p50), "p99": float(p99), "max": float(largest), "count": len(values)}
 
 
 def cpu_s(pid: int) -> float:
-    """Seconds of CPU, user and system, that a process has used so far. Raises `ProcessLookupError` if it is gone."""
-    try:  # Linux, where `ps` tells whole seconds only
-        facts = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    """Return the seconds of CPU, user and system, that a process has used. Raises `ProcessLookupError` if it has ended."""
+    try:  # Linux, where `ps` prints whole seconds only
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except FileNotFoundError:
         return parse_ps_time(_ps(pid, "time"))
-    return (int(facts[11]) + int(facts[12])) / os.sysconf("SC_CLK_TCK")
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mb(pid: int) -> float:
-    """Megabytes of memory that a process holds. Raises `ProcessLookupError` if it is gone."""
+    """Return the megabytes of memory that a process holds. Raises `ProcessLookupError` if it has ended."""
     return int(_ps(pid, "rss")) * 1024 / 1e6
 
 
 def parse_ps_time(text: str) -> float:
-    """Seconds in what `ps` calls a time: `[[days-]hours:]minutes:seconds[.hundredths]`."""
+    """Return the seconds in a time of `ps`: `[[days-]hours:]minutes:seconds[.hundredths]`."""
     days, _, rest = text.strip().rpartition("-")
     total = 0.0
     for part in rest.split(":"):

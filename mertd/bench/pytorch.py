@@ -1,4 +1,4 @@
-"""PyTorch's own HuBERT with mertd's weights: what every backend is compared with. Needs torch and transformers."""
+"""PyTorch's own HuBERT with mertd's weights, which every backend is compared with. Needs torch and transformers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from mertd.errors import WeightsError
 Array = NDArray[np.float32]
 
 
-def is_here() -> bool:
-    """Whether torch and transformers can be imported, as far as can be told without doing so."""
+def is_installed() -> bool:
+    """Return whether torch and transformers are installed, without importing them."""
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
 def hubert(weights: Weights, layers: int | None = None) -> Any:
-    """`transformers.HubertModel` in float32 on the CPU, with eager attention, ready to evaluate.
+    """Return a `transformers.HubertModel` in float32 on the CPU, with eager attention, in evaluation mode.
 
-    `layers`: how many transformer layers to keep; all of them if None. Raises `WeightsError` if the names do not fit.
+    `layers`: transformer layers to keep; all of them if None. Raises `WeightsError` if the names of the tensors differ.
     """
     import torch
     from torch.nn.utils import parametrize
@@ -47,18 +47,35 @@ def hubert(weights: Weights, layers: int | None = None) -> Any:
     }
     missing, unexpected = model.load_state_dict(state, strict=False)
     if missing != ["masked_spec_embed"] or unexpected:
-        raise WeightsError(f"HubertModel lacks {missing} and does not know {unexpected}")
+        raise WeightsError(f"the weights do not fit HubertModel: missing {missing}, unexpected {unexpected}")
     if layers is not None:
         model.encoder.layers = model.encoder.layers[:layers]
     return model
 
 
 def states(model: Any, windows: Array, attention: str = "eager") -> Array:
-    """Normalised windows, (batch, samples) -> mean-pooled hidden states, (batch, 13, 768). `attention`: eager or sdpa."""
+    """Return the mean-pooled hidden states of normalised windows: (batch, samples) -> (batch, 13, 768).
+
+    `attention`: eager or sdpa.
+    """
+    return np.asarray(states_on_device(model, upload(model, windows), attention).cpu().numpy())
+
+
+def upload(model: Any, windows: Array) -> Any:
+    """Return `windows` as a tensor on the device of `model`, in its dtype."""
+    import torch
+
+    return torch.from_numpy(windows).to(model.device, model.dtype)
+
+
+def states_on_device(model: Any, samples: Any, attention: str = "eager") -> Any:
+    """Return what `states` does, as a tensor on the device, once it has been computed. `samples`: from `upload`."""
     import torch
 
     model.config._attn_implementation = attention
     with torch.inference_mode():
-        hidden = model(torch.from_numpy(windows).to(model.device, model.dtype), output_hidden_states=True).hidden_states
+        hidden = model(samples, output_hidden_states=True).hidden_states
         pooled = torch.stack([state.float().mean(dim=1) for state in hidden], dim=1)
-        return np.asarray(pooled.cpu().numpy())
+    if pooled.is_cuda:
+        torch.cuda.synchronize()
+    return pooled

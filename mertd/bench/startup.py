@@ -1,4 +1,4 @@
-"""From the command to a daemon that is ready, and where that time goes; what short commands cost."""
+"""The time from the command to a daemon that is ready, its stages, and the cost of short commands."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from mertd.bench.measure import Spread
 from mertd.bench.running import MERTD, Daemon
 
 _LINES = {"imports, sockets bound": "publishing on", "capture hears": ": started ", "ready": " ready on "}
-"""What happens until a daemon's log says so."""
+"""Stage of the start-up -> the text in the daemon's log that ends it."""
 
 
 @dataclass(frozen=True)
-class Result:
+class StartupResult:
     """Seconds. `daemon`: since the start of `mertd run`. `embed`: each stage alone, one after the other; the daemon overlaps
     some of them. `cpu`: CPU of short commands.
     """
@@ -35,8 +35,8 @@ class Result:
         }
 
 
-def measure(weights: str, layers: str, window: float, runs: int, progress: Callable[[str], object]) -> Result:
-    """Start everything `runs` times, after once to warm the file cache."""
+def measure_startup(weights: str, layers: str, window: float, runs: int, progress: Callable[[str], object]) -> StartupResult:
+    """Start everything `runs` times, after one start that warms the file cache."""
     daemon: dict[str, list[float]] = {}
     embed: dict[str, list[float]] = {}
     cpu: dict[str, list[float]] = {}
@@ -57,11 +57,11 @@ def measure(weights: str, layers: str, window: float, runs: int, progress: Calla
             for kept, now in ((daemon, found), (embed, stages), (cpu, spent)):
                 for name, seconds in now.items():
                     kept.setdefault(name, []).append(seconds)
-    return Result(*({name: Spread.of(times) for name, times in kept.items()} for kept in (daemon, embed, cpu)))
+    return StartupResult(*({name: Spread.of(times) for name, times in kept.items()} for kept in (daemon, embed, cpu)))
 
 
 def _cpu(command: list[str]) -> float:
-    """Seconds of CPU, user and system, of a command from its start to its end."""
+    """Run a command and return the seconds of CPU, user and system, that it used."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -69,7 +69,7 @@ def _cpu(command: list[str]) -> float:
 
 
 def _stages(weights: str, layers: str, window: float) -> dict[str, float]:
-    """The stages of an embed process, in a fresh interpreter."""
+    """Return the seconds of each stage of an embed process, in a fresh interpreter."""
     program = "import sys; from mertd.bench.startup import stages; stages(*sys.argv[1:])"
     start = time.perf_counter()
     done = subprocess.run(
@@ -82,7 +82,7 @@ def _stages(weights: str, layers: str, window: float) -> dict[str, float]:
 
 
 def stages(weights: str, layers: str, window: str) -> None:
-    """Entry point of that interpreter: does what an embed process does, and writes seconds per stage to standard output."""
+    """Do what an embed process does, in an interpreter of its own, and write the seconds per stage to standard output."""
     found: dict[str, float] = {}
     last = time.perf_counter()
 
@@ -93,7 +93,9 @@ def stages(weights: str, layers: str, window: str) -> None:
 
     from mertd.defaults import SAMPLE_RATE
     from mertd.embed import process  # noqa: F401
-    from mertd.embed.backends import FACTORIES, NumpyBackend, candidates, check, check_signal
+    from mertd.embed.backends.choice import FACTORIES, candidates
+    from mertd.embed.backends.numpy_backend import NumpyBackend
+    from mertd.embed.backends.self_check import check, check_signal
     from mertd.embed.weights.loading import load
 
     lap("imports")

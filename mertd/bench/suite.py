@@ -1,4 +1,4 @@
-"""All measurements of `mertd bench`, each on its own, and their results as one JSON document."""
+"""The sections of `mertd bench`, each measured on its own, and their results as one JSON document."""
 
 from __future__ import annotations
 
@@ -12,17 +12,20 @@ from pathlib import Path
 from typing import Any
 
 from mertd import __version__
-from mertd.bench import backends, daemon, fanout, startup, streams
+from mertd.bench import daemon, fanout, inference, startup, streams
 from mertd.bench.measure import Spread
 from mertd.embed.weights.loading import load, save
 
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
+"""Names for `--only`."""
+
 HOP_S = 5.0
+"""Hop of the streams, in seconds."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure, and how thoroughly. `quick`: a small network and short rounds, to see that all works."""
+    """What to measure, and how thoroughly. `quick`: a small network and short rounds, to see that everything works."""
 
     sections: Sequence[str]
     weights: str = "random:0"
@@ -35,24 +38,24 @@ class Plan:
 
 
 def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
-    """The document: `machine`, then a key for each section. Raises `MertdError` if something cannot be measured."""
+    """Measure, and return `machine` and the result of each section. Raises `MertdError` if something cannot be measured."""
     tiny = "size=tiny" in plan.weights
-    layer = 1 if tiny else backends.PRODUCTION_LAYER
+    layer = 1 if tiny else inference.PRODUCTION_LAYER
     with _on_disk(plan.weights) as path:
         options = ["--weights", path, "--layers", str(layer), "--window", f"{plan.seconds:g}"]
         found: dict[str, Any] = {"machine": machine(plan)}
         for section in plan.sections:
             match section:
                 case "backends":
-                    result = backends.measure(load(path), plan.seconds, plan.runs, plan.batches, progress)
+                    result = inference.measure_backends(load(path), plan.seconds, plan.runs, plan.batches, progress)
                     found[section] = result.as_json()
                 case "daemon":
                     found[section] = _daemon(plan, path, layer, progress)
                 case "fanout":
                     counts = (1, 10) if plan.quick else (1, 10, 100)
-                    found[section] = [row.as_json() for row in fanout.measure(counts, max(plan.runs, 5), progress)]
+                    found[section] = [row.as_json() for row in fanout.measure_fanout(counts, max(plan.runs, 5), progress)]
                 case "startup":
-                    found[section] = startup.measure(path, str(layer), plan.seconds, plan.runs, progress).as_json()
+                    found[section] = startup.measure_startup(path, str(layer), plan.seconds, plan.runs, progress).as_json()
                 case "streams":
                     seconds = 2 * HOP_S if plan.quick else 60.0
                     first, most = (1, 2) if plan.quick else (plan.first_streams, plan.most_streams)
@@ -77,7 +80,7 @@ def _json(spreads: dict[str, Spread]) -> dict[str, Any]:
 
 
 def machine(plan: Plan) -> dict[str, Any]:
-    """What the figures were measured on, and with."""
+    """Return what the figures were measured on, and with which settings."""
     return {
         "mertd": __version__,
         "system": f"{platform.system()} {platform.machine()}",
@@ -101,7 +104,7 @@ def _processor() -> str:
 
 
 def _gpu() -> str:
-    from mertd.embed.mlx_backend import mlx_has_gpu
+    from mertd.embed.backends.mlx_backend import mlx_has_gpu
 
     if not mlx_has_gpu():
         return ""
@@ -112,7 +115,7 @@ def _gpu() -> str:
 
 @contextmanager
 def _on_disk(weights: str) -> Iterator[str]:
-    """The weights as a file, as a user has them: making random ones takes longer than reading them."""
+    """Yield the path of a file with the weights, as a user has them: making random ones takes longer than reading them."""
     if not weights.startswith("random:"):
         yield weights
         return

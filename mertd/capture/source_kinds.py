@@ -43,7 +43,7 @@ class SourceKind:
 
     @property
     def needs_device(self) -> bool:
-        """Whether it captures what a machine hears or plays, which needs consent on macOS."""
+        """Whether it captures what a machine records or plays, which needs consent on macOS."""
         return self.consent is not None
 
 

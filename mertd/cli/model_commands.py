@@ -121,7 +121,7 @@ def export_coreml(
     target: Annotated[str, typer.Option(help="macos14 or macos15.")] = "macos14",
 ) -> None:
     """Write a Core ML package."""
-    from mertd.embed.coreml import export
+    from mertd.embed.backends.coreml_package import export
 
     if target not in COREML_TARGETS:
         raise UsageError(f"--target {target!r}: unknown target; choose {' or '.join(COREML_TARGETS)}")

@@ -11,7 +11,8 @@ from mertd.capture.address import parse
 from mertd.cli.output import say, say_json, spinner
 from mertd.config import Settings
 from mertd.embed.audio import normalise
-from mertd.embed.backends import FACTORIES, choose, cosines
+from mertd.embed.backends.choice import FACTORIES, choose
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import SourceError, UsageError, did_you_mean
@@ -51,7 +52,7 @@ def compare_models(a: str, b: str, audio: Path | None, weights: str, settings: S
 def _hidden_states(name: str, weights: str, window: Array) -> Array:
     """Return all hidden states of a window, (layers, hidden), from a backend with `weights` or the network in a file."""
     if name.rstrip("/").endswith(".mlpackage"):
-        from mertd.embed.coreml import run_package
+        from mertd.embed.backends.coreml_backend import run_package
 
         return run_package(Path(name), window)
     if name in FACTORIES:

@@ -29,7 +29,7 @@ def raw_daemon_settings(config: Path | None, options: Mapping[str, Any]) -> RawS
 def existing_default_config() -> Path | None:
     """Return the file that a daemon reads if none is named; None if it does not exist."""
     path = default_config()
-    return path if path.is_file() else None
+    return path if path.exists() else None  # reading it refuses what is not a regular file
 
 
 def _with_layers(options: Mapping[str, Any]) -> dict[str, Any]:

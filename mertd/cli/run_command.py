@@ -14,7 +14,7 @@ import typer
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Weights, Window
 from mertd.cli.read_settings import daemon_settings
-from mertd.daemon.supervisor import Supervisor
+from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.logs import QueuedHandler, install, uninstall
 
@@ -68,7 +68,7 @@ def run(
     install(handler, settings.log_level)
     _allow_many_files()
     try:
-        asyncio.run(Supervisor(settings, handler, lambda: daemon_settings(config, flags)).run())
+        asyncio.run(make_supervisor(settings, Outside(handler, lambda: daemon_settings(config, flags))).run())
     finally:
         uninstall(handler)
 

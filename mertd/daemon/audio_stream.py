@@ -1,184 +1,281 @@
-"""One stream's capture process: started, watched, replaced when it fails, and its reports taken to the timeline.
+"""One stream: the capture process of a source, and what its reports mean for the timeline.
 
-PortAudio's device list is frozen when it starts, it can hang while closing, and some systems never say that a device died. A
-new process cures all three, so this is also how a device is found again.
+PortAudio reads the list of devices only when it starts, it can hang while it closes one, and some systems never report that a
+device is gone. A new process cures all three, so restarting it is also how a device is found again.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mertd.capture.address import Address
 from mertd.capture.reports import CaptureFailed, CaptureSettings, Committed, Discontinuity, Ended, Grant, Notice, Opened, Stop
 from mertd.daemon.timeline import Timeline
+from mertd.embed.messages import Answer, ModelInfo, Request, Token
 from mertd.errors import SourceError
 from mertd.processes.child import Inherited
 from mertd.processes.health import Bounds, Change
-from mertd.processes.managed import Keeper
+from mertd.processes.managed import Crashed, Finished, GaveUp, ManagedProcess, Renewed, Spawn, Verdict, spawner
 from mertd.ring import Ring
+from mertd.vocabulary import EpochReason, EventName, StreamState
 
 log = logging.getLogger(__name__)
 
 BOUNDS = Bounds(opening_s=20.0, suspect_s=1.0, silent_s=2.0, ready_s=60.0, proven_s=5.0)
-"""It is heard at least ten times a second. What the source itself may take for how long, it judges on its own."""
+"""It reports at least ten times a second. How long the source itself may take for what, the process decides on its own."""
 
 FINAL_BOUNDS = Bounds(opening_s=60.0, suspect_s=5.0, silent_s=30.0, ready_s=120.0, proven_s=5.0)
-"""Of a source that cannot be resumed, so that to kill is to end it: a slow disk must not."""
+"""For a source that cannot be resumed, so that killing its process ends it: a slow disk must not have that effect."""
 
 CLOSING_S = 1.0
-"""How long a source may take to close when the daemon stops."""
+"""Seconds that a source may take to close before its process is killed."""
 
 
-class Owner(Protocol):
-    """The supervisor, as a stream sees it."""
+class StreamHost(Protocol):
+    """What a stream reports to. Everything is called in the event loop."""
 
-    def heard_more(self, stream: Listening) -> None:
-        """Windows of one stream may have become due."""
+    def windows_due(self) -> None:
+        """Windows of a stream may be due."""
 
-    def progress(self) -> None:
-        """A stream may be over."""
+    def capture_exited(self) -> None:
+        """The capture process of a stream has ended; the stream may be over."""
+
+    def answered(self) -> None:
+        """A window of a stream was answered; the stream may be over."""
 
     def cannot_start(self, message: str, exit_code: int) -> None:
-        """The stream's source could not be opened the first time."""
+        """The source of a stream could not be opened the first time."""
+
+    def on_bug(self, error: BaseException) -> None:
+        """A capture process is no longer managed."""
 
 
-class Listening:
-    """`state`: opening, listening, lost (to be opened again), paused, ended, failed."""
+@dataclass(frozen=True)
+class StreamOptions:
+    """How a source is read."""
 
-    def __init__(self, address: Address, realtime: bool, once: bool, ring: Ring, timeline: Timeline, owner: Owner) -> None:
-        """`realtime`: at the pace of the audio, rather than of the model. `once`: a source that could be opened again when it
-        ends, as a FIFO can, is over all the same.
-        """
-        self.address, self.timeline, self.state = address, timeline, "opening"
-        self.description, self.problem = "", ""
+    realtime: bool  # at the pace of the audio, not of the model
+    once: bool  # a source that could be opened again when it ends, as a FIFO can, is over all the same
+    stdin: Inherited | None = None  # what to read if the address is `pipe:-`
+
+
+class Stream:
+    """A named audio source of the daemon, and the role of its capture process.
+
+    Attributes:
+        state: what the stream is doing.
+        description: what was opened, in words.
+        problem: why it is lost or failed; else empty.
+        process: its capture process.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        options: StreamOptions,
+        ring: Ring,
+        timeline: Timeline,
+        host: StreamHost,
+        spawn: Spawn | None = None,
+    ) -> None:
+        """`spawn`: starts the capture process, by default the real one."""
+        self.address = address
+        self.timeline = timeline
+        self.state = StreamState.OPENING
+        self.description = ""
+        self.problem = ""
+        name = f"capture-{address.name}"
         bounds = BOUNDS if self._resumable else FINAL_BOUNDS
-        self.keeper = Keeper(f"capture-{address.name}", "mertd.capture.entry", bounds, self)
-        self._realtime, self._once, self._ring, self._owner = realtime, once, ring, owner
-        self._outcome: Ended | CaptureFailed | None = None
-        self._opened_before = self._resumed = False
+        self.process = ManagedProcess(name, bounds, self, spawn or spawner(name, "mertd.capture.entry"))
+        self._options = options
+        self._ring = ring
+        self._host = host
+        self._outcome: Ended | CaptureFailed | None = None  # how the process said that it would end
+        self._next_epoch: EpochReason | None = None  # what the next opening begins; None for the very first
         self._granted = 0
-        self._paused = False
 
-    def start(self, stdin: Inherited | None = None) -> None:
-        """Start a capture process. `stdin`: what to read if the address is `pipe:-`."""
-        self._outcome = None
-        settings = CaptureSettings(self.address, self._realtime, self.timeline.end, stdin)
-        self.timeline.capture_began()
-        self.keeper.start(settings, self._ring)
-        self.grant()
+    # Life
+
+    def start(self) -> None:
+        """Open the source, in a capture process of its own."""
+        self.process.start()
+
+    async def pause(self) -> None:
+        """Close the source until `resume`. Raises `ValueError` for a source that cannot go on where it was."""
+        if not self._resumable:
+            raise ValueError(f"{self.address} cannot be paused: it would start over, or in the middle of a frame")
+        if self.state not in (StreamState.OPENING, StreamState.LISTENING, StreamState.LOST):
+            raise ValueError(f"{self.address.name} is {self.state}")
+        self.state = StreamState.PAUSED
+        self.problem = ""
+        await self.process.stop(Stop(), CLOSING_S)
+        self.timeline.capture_over(False, time.monotonic_ns())
+        self.timeline.event(EventName.PAUSED)
+
+    def resume(self) -> None:
+        """Open the source again. Raises `ValueError` if it is not paused."""
+        if self.state is not StreamState.PAUSED or not self.process.stopped:
+            state = "about to be paused" if self.state is StreamState.PAUSED else self.state
+            raise ValueError(f"{self.address.name} is {state}")
+        self.state = StreamState.OPENING
+        if self._next_epoch is not None:
+            self._next_epoch = EpochReason.RESUMED
+        self.start()
+
+    async def stop(self) -> None:
+        """Ask the capture process to end, and kill it if it does not."""
+        await self.process.stop(Stop(), CLOSING_S)
+
+    # What it looks like from outside
 
     @property
     def is_over(self) -> bool:
-        return self.state in ("ended", "failed")
+        """Whether no more audio will come."""
+        return self.state in (StreamState.ENDED, StreamState.FAILED)
 
     @property
-    def process(self) -> dict[str, Any]:
-        """For the status. A process that is not wanted is neither well nor ill."""
-        return {**self.keeper.facts, "state": self.state} if self.state in ("ended", "paused") else self.keeper.facts
+    def status(self) -> dict[str, Any]:
+        """What the status says about the stream."""
+        return {
+            "state": self.state.value,
+            "source": str(self.address),
+            "description": self.description,
+            "problem": self.problem,
+            "restarts": self.process.restarts,
+            **self.timeline.counters,
+        }
+
+    @property
+    def process_status(self) -> dict[str, Any]:
+        """What the status says about its process. While none is needed, this is neither healthy nor unhealthy."""
+        if self.state in (StreamState.ENDED, StreamState.PAUSED):
+            return {**self.process.as_dict, "state": self.state.value}
+        return self.process.as_dict
 
     @property
     def _resumable(self) -> bool:
-        """Whether a new process could go on: a file would begin again, and raw PCM from standard input in mid-frame."""
+        """Whether a new process could go on: a file would start over, raw PCM on standard input in mid-frame."""
         return self.address.resumable
+
+    # What the dispatcher asks
+
+    @property
+    def due(self) -> bool:
+        """Whether there are windows that the model could be given."""
+        return self.timeline.due
+
+    def take(self, most: int, now_ns: int) -> list[Request]:
+        """Return requests for up to `most` windows."""
+        return self.timeline.take(most, now_ns)
+
+    def copied(self, token: Token, at_ns: int) -> None:
+        """A window is out of the ring since `at_ns`."""
+        self.timeline.copied(token, at_ns)
+
+    def answered(self, answer: Answer, model: ModelInfo, now_ns: int) -> None:
+        """A window was embedded, or refused."""
+        self.timeline.answered(answer, model, now_ns)
+        self.grant()
+        self._host.answered()
+
+    def embed_lost(self) -> None:
+        """The embed process has died."""
+        self.timeline.embed_lost()
+        self.grant()
 
     def grant(self) -> None:
         """At fast pace, let capture write as far as no window is lost; in real time it writes as the audio comes."""
-        if self.keeper.pid and not self._realtime and self.timeline.limit != self._granted:
+        if not self._options.realtime and self.process.pid and self.timeline.limit != self._granted:
             self._granted = self.timeline.limit
-            self.keeper.send(Grant(self._granted))
+            self.process.send(Grant(self._granted))
 
-    def heard(self, message: Any) -> None:
-        """A report of the capture process."""
+    # The role
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return what the next run is told."""
+        self._outcome = None
+        self._granted = 0
+        self.timeline.capture_began()
+        settings = CaptureSettings(self.address, self._options.realtime, self.timeline.end, self._options.stdin)
+        return settings, self._ring
+
+    def on_message(self, message: Any) -> None:
+        """Handle a report of the capture process."""
         match message:
             case Committed():
                 if message.end > self.timeline.end or message.gaps:
-                    self.keeper.worked()
+                    self.process.worked()
                 self.timeline.committed(message, time.monotonic_ns())
-                self._owner.heard_more(self)
+                if self.timeline.due:
+                    self._host.windows_due()
+                self.grant()
             case Opened():
                 self._on_opened(message)
-            case Discontinuity(_, jump, dropped):
-                self.timeline.begin_epoch("clock", jump_ns=jump, dropped=dropped)
+            case Discontinuity(_, jump_ns, dropped):
+                self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=jump_ns, dropped=dropped)
             case Notice(event, index, detail):
-                self.timeline.event(event, index, **detail)
+                self.timeline.event(EventName(event), index, **detail)
             case Ended() | CaptureFailed():
                 self._outcome = message
 
     def _on_opened(self, message: Opened) -> None:
-        self.state, self.description, self.problem = "listening", message.description, ""
-        detail: dict[str, Any] = {"source": str(self.address), "description": message.description, "rate": message.rate}
-        if self._resumed:
-            self._resumed = False
-            self.timeline.begin_epoch("resumed")
-            self.timeline.event("resumed", **detail)
-        elif self._opened_before:
-            self.keeper.restarts += 1
-            self.timeline.begin_epoch("restart")
-            self.timeline.event("device_back", **detail)
-        else:
-            self._opened_before = True
-            self.timeline.event("started", **detail)
-        self.keeper.ready()
+        self.state = StreamState.LISTENING
+        self.description = message.description
+        self.problem = ""
+        event = EventName.STARTED
+        if self._next_epoch is not None:
+            self.timeline.begin_epoch(self._next_epoch)
+            event = EventName.RESUMED if self._next_epoch is EpochReason.RESUMED else EventName.DEVICE_BACK
+        if event is EventName.DEVICE_BACK:
+            self.process.restarts += 1
+        self._next_epoch = EpochReason.RESTART
+        self.timeline.event(event, source=str(self.address), description=message.description, rate=message.rate)
+        self.process.ready()
+        self.grant()
 
-    def gone(self, how: str) -> None:
-        """The capture process has ended: so has the audio, or it must be started again, or it cannot be."""
-        self._granted = 0
+    def on_exit(self, how: str) -> Verdict:
+        """The audio is over, or the source must be opened again, or it cannot be."""
         outcome = self._outcome or CaptureFailed(f"capture process {how}", SourceError.exit_code, self._resumable)
         self.timeline.capture_over(isinstance(outcome, Ended), time.monotonic_ns())
-        if isinstance(outcome, Ended):
-            self._on_ended(outcome)
-        elif self._opened_before and outcome.retry and self._resumable:
-            if self.state != "lost":
-                self.timeline.event("device_lost", message=outcome.message)
-            self.state, self.problem = "lost", outcome.message
-            self.keeper.died(outcome.message)
-        else:
-            self.state, self.problem = "failed", outcome.message
-            self.keeper.gave_up(outcome.message)
-            if self._opened_before:
-                self.timeline.event("failed", message=outcome.message)
-            else:
-                self._owner.cannot_start(outcome.message, outcome.exit_code)
-        self._owner.progress()
+        verdict = self._on_ended(outcome) if isinstance(outcome, Ended) else self._on_failed(outcome)
+        self._host.capture_exited()
+        return verdict
 
-    def _on_ended(self, outcome: Ended) -> None:
-        if outcome.reopens and not self._once:
-            self.state, reason = "lost", "the writer has closed the pipe; waiting for the next"
-            self.timeline.event("device_lost", message=reason)
-            self.keeper.renewed(reason)
-            return
-        self.state = "ended"
+    def _on_ended(self, outcome: Ended) -> Verdict:
+        if outcome.reopens and not self._options.once:
+            self.state = StreamState.LOST
+            reason = "the writer has closed the pipe; waiting for the next"
+            self.timeline.event(EventName.DEVICE_LOST, message=reason)
+            return Renewed(reason)
+        self.state = StreamState.ENDED
         due = self.timeline.counters["due"]
         if not due:
             log.warning("%s: ended after %.1f s, before the first window was full", self.address.name, self.timeline.seconds)
-        self.timeline.event("ended", windows=due)
+        self.timeline.event(EventName.ENDED, windows=due)
+        return Finished()
 
-    def health_changed(self, process: str, change: Change) -> None:
-        """Of the keeper: an event of this stream."""
-        state, previous = str(change.state), str(change.previous)
-        self.timeline.event("health", process=process, state=state, previous=previous, reason=change.reason)
+    def _on_failed(self, outcome: CaptureFailed) -> Verdict:
+        self.problem = outcome.message
+        if self._next_epoch is not None and outcome.retry and self._resumable:
+            if self.state is not StreamState.LOST:
+                self.timeline.event(EventName.DEVICE_LOST, message=outcome.message)
+            self.state = StreamState.LOST
+            return Crashed(outcome.message)
+        self.state = StreamState.FAILED
+        if self._next_epoch is not None:
+            self.timeline.event(EventName.FAILED, message=outcome.message)
+        else:
+            self._host.cannot_start(outcome.message, outcome.exit_code)
+        return GaveUp(outcome.message)
 
-    async def pause(self) -> None:
-        """Close the source: nothing hears until `resume`. Raises `ValueError` for what cannot go on where it was."""
-        if not self._resumable:
-            raise ValueError(f"{self.address} cannot be paused: it would begin again, or in mid-frame")
-        if self.state not in ("opening", "listening", "lost"):
-            raise ValueError(f"{self.address.name} is {self.state}")
-        self.state, self.problem = "paused", ""
-        await self.keeper.rest(Stop(), CLOSING_S)
-        self.timeline.capture_over(False, time.monotonic_ns())
-        self.timeline.event("paused")
-        self._paused = True
+    def on_change(self, process: str, change: Change) -> None:
+        """The health of a process that the stream needs has changed, of its own or of the model's."""
+        detail: dict[str, Any] = {"state": change.state.value, "previous": change.previous.value, "reason": change.reason}
+        self.timeline.event(EventName.HEALTH, process=process, **detail)
 
-    def resume(self) -> None:
-        """Open the source again. Raises `ValueError` if it is not paused."""
-        if self.state != "paused" or not self._paused:
-            raise ValueError(f"{self.address.name} is {'about to be paused' if self.state == 'paused' else self.state}")
-        self.state, self._paused, self._resumed = "opening", False, self._opened_before
-        self.start()
-
-    async def stop(self) -> None:
-        """End the capture process: politely first."""
-        await self.keeper.stop(Stop(), CLOSING_S)
+    def on_bug(self, error: BaseException) -> None:
+        """Without its process the stream is lost in silence, which must not be."""
+        self._host.on_bug(error)

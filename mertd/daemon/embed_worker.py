@@ -1,7 +1,7 @@
-"""The embed process: started, watched, replaced when it dies, and given one batch of windows at a time.
+"""The embed worker: the process that runs the model, given one batch of windows at a time.
 
-The daemon never gives up on its model once it has run: the process is replaced for ever, with growing waits. A backend under
-which `CRASHES` processes have died in a row makes way for the next one, if the choice was `auto`.
+The daemon never gives up on its model once it has run: the process is replaced again and again, with growing waits. A backend
+whose process crashes `CRASH_LIMIT` times in a row makes way for the next one, if the choice was `auto`.
 """
 
 from __future__ import annotations
@@ -9,138 +9,187 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from mertd.embed.messages import Answers, Copied, Failed, Ready, Request, Trying
+from mertd.embed.messages import Answers, Copied, Failed, ModelInfo, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.errors import BackendError
-from mertd.processes.health import CRASHES, Bounds, Change
-from mertd.processes.managed import Keeper
+from mertd.processes.health import CRASH_LIMIT, Bounds, Change
+from mertd.processes.managed import Crashed, GaveUp, ManagedProcess, Renewed, Spawn, Verdict, spawner
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)
 
+NAME = "embed"
+"""What status, events and logs call the process."""
+
 BOUNDS = Bounds(opening_s=120.0, suspect_s=1.5, silent_s=3.0, ready_s=900.0, proven_s=30.0)
-"""It beats twice a second. While it starts, compiling may hold Python's lock, and so its heart, for a minute."""
+"""It reports twice a second. While it starts, a compiler may hold Python's lock, and so delay its reports, for a minute."""
 
-FIRST_BATCH_S, BATCH_S, BATCH_FACTOR, REMEMBERED = 600.0, 15.0, 10.0, 32
-"""A GPU can hang with the heart beating. A batch may take this long: the first of a backend; any; and, by its size, in
-multiples of the longest lately. Ten times, as a window whose process is killed twice is lost: a busy machine must not look
-broken.
-"""
+FIRST_BATCH_S = 600.0
+"""Seconds that the first batch of a backend may take: a GPU can hang although the process reports that it is alive."""
+
+MIN_PATIENCE_S = 15.0
+"""Seconds that any batch may take: a busy machine must not look broken."""
+
+PATIENCE_FACTOR = 10.0
+"""A batch may take as many times the longest of the last ones, per window. A window whose process is killed twice is lost."""
+
+REMEMBERED_BATCHES = 32
+"""Batches whose duration is remembered."""
+
+EXIT_S = 1.0
+"""Seconds to wait for its end after it was killed."""
 
 
-class Owner(Protocol):
-    """The supervisor, as the model sees it."""
+class ModelUser(Protocol):
+    """What the worker reports to. Everything is called in the event loop."""
 
-    def model_ready(self, model: Ready, previous: Ready | None) -> None: ...
+    def submitting(self, requests: Sequence[Request]) -> None:
+        """A batch is about to be given to the process."""
+
+    def model_ready(self, model: ModelInfo, previous: ModelInfo | None) -> None:
+        """The model can embed. `previous`: what did before, if anything."""
 
     def copied(self, message: Copied) -> None: ...
 
-    def answered(self, message: Answers, model: Ready) -> None: ...
+    def answered(self, message: Answers, model: ModelInfo) -> None: ...
 
     def model_lost(self) -> None:
-        """The embed process has died; another one is on its way. What it was asked is unanswered."""
+        """The process has ended. What it was asked is unanswered."""
 
-    def cannot_start(self, message: str, exit_code: int) -> None: ...
+    def cannot_start(self, message: str, exit_code: int) -> None:
+        """There will be no model."""
 
-    def health_changed(self, process: str, change: Change) -> None: ...
+    def on_change(self, process: str, change: Change) -> None: ...
+
+    def on_bug(self, error: BaseException) -> None: ...
 
 
-class Embedding:
-    """`model`: what is ready to embed, or None."""
+@dataclass
+class _Batch:
+    """What the process is busy with."""
 
-    def __init__(self, settings: ModelSettings, rings: Mapping[str, Ring], owner: Owner) -> None:
+    windows: int
+    submitted_s: float  # monotonic
+
+
+class EmbedWorker:
+    """The role of the embed process.
+
+    Attributes:
+        model: what is ready to embed; None while nothing is.
+        process: the process that runs it.
+    """
+
+    def __init__(self, settings: ModelSettings, rings: Mapping[str, Ring], user: ModelUser, spawn: Spawn | None = None) -> None:
+        """`rings`: by stream. `spawn`: starts the process, by default the real one."""
         self.model: Ready | None = None
-        self.busy = False
-        self.keeper = Keeper("embed", "mertd.embed.process", BOUNDS, self)
-        self._settings, self._rings, self._owner = settings, rings, owner
-        self._previous: Ready | None = None
+        self.process = ManagedProcess(NAME, BOUNDS, self, spawn or spawner(NAME, "mertd.embed.process"))
+        self._settings = settings
+        self._rings = rings
+        self._user = user
+        self._previous: ModelInfo | None = None
         self._trying = Trying("", ())
         self._failure: Failed | None = None
-        self._batch, self._submitted = 0, 0.0
-        self._took: deque[float] = deque(maxlen=REMEMBERED)  # seconds per window
-
-    def start(self) -> None:
-        """Start an embed process; `model_ready` follows."""
-        self._failure, self._trying, self.busy = None, Trying("", ()), False
-        self.keeper.start(self._settings, self._rings)
+        self._batch: _Batch | None = None
+        self._seconds: deque[float] = deque(maxlen=REMEMBERED_BATCHES)  # per window
 
     @property
     def room(self) -> int:
-        """How many windows can be given now; 0 while a batch is being embedded or no model is ready."""
-        return 0 if self.model is None or self.busy else self.model.max_batch
+        """How many windows can be given now; 0 while a batch is being embedded, or nothing is ready to embed."""
+        if self.model is None or self._batch is not None or self.process.stopping:
+            return 0
+        return self.model.max_batch
 
     def submit(self, requests: list[Request]) -> None:
-        """Give one batch; `copied` and `answered` follow, or `model_lost`."""
-        self.busy, self._submitted, self._batch = True, time.monotonic(), len(requests)
-        self.keeper.asked(patience(self._took, len(requests)))
-        self.keeper.send(tuple(requests))
+        """Give one batch. The user's `copied` and `answered` follow, or `model_lost`."""
+        self._batch = _Batch(len(requests), time.monotonic())
+        self._user.submitting(requests)
+        self.process.asked(patience_s(self._seconds, len(requests)))
+        self.process.send(tuple(requests))
 
-    def heard(self, message: Any) -> None:
-        """A report of the embed process."""
+    async def stop(self) -> None:
+        """End the process at once: a running inference cannot be interrupted, and there is nothing to save."""
+        await self.process.stop(None, EXIT_S)
+
+    # The role
+
+    def arguments(self) -> tuple[Any, ...]:
+        """Return what the next run is told."""
+        self._failure = None
+        self._trying = Trying("", ())
+        return self._settings, self._rings
+
+    def on_message(self, message: Any) -> None:
+        """Handle a report of the process."""
         match message:
             case Trying():
                 self._trying = message
             case Ready():
                 self._on_ready(message)
             case Copied():
-                self._owner.copied(message)
+                self._user.copied(message)
             case Answers():
-                self.busy = False
-                self._took.append((time.monotonic() - self._submitted) / self._batch)
-                self.keeper.worked()
-                if self.model is not None:
-                    self._owner.answered(message, self.model)
+                self._on_answers(message)
             case Failed():
                 self._failure = message
 
     def _on_ready(self, model: Ready) -> None:
-        for name, reason in model.rejected.items():
+        info, previous = model.info, self._previous
+        for name, reason in info.rejected.items():
             log.warning("backend %s is not used: %s", name, reason)
-        trained = "" if model.trained else ", UNTRAINED weights"
-        log.info("%s ready on %s %s (%s)%s", model.model, model.backend, model.device, model.precision, trained)
-        if self._previous is None or self._previous.backend != model.backend:
-            self._took.clear()
-        self.model, previous, self._previous = model, self._previous, model
-        self.keeper.ready()
-        self._owner.model_ready(model, previous)
+        made_by = info.model
+        trained = "" if made_by.trained else ", UNTRAINED weights"
+        log.info("%s ready on %s %s (%s)%s", made_by.name, made_by.backend, info.device, made_by.precision, trained)
+        if previous is None or previous.model.backend != made_by.backend:
+            self._seconds.clear()
+        self.model = model
+        self._previous = info
+        self.process.ready()
+        self._user.model_ready(info, previous)
 
-    def gone(self, how: str) -> None:
-        """The embed process has ended: start another one, or the next backend's; or end the daemon if none ever ran."""
-        self.model, self.busy = None, False
+    def _on_answers(self, message: Answers) -> None:
+        if self._batch is not None:
+            self._seconds.append((time.monotonic() - self._batch.submitted_s) / self._batch.windows)
+        self._batch = None
+        self.process.worked()
+        if self.model is not None:
+            self._user.answered(message, self.model.info)
+
+    def on_exit(self, how: str) -> Verdict:
+        """Start another process, or the next backend's; or end the daemon if none was ever ready."""
+        self.model = self._batch = None
         failure = self._failure or Failed(f"embed process {how}", BackendError.exit_code)
         others = self._trying.others
-        self._owner.model_lost()
+        self._user.model_lost()
         if self._previous is None and (self._failure or not others):  # it has said why it cannot start, or nothing else can
-            self.keeper.gave_up(failure.message)
-            self._owner.cannot_start(failure.message, failure.exit_code)
-            return
-        self.keeper.restarts += 1
-        if others and self.keeper.nth_death >= CRASHES:
-            self._fall_back(failure)
-        else:
-            self.keeper.died(failure.message)
+            self._user.cannot_start(failure.message, failure.exit_code)
+            return GaveUp(failure.message)
+        self.process.restarts += 1
+        if others and self.process.nth_crash >= CRASH_LIMIT:
+            return self._fall_back(failure)
+        return Crashed(failure.message)
 
-    def _fall_back(self, failure: Failed) -> None:
-        """Give the backend up and let the next one try."""
+    def _fall_back(self, failure: Failed) -> Verdict:
+        """Give the backend up, and let the next one try."""
         backend = self._trying.backend
         last = failure.message.strip().splitlines()[-1]  # of a traceback, what it was about
-        reason = f"its process died {CRASHES} times in a row; the last time: {last}"
+        reason = f"its process died {CRASH_LIMIT} times in a row; the last time: {last}"
         self._settings = replace(self._settings, excluded={**self._settings.excluded, backend: reason})
-        self.keeper.replaced(failure.message, f"backend {backend} makes way: {reason}")
+        return Renewed(f"backend {backend} makes way: {reason}", failure.message)
 
-    def health_changed(self, process: str, change: Change) -> None:
-        """Of the keeper, to be published on every stream."""
-        self._owner.health_changed(process, change)
+    def on_change(self, process: str, change: Change) -> None:
+        """The process serves all streams, so this concerns each of them."""
+        self._user.on_change(process, change)
 
-    async def stop(self) -> None:
-        """End the process at once: a running inference cannot be interrupted, and there is nothing to save."""
-        await self.keeper.stop(None, 1.0)
+    def on_bug(self, error: BaseException) -> None:
+        """Without this process the daemon is useless."""
+        self._user.on_bug(error)
 
 
-def patience(took: deque[float], windows: int) -> float:
-    """Seconds that a batch of so many windows may take, given the seconds per window of batches before it."""
-    return max(BATCH_S, BATCH_FACTOR * max(took) * windows) if took else FIRST_BATCH_S
+def patience_s(seconds: deque[float], windows: int) -> float:
+    """Return the seconds that a batch of `windows` may take, given the seconds per window of the batches before it."""
+    return max(MIN_PATIENCE_S, PATIENCE_FACTOR * max(seconds) * windows) if seconds else FIRST_BATCH_S

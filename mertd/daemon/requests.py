@@ -1,4 +1,4 @@
-"""What clients may ask of a daemon: each request checked to its last key, and carried out."""
+"""The requests of clients: each one is checked to its last key, and carried out."""
 
 from __future__ import annotations
 
@@ -7,45 +7,36 @@ import math
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from mertd.daemon.audio_stream import Listening
+from mertd.daemon.audio_stream import Stream
+from mertd.daemon.run_state import RunState
+from mertd.daemon.streams import Streams
 from mertd.defaults import MAX_HOP_S, MIN_HOP_S, SAMPLE_RATE
 from mertd.errors import WireError, did_you_mean
 from mertd.stream.history import History, Page
+from mertd.vocabulary import EventName, RequestName, StreamState
 from mertd.windows import Window
 from mertd.wire import Embedding, Event, Status, decode, encode
 
+SEARCHED_MESSAGES = 8
+"""Newest messages of the history in which the answer to `now` may already be."""
+
 KEYS = {
-    "status": set[str](),
-    "history": {"kind", "stream", "last", "first", "end", "boot"},
-    "now": {"stream"},
-    "pause": {"stream"},
-    "resume": {"stream"},
-    "set": {"stream", "hop", "gate"},
-    "shutdown": set[str](),
+    RequestName.STATUS: set[str](),
+    RequestName.HISTORY: {"kind", "stream", "last", "first", "end", "boot"},
+    RequestName.NOW: {"stream"},
+    RequestName.PAUSE: {"stream"},
+    RequestName.RESUME: {"stream"},
+    RequestName.SET: {"stream", "hop", "gate"},
+    RequestName.SHUTDOWN: set[str](),
 }
-"""What may stand in each request."""
-
-
-class Daemon(Protocol):
-    """The supervisor, as requests see it."""
-
-    boot: bytes
-    streams: dict[str, Listening]
-
-    def status(self) -> Status: ...
-
-    def stop(self, reason: str) -> None:
-        """Stop, after what is at hand."""
-
-    def progress(self) -> None:
-        """Windows may have become due."""
+"""The keys that each request may have."""
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """Somebody waits for what becomes of a window."""
+class _Waiting:
+    """A client waits for what becomes of a window."""
 
     stream: str
     window: Window
@@ -53,149 +44,161 @@ class _Wanted:
 
 
 class Requests:
-    """Carries requests out. `published` is to be told all messages, in which it finds the answers to some."""
+    """Carries requests out."""
 
-    def __init__(self, daemon: Daemon, history: History) -> None:
-        self._daemon, self._history = daemon, history
-        self._wanted: list[_Wanted] = []
-        self._told: list[Event] | None = None
+    def __init__(self, boot: bytes, streams: Streams, state: RunState, history: History, status: Callable[[], Status]) -> None:
+        self._boot = boot
+        self._streams = streams
+        self._state = state
+        self._history = history
+        self._status = status
+        self._waiting: list[_Waiting] = []
+        self._recorded: list[Event] | None = None  # events published while a request is carried out
 
     def answer(self, request: dict[str, Any]) -> Page | Awaitable[Page]:
-        """What to reply, now or later. Raises `WireError` or `ValueError` for what cannot be done."""
+        """Return the reply, now or later. Raises `WireError` or `ValueError` for what cannot be done."""
         name = request.pop("request", None)
         if not isinstance(name, str) or name not in KEYS:
-            near = did_you_mean(name, KEYS) if isinstance(name, str) else ""
-            raise WireError(f"request {name!r} is not known{near}; known are {', '.join(KEYS)}")
+            near = did_you_mean(name, [*map(str, KEYS)]) if isinstance(name, str) else ""
+            raise WireError(f"unknown request {name!r}; choose one of {', '.join(KEYS)}{near}")
+        known = KEYS[RequestName(name)]
         for key in request:
-            if key not in KEYS[name]:
-                raise WireError(f"{name} has no {key!r}{did_you_mean(key, KEYS[name])}")
-        match name:
-            case "history":
-                return self._past(request)
-            case "now":
-                return self._now(self._one(request))
-            case "pause":
-                return self._pause(self._one(request))
-            case "resume":
-                self._one(request).resume()
-            case "set":
+            if key not in known:
+                raise WireError(f"{name} has no {key!r}{did_you_mean(key, known)}")
+        match RequestName(name):
+            case RequestName.HISTORY:
+                return self._find_past(request)
+            case RequestName.NOW:
+                return self._embed_now(self._one_stream(request))
+            case RequestName.PAUSE:
+                return self._pause(self._one_stream(request))
+            case RequestName.RESUME:
+                self._one_stream(request).resume()
+            case RequestName.SET:
                 return self._set(request)
-            case "shutdown":
-                self._daemon.stop("asked to over the control socket")
-        return Page([encode(self._daemon.status())], False)
+            case RequestName.SHUTDOWN:
+                self._state.stop("asked to over the control socket")
+            case RequestName.STATUS:
+                pass  # the answer to the others, too
+        return Page([encode(self._status())], False)
 
     def published(self, message: Embedding | Event) -> None:
-        """Look whether somebody waits for this."""
-        if self._told is not None and isinstance(message, Event):
-            self._told.append(message)
-        for wanted in self._wanted:
-            if message.stream == wanted.stream and not wanted.answer.done() and _tells_of(message, wanted.window):
-                wanted.answer.set_result(message)
+        """Look whether a client waits for this message. Call it with every message that is published."""
+        if self._recorded is not None and isinstance(message, Event):
+            self._recorded.append(message)
+        for waiting in self._waiting:
+            if message.stream == waiting.stream and not waiting.answer.done() and _concerns(message, waiting.window):
+                waiting.answer.set_result(message)
 
     # Streams
 
-    def _one(self, request: Mapping[str, Any]) -> Listening:
-        found = self._some(request)
+    def _one_stream(self, request: Mapping[str, Any]) -> Stream:
+        found = self._chosen_streams(request)
         if len(found) > 1:
-            raise WireError(f"stream: which one, of {', '.join(self._daemon.streams)}?")
+            raise WireError(f"stream: not given; choose one of {', '.join(self._streams)}")
         return found[0]
 
-    def _some(self, request: Mapping[str, Any]) -> list[Listening]:
-        name = _typed(request, "stream", str, "")
-        streams = self._daemon.streams
-        if name and name not in streams:
-            raise WireError(f"no stream {name!r}, only {', '.join(streams)}")
-        return [streams[name]] if name else list(streams.values())
+    def _chosen_streams(self, request: Mapping[str, Any]) -> list[Stream]:
+        """Return the stream that the request names, or all of them."""
+        name = _get(request, "stream", str, "")
+        if name and name not in self._streams:
+            raise WireError(f"no stream {name!r}; choose one of {', '.join(self._streams)}")
+        return [self._streams[name]] if name else list(self._streams.values())
 
     # One request each
 
-    def _past(self, request: Mapping[str, Any]) -> Page:
-        kind = _typed(request, "kind", str, "embedding")
+    def _find_past(self, request: Mapping[str, Any]) -> Page:
+        kind = _get(request, "kind", str, "embedding")
         if kind not in ("embedding", "event"):
-            raise WireError(f"kind {kind!r}, wanted embedding or event")
+            raise WireError(f"kind {kind!r} has no history; choose embedding or event")
         if "last" in request:
             if extra := {"first", "end"} & request.keys():
-                raise WireError(f"last and {extra.pop()} do not go together")
-            self._some(request)
-            return self._history.last(kind, _typed(request, "stream", str, ""), _typed(request, "last", int))
-        name, boot = self._one(request).address.name, _typed(request, "boot", bytes, self._daemon.boot)
-        if boot != self._daemon.boot:
+                raise WireError(f"last and {extra.pop()} cannot be combined")
+            self._chosen_streams(request)
+            return self._history.last(kind, _get(request, "stream", str, ""), _get(request, "last", int))
+        name = self._one_stream(request).address.name
+        if _get(request, "boot", bytes, self._boot) != self._boot:
             raise WireError("that run of the daemon is over, and its messages are gone")
-        end = _typed(request, "end", int) if "end" in request else None
-        return self._history.between(kind, name, _typed(request, "first", int), end)
+        end = _get(request, "end", int) if "end" in request else None
+        return self._history.between(kind, name, _get(request, "first", int), end)
 
-    async def _now(self, stream: Listening) -> Page:
-        if stream.state != "listening":
-            raise WireError(f"{stream.address.name} is {stream.state}")
+    async def _embed_now(self, stream: Stream) -> Page:
+        name = stream.address.name
+        if stream.state is not StreamState.LISTENING:
+            raise WireError(f"{name} is {stream.state}")
         try:
             window = stream.timeline.ask(time.monotonic_ns())
         except ValueError as error:
-            raise WireError(f"no window of {stream.address.name} can be embedded now: {error}") from error
-        name = stream.address.name
+            raise WireError(f"no window of {name} can be embedded now: {error}") from error
         for kind in ("embedding", "event"):  # it may have been due already, and be done
-            for frames in self._history.last(kind, name, 8).messages:
+            for frames in self._history.last(kind, name, SEARCHED_MESSAGES).messages:
                 message = decode(frames)
-                if isinstance(message, Embedding | Event) and _tells_of(message, window):
+                if isinstance(message, Embedding | Event) and _concerns(message, window):
                     return Page([frames], False)
-        wanted = _Wanted(name, window, asyncio.get_running_loop().create_future())
-        self._wanted.append(wanted)
-        self._daemon.progress()
+        waiting = _Waiting(name, window, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        self._streams.windows_due()
         try:
-            return Page([encode(await wanted.answer)], False)
+            return Page([encode(await waiting.answer)], False)
         finally:
-            self._wanted.remove(wanted)
+            self._waiting.remove(waiting)
 
-    async def _pause(self, stream: Listening) -> Page:
+    async def _pause(self, stream: Stream) -> Page:
         await stream.pause()
         return Page(self._history.last("event", stream.address.name, 1).messages, False)
 
     def _set(self, request: Mapping[str, Any]) -> Page:
-        hop, gate = (_typed(request, key, float) if key in request else None for key in ("hop", "gate"))
+        hop = _get(request, "hop", float) if "hop" in request else None
+        gate = _get(request, "gate", float) if "gate" in request else None
         if hop is None and gate is None:
-            raise WireError("set what? hop, in seconds, or gate, in dBFS")
+            raise WireError("set needs hop, in seconds, or gate, in dBFS")
         if hop is not None and not MIN_HOP_S <= hop <= MAX_HOP_S:
-            raise WireError(f"hop: {MIN_HOP_S:g} to {MAX_HOP_S:g} seconds, not {hop:g}")
+            raise WireError(f"hop {hop:g} is out of range; choose {MIN_HOP_S:g} to {MAX_HOP_S:g} seconds")
         if gate is not None and not gate <= 0:
-            raise WireError(f"gate: at most 0 dBFS, not {gate:g}")
+            raise WireError(f"gate {gate:g} is out of range; choose at most 0 dBFS")
         samples = None if hop is None else round(hop * SAMPLE_RATE)
-        some = self._some(request)
+        streams = self._chosen_streams(request)
 
-        def act() -> None:
-            for stream in some:
+        def change() -> None:
+            for stream in streams:
                 stream.timeline.change(samples, gate)
 
-        return self._events(act)
+        return self._events_of(change)
 
-    def _events(self, act: Callable[[], object]) -> Page:
-        """Do something, and answer with the events that it caused."""
-        told: list[Event] = []
-        self._told = told
+    def _events_of(self, action: Callable[[], object]) -> Page:
+        """Do something, and return the events that it caused."""
+        recorded: list[Event] = []
+        self._recorded = recorded
         try:
-            act()
+            action()
         finally:
-            self._told = None
-        return Page([encode(event) for event in told], False)
+            self._recorded = None
+        return Page([encode(event) for event in recorded], False)
 
 
-def _tells_of(message: Embedding | Event, window: Window) -> bool:
-    """Whether this is what became of a window."""
+def _concerns(message: Embedding | Event, window: Window) -> bool:
+    """Return whether this message says what became of a window."""
     if isinstance(message, Embedding):
         span = message.window
         return (message.epoch, span.start, span.end) == (window.epoch, window.start, window.end)
     end = message.detail.get("end")
-    if message.event == "skipped":
+    if message.event == EventName.SKIPPED:
         return message.epoch == window.epoch and message.index <= window.start and isinstance(end, int) and window.end <= end
-    return message.event == "silent" and (message.epoch, message.index, end) == (window.epoch, window.start, window.end)
+    return message.event == EventName.SILENT and (message.epoch, message.index, end) == (
+        window.epoch,
+        window.start,
+        window.end,
+    )
 
 
-def _typed(request: Mapping[str, Any], key: str, wanted: type, *default: Any) -> Any:
-    """A value of the request, or `default` if it is not there. Raises `WireError` if it is of another type."""
+def _get(request: Mapping[str, Any], key: str, kind: type, *default: Any) -> Any:
+    """Return a value of the request, or `default` if it is not there. Raises `WireError` if it is of another type."""
     if key not in request and default:
         return default[0]
     value = request.get(key)
-    if wanted is float and type(value) is int:
+    if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not wanted or (type(value) is float and not math.isfinite(value)):
-        name = {str: "text", int: "a whole number", float: "a number", bytes: "bytes"}[wanted]
-        raise WireError(f"{key} is {value!r:.50}, wanted {name}")
+    if type(value) is not kind or (type(value) is float and not math.isfinite(value)):
+        name = {str: "text", int: "a whole number", float: "a number", bytes: "bytes"}[kind]
+        raise WireError(f"{key} is {value!r:.50}; expected {name}")
     return value

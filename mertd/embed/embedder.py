@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, Architecture
 from mertd.embed.audio import normalise
-from mertd.embed.backends import Chosen, check_signal, choose, preload
+from mertd.embed.backends.choice import Chosen, choose, preload
+from mertd.embed.backends.self_check import check_signal
 from mertd.embed.messages import ModelInfo
 from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
 from mertd.embed.weights.loading import load

@@ -54,53 +54,20 @@ class Ready:
     info: ModelInfo
     max_batch: int  # windows in the largest useful batch
 
-    @property
-    def model(self) -> str:
-        return self.info.model.name
 
-    @property
-    def weights(self) -> str:
-        return self.info.model.weights
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Identifies one request. It says whose request it is, so that an answer needs no search."""
 
-    @property
-    def trained(self) -> bool:
-        return self.info.model.trained
-
-    @property
-    def space(self) -> str:
-        return self.info.model.space
-
-    @property
-    def hidden(self) -> int:
-        return self.info.hidden
-
-    @property
-    def backend(self) -> str:
-        return self.info.model.backend
-
-    @property
-    def precision(self) -> str:
-        return self.info.model.precision
-
-    @property
-    def device(self) -> str:
-        return self.info.device
-
-    @property
-    def agreement(self) -> float:
-        return self.info.agreement
-
-    @property
-    def rejected(self) -> Mapping[str, str]:
-        return self.info.rejected
+    stream: str
+    number: int  # counts the requests of the stream
 
 
 @dataclass(frozen=True)
 class Request:
-    """Embed samples [start, end) of a stream, unless they are quieter than `gate_dbfs`; `token` comes back with the answer."""
+    """Embed samples [start, end) of `token.stream`, unless they are quieter than `gate_dbfs`. The answer has the same token."""
 
-    token: int
-    stream: str
+    token: Token
     start: int
     end: int
     gate_dbfs: float
@@ -110,7 +77,7 @@ class Request:
 class Copied:
     """The samples of these requests are out of the ring. `at_ns`: monotonic time after the last one."""
 
-    tokens: tuple[int, ...]
+    tokens: tuple[Token, ...]
     at_ns: int
 
 
@@ -122,7 +89,7 @@ class Answer:
     window cannot be embedded, because its samples or its hidden states are not finite numbers.
     """
 
-    token: int
+    token: Token
     levels: Levels
     vector: NDArray[np.float32] | None
     embed_ns: int

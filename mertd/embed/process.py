@@ -57,7 +57,7 @@ def _beat(outbox: Outbox) -> None:
 
 
 def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
-    windows = [rings[request.stream].read(request.start, request.end) for request in batch]
+    windows = [rings[request.token.stream].read(request.start, request.end) for request in batch]
     outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
     levels = [measure(samples) for samples in windows]
     # A level that is not finite comes from samples that are not: the embedder refuses those, however loud the rest is.

@@ -1,4 +1,4 @@
-"""The supervisor's end of one child process: start, hear, tell, stop, and notice the end."""
+"""The parent's side of one run of a child process: start it, receive from it, send to it, and notice its end."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any
 
 from mertd.processes.child import Inherited, run
 
@@ -23,63 +23,61 @@ log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")
 
-LAST_WORDS, LONGEST_WORD = 5, 500
-"""Lines of a child's standard error that are kept, and characters of each."""
+KEPT_LINES = 5
+"""Lines of a child's standard error that are kept to explain its end."""
 
-SILENCE_S = 0.2
-"""How long the last words of a dead child may take. A descendant of it may hold its standard error open for ever."""
+MAX_LINE = 500
+"""Characters of each of these lines; a longer one is split."""
 
-MEANINGS = {
-    signal.SIGKILL: "for want of memory, or by someone's hand",
-    signal.SIGSEGV: "a native library has touched memory that is not its own",
-    signal.SIGABRT: "a native library has given up",
-    signal.SIGBUS: "memory that was promised is not there, or a file was cut short",
+LAST_LINES_S = 0.2
+"""Seconds to wait for the last lines of a dead child. A process that it started may keep its standard error open for ever."""
+
+SIGNAL_MEANINGS = {
+    signal.SIGKILL: "killed by the system because memory ran out, or by another program",
+    signal.SIGSEGV: "a native library accessed memory that it does not own",
+    signal.SIGABRT: "a native library aborted",
+    signal.SIGBUS: "memory could not be provided, or a mapped file was truncated",
     signal.SIGILL: "a native library was built for another processor",
 }
 
 
-class Listener(Protocol):
-    """Whoever owns the child. Both are called in the event loop."""
+class ChildProcess:
+    """One run of a child process. It is never restarted: the next run is another `ChildProcess`.
 
-    def heard(self, message: Any) -> None: ...
-
-    def gone(self, how: str) -> None:
-        """The process has ended, for whatever reason, and all its messages have been heard. `how`: its end in words."""
-
-
-class Child:
-    """One run of a child process. It is never restarted: the next run is another `Child`.
-
-    `last_heard`: monotonic seconds, set by the thread that hears it, so that a busy event loop makes no child look silent.
+    Attributes:
+        name: what logs call it.
+        last_heard: monotonic seconds of its last message. The thread that receives it sets this, so that a busy event loop
+            does not make the child look silent.
     """
 
-    def __init__(self, name: str, module: str, args: tuple[Any, ...], listener: Listener) -> None:
-        """Start `main(*args, pipe)` of a module in a spawned process. Call in a running event loop.
+    def __init__(self, name: str, module: str, args: tuple[Any, ...], on_message: Callable[[Any], None]) -> None:
+        """Start `main(*args, pipe)` of `module` in a spawned process. Call in a running event loop, which then calls
+        `on_message` with every message.
 
         Raises `OSError` if there are no descriptors, processes, threads or memory left; nothing of the attempt then remains.
         """
         self.name = name
-        self.started = self.last_heard = time.monotonic()
-        self._loop, self._listener = asyncio.get_running_loop(), listener
-        self._ended = asyncio.Event()
-        self._last_words: deque[str] = deque(maxlen=LAST_WORDS)
+        self.last_heard = time.monotonic()
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._exit: asyncio.Future[str] = self._loop.create_future()
+        self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
         # `ours` is closed if the process cannot be started, `theirs` in any case.
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             self._pipe, their_pipe = _SPAWN.Pipe()
             ours.callback(self._pipe.close)
             theirs.callback(their_pipe.close)
-            words, their_words = os.pipe()
-            theirs.callback(os.close, their_words)
+            stderr, their_stderr = os.pipe()
+            theirs.callback(os.close, their_stderr)
             with contextlib.ExitStack() as unread:
-                unread.callback(os.close, words)
-                self._wording = _start_thread(f"words-{name}", self._hear_words, words)
+                unread.callback(os.close, stderr)
+                self._stderr_thread = _start_thread(f"stderr-{name}", self._read_stderr, stderr)
                 unread.pop_all()  # the thread closes it
-            self._process = _SPAWN.Process(
-                target=run, args=(module, Inherited(their_words), *args, their_pipe), name=f"mertd-{name}", daemon=True
-            )
+            arguments = (module, Inherited(their_stderr), *args, their_pipe)
+            self._process = _SPAWN.Process(target=run, args=arguments, name=f"mertd-{name}", daemon=True)
             self._start_process()
             try:
-                _start_thread(f"hear-{name}", self._listen, self._pipe)
+                _start_thread(f"receive-{name}", self._receive, self._pipe)
             except OSError:
                 self._process.kill()
                 self._process.join()
@@ -87,49 +85,49 @@ class Child:
             ours.pop_all()
 
     def _start_process(self) -> None:
-        resource_tracker.ensure_running()  # now, because it resets the mask below
-        # A child must not die of the signals that stop the daemon, not even before it can say so itself.
+        resource_tracker.ensure_running()  # now, because it would reset the signal mask below
+        # The child must not be ended by the signals that stop the daemon, not even before it can ignore them itself.
         masked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
         try:
             self._process.start()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
-    def _listen(self, pipe: Connection) -> None:
-        """In a thread of its own, so that a child that dies or hangs in mid-message never holds up the supervisor."""
+    def _receive(self, pipe: Connection) -> None:
+        """Pass on every message. This is a thread because a child that dies or hangs in mid-message must not block the loop."""
         while True:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
                 break
             self.last_heard = time.monotonic()
-            self._call(self._listener.heard, message)
+            self._call_in_loop(self._on_message, message)
         self._process.join()
-        self._wording.join(SILENCE_S)
-        self._call(self._end)
+        self._stderr_thread.join(LAST_LINES_S)
+        self._call_in_loop(self._finish)
 
-    def _hear_words(self, descriptor: int) -> None:
-        """Log what the child writes to standard error, and keep the last of it."""
+    def _read_stderr(self, descriptor: int) -> None:
+        """Log what the child writes to standard error, and keep the last lines."""
         with open(descriptor, encoding="utf-8", errors="replace") as stream:
-            while line := stream.readline(LONGEST_WORD):
+            while line := stream.readline(MAX_LINE):
                 if text := line.strip():
-                    self._last_words.append(text)
+                    self._last_lines.append(text)
                     log.info("%s says: %s", self.name, text)
 
-    def _call(self, function: Callable[..., None], *args: Any) -> None:
+    def _call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is ending
             self._loop.call_soon_threadsafe(function, *args)
 
-    def _end(self) -> None:
-        self._ended.set()
+    def _finish(self) -> None:
         self._pipe.close()
         status = self._process.exitcode
-        # Who is killed has no last words; what was said before has nothing to do with it.
-        words = " | ".join(self._last_words) if status not in (0, -signal.SIGKILL) else ""
-        self._listener.gone(in_words(status) + (f"; its last words: {words}" if words else ""))
+        # A killed process could not explain its end; what it wrote before has nothing to do with it.
+        lines = " | ".join(self._last_lines) if status not in (0, -signal.SIGKILL) else ""
+        if not self._exit.done():
+            self._exit.set_result(describe_exit(status) + (f"; its last output: {lines}" if lines else ""))
 
     def send(self, message: Any) -> None:
-        """Tell the child; in vain if it is gone, which `gone` then says."""
+        """Send a message to the child. Does nothing if it is gone, which `exited` then reports."""
         with contextlib.suppress(OSError):
             self._pipe.send(message)
 
@@ -138,35 +136,38 @@ class Child:
         return self._process.pid
 
     def kill(self) -> None:
-        """SIGKILL: what the child holds is memory and a device, and the system takes both back."""
+        """Send SIGKILL: the child holds nothing but memory and a device, and the system takes both back."""
         self._process.kill()
 
-    async def ended(self, patience_s: float) -> None:
-        """Wait for the end, then insist."""
-        try:
-            await asyncio.wait_for(self._ended.wait(), patience_s)
-        except TimeoutError:
-            self.kill()
-            await self._ended.wait()
+    async def exited(self, patience_s: float | None = None) -> str:
+        """Wait until the process has ended and all its messages were passed on. Return how it ended, in words.
+
+        `patience_s`: seconds after which it is killed; None for never.
+        """
+        if patience_s is not None:
+            await asyncio.wait([self._exit], timeout=patience_s)
+            if not self._exit.done():
+                self.kill()
+        return await asyncio.shield(self._exit)
+
+
+def describe_exit(status: int | None) -> str:
+    """Return in words how a process ended, given its exit status as `multiprocessing` has it: negative for a signal."""
+    if status is None or status >= 0:
+        return f"ended unexpectedly with status {status}"
+    try:
+        number = signal.Signals(-status)
+    except ValueError:
+        return f"was ended by signal {-status}"
+    meaning = SIGNAL_MEANINGS.get(number)
+    return f"was ended by {number.name}" + (f" ({meaning})" if meaning else "")
 
 
 def _start_thread(name: str, target: Callable[[Any], None], argument: object) -> threading.Thread:
-    """Raises `OSError` if the system allows no more threads."""
+    """Start a daemon thread. Raises `OSError` if the system allows no more threads."""
     thread = threading.Thread(target=target, args=(argument,), name=name, daemon=True)
     try:
         thread.start()
     except RuntimeError as error:
         raise OSError(errno.EAGAIN, str(error)) from error
     return thread
-
-
-def in_words(status: int | None) -> str:
-    """How a process ended, given its exit status as `multiprocessing` has it: negative for a signal."""
-    if status is None or status >= 0:
-        return f"ended unasked with status {status}"
-    try:
-        number = signal.Signals(-status)
-    except ValueError:
-        return f"was ended by signal {-status}"
-    meaning = MEANINGS.get(number)
-    return f"was ended by {number.name}" + (f" ({meaning})" if meaning else "")

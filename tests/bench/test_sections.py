@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mertd.bench import backends, daemon, fanout, pytorch, startup, streams
+from mertd.bench import daemon, fanout, inference, pytorch, startup, streams
 from mertd.embed.weights.loading import load
 
 TINY = "random:0?size=tiny"
@@ -16,32 +16,32 @@ def quiet(_: str) -> None:
 
 
 def test_every_backend_here_is_timed_and_agrees_with_the_reference() -> None:
-    found = backends.measure(load(TINY), 1.0, 2, (1, 2), quiet)
+    found = inference.measure_backends(load(TINY), 1.0, 2, (1, 2), quiet)
     forms = {(row.contender.name, len(row.contender.states), row.contender.batch) for row in found.rows}
     assert {("mertd onnx", states, batch) for states in (1, 3) for batch in (1, 2)} <= forms
     assert all(row.ms.count == 2 and 0 < row.ms.low <= row.ms.median <= row.ms.high for row in found.rows)
     assert all(row.cosine > 0.999 for row in found.rows)
     assert list(found.parts) == ["convolutions, positional", "layers 1-2", "layers 3-2"]
     assert any("numpy is left out" in note for note in found.notes), "what is not measured is said"
-    if not pytorch.is_here():
-        assert found.judge == "numpy float32"
+    if not pytorch.is_installed():
+        assert found.reference == "numpy float32"
         assert any("PyTorch is left out: torch and transformers" in note for note in found.notes)
 
 
 def test_a_backend_that_computes_something_else_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Wrong(backends.NumpyBackend):
+    class Wrong(inference.NumpyBackend):
         name = "onnx"
 
-        def embed(self, windows: backends.Array) -> backends.Array:
+        def embed(self, windows: inference.Array) -> inference.Array:
             return np.roll(super().embed(windows), 1, axis=-1)
 
-    monkeypatch.setitem(backends.FACTORIES, "onnx", Wrong)
-    found = backends.measure(load(TINY), 1.0, 1, (1,), quiet)
+    monkeypatch.setitem(inference.FACTORIES, "onnx", Wrong)
+    found = inference.measure_backends(load(TINY), 1.0, 1, (1,), quiet)
     assert [row.cosine < 0.9 for row in found.rows if row.contender.name == "mertd onnx"] == [True, True]
 
 
 def test_fan_out_delivers_every_message_to_every_subscriber() -> None:
-    (row,) = fanout.measure([3], 2, quiet)
+    (row,) = fanout.measure_fanout([3], 2, quiet)
     assert row.subscribers == 3
     assert row.mertd.median > 0
     assert row.pyzmq.median > 0

@@ -15,7 +15,7 @@ from mertd.ring import Ring
 
 
 class HangingSource:
-    """Nothing but that."""
+    """A source that breaks and then hangs."""
 
     rate, channels, description, reopens, explain_zeros = 48_000, 2, "hanging", False, None
 
@@ -28,7 +28,7 @@ class HangingSource:
 
 
 def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
-    """`mertd.capture.entry.main` with that source."""
+    """Run `mertd.capture.entry.main` with that source."""
     entry.open_source = lambda _: HangingSource()
     atexit.register(HangingSource().close)
     entry.main(settings, ring, pipe)

@@ -1,6 +1,6 @@
-"""PortAudio as a script has it: a sound card for tests of what a driver does wrong, in a time of its own.
+"""A sound card that follows a script, to test what a driver can do wrong, with clocks that only the script advances.
 
-Stands in for the module `sounddevice` where no card can be made to misbehave on demand; tests/device captures from a real one.
+It replaces the module `sounddevice`, since no real card misbehaves on demand; tests/device captures from a real one.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ RATE = 48_000
 
 
 class PortAudioError(Exception):
-    """What PortAudio raises."""
+    """The error that PortAudio raises."""
 
 
 @dataclass
 class ScriptedMonitor:
-    """Says of the input what a test wants it to."""
+    """An input monitor that reports what a test sets."""
 
     name: str
     follows: bool
@@ -39,7 +39,7 @@ class ScriptedMonitor:
 
 @dataclass
 class Card:
-    """Devices and one stream. `script`: what happens while the reader sleeps, one step at a time; nothing after the last."""
+    """Devices and one stream. `script`: one step happens each time the reader sleeps."""
 
     script: list[Callable[[], object]] = field(default_factory=list)
     refuses: str = ""
@@ -109,22 +109,22 @@ class Card:
     # What happens
 
     def passes(self, seconds: float) -> None:
-        """Time goes by, on both clocks."""
+        """Advance both clocks."""
         self.unix_s += seconds
         self.running_s += seconds
 
     def sleeps(self, seconds: float) -> None:
-        """The machine sleeps: only the wall clock goes on."""
+        """Advance the wall clock only, as when the machine sleeps."""
         self.unix_s += seconds
 
-    def hears(self, samples: Iterable[float], overflow: bool = False, latency_s: float | None = None) -> None:
-        """The driver calls back with these samples on both channels, the first of them heard `latency_s` seconds ago."""
+    def calls_back(self, samples: Iterable[float], overflow: bool = False, latency_s: float | None = None) -> None:
+        """Call back with these samples on both channels, the first of them captured `latency_s` seconds ago."""
         frames: NDArray[np.float32] = np.repeat(np.array(list(samples), np.float32)[:, None], self.opened["channels"], axis=1)
         delay = len(frames) / self.opened["samplerate"] if latency_s is None else latency_s
         times = SimpleNamespace(currentTime=self.running_s, inputBufferAdcTime=self.running_s - delay)
         self.opened["callback"](frames.tobytes(), len(frames), times, SimpleNamespace(input_overflow=overflow))
 
     def dies(self) -> None:
-        """And says so."""
+        """End the stream, and report it."""
         self.active = False
         self.opened["finished_callback"]()

@@ -1,4 +1,4 @@
-"""A source that does what a test tells it to, at a clock that a test sets: every fault that real audio has, on demand."""
+"""A source and clocks that follow a script, to produce every fault of real audio on demand."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Step = Block | None | Callable[[], object]
 
 
 class ScriptedSource:
-    """Hands out the steps of a script; a step that can be called is called, and gives nothing."""
+    """Yields the steps of a script; a step that is a function is called and yields nothing."""
 
     reopens = False
 
@@ -37,12 +37,12 @@ class ScriptedSource:
                 yield step
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: nothing is held."""
 
 
 @dataclass
 class ScriptedTime:
-    """Stands in for the module `time`, and for `now`; both clocks go on by a millisecond at every look."""
+    """Replaces the module `time` and `read_clocks`; every reading advances the clock by a millisecond."""
 
     unix: int = 1_790_000_000_000_000_000
     monotonic: int = 1_000
@@ -59,12 +59,12 @@ class ScriptedTime:
         return ClockPair(self.time_ns(), self.monotonic_ns())
 
     def jump(self, seconds: float) -> None:
-        """Wall time jumps, as after a sleep."""
+        """Let wall time jump, as after a sleep."""
         self.unix += round(seconds * 1e9)
 
 
 class CheckedRing(Ring):
-    """A ring that keeps what was ever written, and checks that it is written in one piece."""
+    """A ring that keeps everything written and checks that there are no holes."""
 
     def __init__(self, start: int, capacity: int = 200_000) -> None:
         super().__init__(capacity)
@@ -73,12 +73,12 @@ class CheckedRing(Ring):
         self.reported = start
 
     def write(self, start: int, samples: NDArray[np.float32]) -> None:
-        assert start == self.end, "a hole, or the same samples twice"
+        assert start == self.end, "a hole, or samples written twice"
         super().write(start, samples)
         self.end += len(samples)
         self.parts.append(samples.copy())
         assert self.end - self.reported <= MAX_UNREPORTED_SAMPLES, (
-            "more in doubt than a reader reckons with, should the process die now"
+            "more in doubt than a reader allows for if the process died now"
         )
 
     @property
@@ -87,7 +87,7 @@ class CheckedRing(Ring):
 
 
 class Reports:
-    """What the recorder sends: checked as it comes."""
+    """Receives the reports of the recorder and checks each."""
 
     def __init__(self, ring: CheckedRing) -> None:
         self.all: list[object] = []
@@ -99,9 +99,9 @@ class Reports:
         self.all.append(message)
         match message:
             case Committed(end, _, _, gaps):
-                assert end == self._ring.end, "all that is written is reported, and nothing else"
+                assert end == self._ring.end, "what is written is reported, and nothing else"
                 late = [gap for gap in gaps if gap.start < self._ring.reported]
-                assert not late, "samples were reported before it was said that they are missing"
+                assert not late, "samples were reported before the gap that they are in"
                 self.gaps += gaps
                 self._ring.reported = end
             case Discontinuity(start, _):

@@ -1,4 +1,4 @@
-"""A sound card and two clocks whose every error is known: what a reading says, and what is true."""
+"""A simulated sound card and two clocks: readings with errors, and the truth."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ HOUR_S = 3_600.0
 
 @dataclass
 class SimulatedClocks:
-    """Times in seconds since the first sample, as the steady clock has them.
+    """Times are seconds since the first sample, on the steady clock.
 
-    `wobble_ppm`: by which temperature bends the drift, to both sides, in six hours. `wall`: points (time, offset) between which
-    wall time is slewed against the steady clock; two points at one time are a step.
+    `wobble_ppm`: by which temperature changes the drift, in both directions, within six hours. `wall`: points (time, offset)
+    between which wall time is slewed against the steady clock; two points at one time are a step.
     """
 
     drift_ppm: float = 0.0
@@ -31,7 +31,7 @@ class SimulatedClocks:
     wall: tuple[tuple[float, float], ...] = ((0.0, 0.0),)
 
     def index(self, seconds: float) -> float:
-        """Which sample was heard: the integral of the card's speed."""
+        """Return the sample captured at a time: the integral of the card's speed."""
         turn = 2 * math.pi / (6 * HOUR_S)
         return RATE * (seconds * (1 + self.drift_ppm * 1e-6) + self.wobble_ppm * 1e-6 * (1 - math.cos(turn * seconds)) / turn)
 
@@ -43,7 +43,7 @@ class SimulatedClocks:
         return seconds
 
     def instant(self, seconds: float) -> ClockPair:
-        """Both clocks."""
+        """Return both clocks at a time."""
         wall = self.wall
         at = bisect_right(wall, seconds, key=lambda point: point[0])
         offset = wall[min(max(at - 1, 0), len(wall) - 1)][1]
@@ -53,11 +53,11 @@ class SimulatedClocks:
         return ClockPair(UNIX_NS + round(seconds * 1e9) + round(offset * 1e9), STEADY_NS + round(seconds * 1e9))
 
     def unix_ns(self, index: float) -> int:
-        """The truth."""
+        """Return the true time of a sample."""
         return self.instant(self.captured_at(index)).unix_ns
 
     def reading(self, seconds: float, delay: float, age: float = 0.05) -> ClockReading:
-        """What is read of the sample heard at `seconds`: `delay` later than it should be."""
+        """Return the reading of the sample captured at `seconds`, which comes `delay` late."""
         called, first = self.instant(seconds + age + delay), seconds == 0
         return ClockReading(
             self.index(seconds),
@@ -70,6 +70,6 @@ class SimulatedClocks:
 def delays(
     generator: np.random.Generator, count: int, mean_s: float, stalls: float = 0.0, block_s: float = 0.0
 ) -> NDArray[np.float64]:
-    """Scheduling: exponential, at times a stall of 50-200 ms, and all that quantisation to blocks adds."""
+    """Return delays of scheduling: exponential, sometimes a stall of 50-200 ms, plus quantisation to blocks."""
     late = generator.exponential(mean_s, count) + generator.uniform(0, block_s, count)
     return late + np.where(generator.random(count) < stalls, generator.uniform(0.05, 0.2, count), 0.0)

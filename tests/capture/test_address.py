@@ -1,4 +1,4 @@
-"""Source addresses: what each form means, and what is said of a wrong one."""
+"""Source addresses: what each form means, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_wrong_addresses_are_explained(url: str) -> None:
     | st.text(max_size=20)
 )
 @settings(max_examples=300)
-def test_any_text_is_an_address_or_a_mistake_of_the_user(text: str) -> None:
+def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
     try:
         address = parse(text)
     except UsageError:

@@ -1,4 +1,4 @@
-"""The map from samples to Unix time, against a truth that is known here: its error is within the bound that it states."""
+"""The map from samples to Unix time: its error against a simulated truth stays within its own bound."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def read(clock: Clock, world: SimulatedClocks, seconds: np.ndarray, late: np.nda
 
 
 def check(clock: Clock, world: SimulatedClocks, index: int) -> SampleTime:
-    """The moment of a sample, which must be within its own bound of the truth."""
+    """Return the time of a sample, after checking that the truth is within its bound."""
     moment = clock.at(index)
     assert abs(moment.unix_ns - world.unix_ns(index)) <= moment.error_ns
     return moment
 
 
 def seen(wall: list[tuple[float, float]], begin: float, end: float) -> bool:
-    """Whether no excursion of wall time is over before anything reads it: between readings nobody can know of one."""
+    """Return whether every excursion of wall time lasts until a reading: one between two readings cannot be noticed."""
     times, offsets = zip(*wall, strict=True)
     low, high = sorted(np.interp([begin, end], times, offsets))
     return all(low - 1e-3 <= offset <= high + 1e-3 for at, offset in wall if begin < at < end)
@@ -78,7 +78,7 @@ def test_the_truth_is_within_the_bound(
     seed: int,
     data: st.DataObject,
 ) -> None:
-    """Whatever the card, the driver's first second, the scheduler, pauses of readings, steps and slews of wall time are."""
+    """For any card, first second of the driver, scheduling, pauses of readings, and steps and slews of wall time."""
     wall: list[tuple[float, float]] = [(0.0, 0.0)]
     offset = at = 0.0
     for wait, by, slewed in moves:
@@ -105,7 +105,7 @@ def test_the_truth_is_within_the_bound(
 
 
 def test_a_slew_is_followed_over_the_longest_window() -> None:
-    """500 ppm for eight minutes are 0.24 s, and the window began before."""
+    """500 ppm for eight minutes make 0.24 s, and the window began before."""
     world, clock = SimulatedClocks(50, 0, ((0, 0), (60, 0), (540, 0.24))), Clock(RATE, 660)
     seconds = np.arange(0, 600, 0.1)
     read(clock, world, seconds, delays(np.random.Generator(np.random.PCG64(1)), len(seconds), 0.003))
@@ -114,7 +114,7 @@ def test_a_slew_is_followed_over_the_longest_window() -> None:
 
 
 def test_a_step_below_the_tolerance_is_followed() -> None:
-    """Exactly, except where it happened: there the bound says so."""
+    """It is exact, except around the step, where the bound is wider."""
     world, clock = SimulatedClocks(50, 0, ((0, 0), (30, 0), (30, 0.2))), Clock(RATE)
     seconds = np.arange(0, 60, 0.05)
     read(clock, world, seconds, delays(np.random.Generator(np.random.PCG64(1)), len(seconds), 0.003))
@@ -122,8 +122,8 @@ def test_a_step_below_the_tolerance_is_followed() -> None:
     assert sum(error > 20 * MS for error in errors) <= 6, "samples of one tenth of a second"
 
 
-def test_a_driver_that_misjudges_its_buffers_at_first_is_not_believed() -> None:
-    """But the bound covers it, as long as that might have been the truth, and always where it happened."""
+def test_wrong_ages_in_the_first_second_are_outliers() -> None:
+    """The bound covers them while they might be right, and next to them always."""
     for misjudged in (-0.3, 0.3):
         world, clock = SimulatedClocks(), Clock(RATE)
         seconds = np.arange(0, 20, 0.05)
@@ -147,8 +147,8 @@ def test_samples_lost_unnoticed_move_the_line_and_widen_the_bound_there() -> Non
 
 
 @pytest.mark.parametrize("mean_ms", [0.1, 3])
-def test_a_source_that_pauses_and_does_not_catch_up_is_known_by_its_first_block(mean_ms: float) -> None:
-    """As a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
+def test_a_pause_without_catching_up_widens_the_bound_from_the_first_block_on(mean_ms: float) -> None:
+    """As with a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
     generator, world, clock = np.random.Generator(np.random.PCG64(3)), SimulatedClocks(), Clock(RATE)
     seconds = np.arange(0, 20, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3)
@@ -184,14 +184,14 @@ def test_a_reading_of_a_source_without_a_clock_is_exact() -> None:
     assert clock.at(1_000 + 86_400 * RATE).unix_ns == UNIX_NS + round((86_400 - 0.5 / RATE) * 1e9)
 
 
-def test_one_reading_is_not_believed_much() -> None:
+def test_one_reading_has_a_wide_bound() -> None:
     clock, world = Clock(RATE), SimulatedClocks(200)
     clock.add(world.reading(0.0, 0.004))
     assert check(clock, world, 0).error_ns > 400 * MS
     assert check(clock, world, 600 * RATE).error_ns > 500 * MS
 
 
-def test_a_handful_of_readings_tells_no_spread() -> None:
+def test_the_bound_stays_wide_for_a_handful_of_readings() -> None:
     clock, world = Clock(RATE), SimulatedClocks()
     read(clock, world, np.arange(0.0, 8), np.zeros(8))
     assert check(clock, world, 4 * RATE).error_ns > 400 * MS
@@ -200,7 +200,7 @@ def test_a_handful_of_readings_tells_no_spread() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_single_readings_are_all_late_and_the_bound_knows(seed: int) -> None:
+def test_the_bound_covers_groups_of_single_late_readings(seed: int) -> None:
     clock, world = Clock(RATE), SimulatedClocks()
     read(clock, world, np.arange(0.0, 90), delays(np.random.Generator(np.random.PCG64(seed)), 90, 0.005))
     assert check(clock, world, 45 * RATE).error_ns < 30 * MS
@@ -222,7 +222,7 @@ def test_a_drift_that_bends_while_nothing_is_read_stays_within_the_bound() -> No
     check(clock, world, 4_200 * RATE)
 
 
-def test_nanoseconds_survive() -> None:
+def test_times_are_exact_to_the_nanosecond() -> None:
     """Unix time in a float would be good to 240 ns only."""
     clock, world = Clock(RATE), SimulatedClocks()
     read(clock, world, np.arange(0, 10, 0.05), np.zeros(200))
@@ -264,7 +264,7 @@ def test_a_step_is_noticed_once() -> None:
 
 @given(ppm=st.floats(-500, 500), hours=st.integers(1, 48))
 @settings(max_examples=20)
-def test_slewing_is_no_step_however_long_it_goes_on(ppm: float, hours: int) -> None:
+def test_slewing_is_not_a_step_however_long_it_lasts(ppm: float, hours: int) -> None:
     """`adjtime` and ntpd slew by at most 500 ppm."""
     steps = StepDetector()
     for second in range(0, hours * 3_600, 10):

@@ -1,4 +1,4 @@
-"""What is made of what the system says, and how it is asked: on Linux by tests/device, on macOS by a scripted CoreAudio."""
+"""The status of an input, its monitor, and CoreAudio behind a stand-in; tests/device asks a real PulseAudio."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ A, B = InputStatus("a", "a", 48_000), InputStatus("b", "b", 48_000)
         (A, InputStatus("a", "a", 48_000, muted=True), True, ""),
     ],
 )
-def test_a_change_of_the_input_is_told_in_words(before: InputStatus, now: InputStatus, follows: bool, words: str) -> None:
+def test_a_change_of_the_input_is_described(before: InputStatus, now: InputStatus, follows: bool, words: str) -> None:
     assert describe_change(before, now, follows) == words
 
 
@@ -56,7 +56,7 @@ def test_zeros_have_a_likeliest_cause(outlook: InputStatus, expected: str) -> No
 
 
 def looks(*outlooks: InputStatus | None) -> Callable[[], Callable[[], InputStatus]]:
-    """An `open_look` that gives these in turn, and the last one for ever; None fails."""
+    """Return a function that opens a reader of these statuses, of which the last repeats; None fails."""
     script = itertools.chain(outlooks, itertools.repeat(outlooks[-1]))
 
     def look() -> InputStatus:
@@ -68,13 +68,13 @@ def looks(*outlooks: InputStatus | None) -> Callable[[], Callable[[], InputStatu
     return lambda: look
 
 
-def test_a_watch_compares_with_what_it_saw_first_of_each_fact() -> None:
+def test_the_monitor_compares_with_the_first_known_value_of_each_field() -> None:
     watch = InputMonitor(True, looks(InputStatus("a"), A, A, InputStatus("b", "a")), poll_s=0.001)
     wait_until(lambda: bool(watch.problem), PATIENCE_S, lambda: "nothing noticed")
     assert watch.problem == "the default input has changed from 'a' to 'b'"
 
 
-def test_a_watch_that_hangs_or_fails_holds_nobody_up() -> None:
+def test_a_monitor_that_hangs_or_fails_does_not_block() -> None:
     asked, release = threading.Event(), threading.Event()
 
     def hang() -> InputStatus:
@@ -94,7 +94,7 @@ def test_a_watch_that_hangs_or_fails_holds_nobody_up() -> None:
 
 
 class ScriptedCoreAudio:
-    """The two functions of CoreAudio that are called, over a table of properties."""
+    """The two functions of CoreAudio that mertd calls, over a table of properties."""
 
     def __init__(self, properties: dict[tuple[int, str], bytes]) -> None:
         self.properties = {(device, four_char_code(selector)): value for (device, selector), value in properties.items()}
@@ -113,7 +113,7 @@ class ScriptedCoreAudio:
         return 0
 
 
-def test_coreaudio_is_asked_as_its_header_says() -> None:
+def test_coreaudio_is_called_as_its_header_declares() -> None:
     u32 = lambda *values: b"".join(value.to_bytes(4, "little") for value in values)  # noqa: E731
     names, released = {70: b"Built-in", 71: b"USB"}, []
 
@@ -144,12 +144,12 @@ def test_coreaudio_is_asked_as_its_header_says() -> None:
         found.rate(9)
 
 
-def test_four_characters_are_a_number() -> None:
+def test_four_character_codes() -> None:
     assert four_char_code("dIn ") == 1682533920, "kAudioHardwarePropertyDefaultInputDevice"
 
 
-def test_elsewhere_nothing_is_claimed() -> None:
-    """There is no such framework on the machine that runs this, unless it is a Mac."""
+def test_without_the_frameworks_nothing_is_claimed() -> None:
+    """As on a machine that is not a Mac."""
 
     def absent(path: str) -> Any:
         raise OSError(f"no {path}")

@@ -1,4 +1,4 @@
-"""What a header claims of rate and channels is checked before memory is taken for it."""
+"""The rate and channels that a header claims are checked before memory is allocated for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mertd.errors import SourceError
 
 
 def write_wav(path: Path, rate: int, channels: int, content_bytes: int) -> Path:
-    """16 bit PCM of zeros, as a sparse file, with a header of our own: libsndfile writes only what it believes in."""
+    """Write 16 bit PCM of zeros, as a sparse file, with a header that libsndfile would not write."""
     frame = 2 * channels
     form = struct.pack("<HHIIHH", 1, channels, rate, rate * frame & 0xFFFFFFFF, frame & 0xFFFF, 16)
     head = b"WAVEfmt " + struct.pack("<I", len(form)) + form + b"data" + struct.pack("<I", content_bytes)
@@ -59,7 +59,7 @@ def test_the_ends_of_the_range_are_read(tmp_path: Path, rate: int, channels: int
 
 
 def test_a_rate_of_two_gigahertz_takes_no_memory(tmp_path: Path) -> None:
-    """Blocks were of a second, whatever a second was said to be: with 600 MB of zeros that was gigabytes."""
+    """A block of a second at that rate would take gigabytes."""
     path = write_wav(tmp_path / "a.wav", 2_000_000_000, 1, 600_000_000)
     program = (
         "import resource, sys; from mertd.cli import main\n"

@@ -21,7 +21,7 @@ SIGNAL = chord_progression(1.0)
 
 
 def frames(rate: int, channels: int, seconds: float = 0.5) -> Array:
-    """Channels that differ; the last one falls silent for a while."""
+    """Return channels that differ; the last one is silent for a while."""
     count = round(rate * seconds)
     mono = np.resize(SIGNAL, count)
     out = np.stack([np.roll(mono, 100 * c) * np.float32(1 + c / 3) for c in range(channels)], axis=1)
@@ -47,7 +47,7 @@ def test_any_chunking_equals_one_shot(rate: int, mix: str, cuts: list[int], chan
 
 
 @pytest.mark.parametrize("rate", RATES)
-def test_output_is_as_long_as_it_lasts(rate: int) -> None:
+def test_the_output_has_the_duration_of_the_input(rate: int) -> None:
     out = run(MonoConverter(rate, 2, "mean"), [frames(rate, 2, 1.0)])
     assert abs(len(out) - SAMPLE_RATE) <= 1
 
@@ -97,7 +97,7 @@ def test_mean_is_the_mean_and_a_channel_is_that_channel(channels: int, samples: 
     assert np.array_equal(run(MonoConverter(SAMPLE_RATE, channels, str(pick)), [signal]), signal[:, pick - 1])
 
 
-def test_a_channel_that_is_not_there_is_refused() -> None:
+def test_a_channel_that_does_not_exist_is_refused() -> None:
     MonoConverter(SAMPLE_RATE, 2, "2")
     with pytest.raises(SourceError, match=r"mix=3: the source has only 2 channels$"):
         MonoConverter(SAMPLE_RATE, 2, "3")
@@ -109,12 +109,12 @@ BLOCK = round(SAMPLE_RATE * ACTIVE_BLOCK_S)
 
 
 def stereo(blocks: list[tuple[float, float]]) -> Array:
-    """One 0.1 s block per pair of amplitudes."""
+    """Return one block of 0.1 s per pair of amplitudes."""
     return np.concatenate([np.full((BLOCK, 2), 1, np.float32) * np.array(pair, np.float32) for pair in blocks])
 
 
 def heard(blocks: list[tuple[float, float]]) -> list[float]:
-    """The level of each block after `active` mixing."""
+    """Return the level of each block after `active` mixing."""
     out = run(MonoConverter(SAMPLE_RATE, 2, "active"), [stereo(blocks)])
     return [float(out[k * BLOCK + BLOCK // 2]) for k in range(len(blocks))]
 
@@ -124,20 +124,20 @@ def test_a_dead_channel_costs_nothing_after_the_first_block() -> None:
     assert heard([(0.5, 1e-5)] * 4) == pytest.approx([0.25, 0.5, 0.5, 0.5], abs=1e-4), "noise of a dead input"
 
 
-def test_two_live_channels_are_both_heard() -> None:
+def test_two_active_channels_are_both_mixed() -> None:
     assert heard([(0.5, 0.1)] * 3) == pytest.approx([0.3] * 3)
 
 
-def test_a_channel_that_comes_alive_is_heard_from_the_next_block() -> None:
+def test_a_channel_that_becomes_active_is_mixed_from_the_next_block_on() -> None:
     assert heard([(0.5, 0), (0.5, 0), (0.5, 0.5), (0.5, 0.1)]) == pytest.approx([0.25, 0.5, 0.5, 0.3])
 
 
-def test_a_pause_on_one_channel_is_forgiven_for_three_seconds() -> None:
+def test_a_channel_stays_active_for_three_seconds_after_its_signal() -> None:
     levels = heard([(0.5, 0.5), *[(0.5, 0.0)] * (ACTIVE_BLOCKS + 3)])
     assert levels[1 : ACTIVE_BLOCKS + 1] == [0.25] * ACTIVE_BLOCKS
     assert levels[ACTIVE_BLOCKS + 1 :] == [0.5] * 3
 
 
-def test_when_all_are_silent_all_are_heard() -> None:
+def test_when_all_channels_are_silent_all_are_mixed() -> None:
     assert heard([(0, 0)] * 3 + [(0.5, 0.5)]) == [0, 0, 0, 0.5]
     assert heard([(1e-5, 0)] * (ACTIVE_BLOCKS + 2))[-1] == pytest.approx(5e-6)

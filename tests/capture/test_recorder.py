@@ -1,4 +1,4 @@
-"""The recorder, with every fault of a source: what is in the ring, what is said of it, and when."""
+"""The recorder with every fault of a source: what is in the ring, what is reported, and when."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def one_shot(frames: Array, rate: int) -> Array:
 
 
 def blocks(*sizes: int, first: int = 0) -> list[Block]:
-    """Consecutive blocks of noise."""
+    """Return consecutive blocks of noise."""
     ends = [first, *(first + np.cumsum(sizes)).tolist()]
     return [Block(NOISE[a:b]) for a, b in pairwise(ends)]
 
@@ -85,7 +85,7 @@ def blocks(*sizes: int, first: int = 0) -> list[Block]:
     lost=st.dictionaries(st.integers(1, 7), st.integers(1, 4_000)),
 )
 @settings(max_examples=25)
-def test_the_ring_holds_what_was_heard_with_zeros_for_what_was_lost(
+def test_the_ring_holds_what_was_captured_with_zeros_for_what_was_lost(
     rate: int, sizes: list[int | None], lost: dict[int, int]
 ) -> None:
     script: list[Step] = []
@@ -111,8 +111,8 @@ def test_the_ring_holds_what_was_heard_with_zeros_for_what_was_lost(
     ring.close()
 
 
-def test_what_is_lost_leaves_the_rest_where_it_was_heard() -> None:
-    """An impulse 1.5 s after the start is at 1.5 s, although half a second before it went missing."""
+def test_a_loss_does_not_move_what_follows() -> None:
+    """An impulse 1.5 s after the start is at 1.5 s, although half a second before it was lost."""
     impulse = np.zeros((4_800, 2), np.float32)
     impulse[0] = 1
     ring, reports = record([Block(np.zeros((48_000, 2), np.float32)), Block(impulse, lost=24_000)])
@@ -121,14 +121,14 @@ def test_what_is_lost_leaves_the_rest_where_it_was_heard() -> None:
 
 
 @pytest.mark.parametrize("lost", [1, MAX_UNREPORTED_SAMPLES * 2 + 1, 300_000])
-def test_a_loss_of_any_length_is_announced_before_its_samples_and_reported_in_portions(lost: int) -> None:
-    """`Reports` and `CheckedRing` look at every write and report."""
+def test_a_loss_of_any_length_is_reported_before_its_samples_and_in_parts(lost: int) -> None:
+    """`Reports` and `CheckedRing` check every report and write."""
     ring, reports = record([*blocks(9_600), Block(NOISE[9_600:19_200], lost=lost)])
     assert reports.gaps == [FilledGap(START + 4_800, START + 4_800 + round(lost / 2))]
     assert len(ring.samples) == pytest.approx(9_600 + lost / 2, abs=1)
 
 
-def test_a_stall_is_a_heartbeat() -> None:
+def test_a_stall_still_sends_heartbeats() -> None:
     ring, reports = record([*blocks(4_800), None, None, None, *blocks(4_800, first=4_800)])
     ends = [commit.end for commit in reports.commits]
     assert ends[1:4] == [ends[0]] * 3, "a report each, though nothing is new"
@@ -137,13 +137,13 @@ def test_a_stall_is_a_heartbeat() -> None:
     assert np.array_equal(ring.samples, one_shot(NOISE[:9_600], 48_000))
 
 
-def test_a_burst_is_reported_in_portions() -> None:
+def test_a_burst_is_reported_in_parts() -> None:
     ring, reports = record(blocks(300_000))
     assert np.array_equal(ring.samples, one_shot(NOISE[:300_000], 48_000))
     assert len(reports.commits) >= 300_000 / 2 / MAX_UNREPORTED_SAMPLES
 
 
-def test_readings_tell_where_each_block_began(clock: ScriptedTime) -> None:
+def test_readings_date_the_start_of_each_block(clock: ScriptedTime) -> None:
     began = ClockPair(clock.unix + 1_000_000, clock.monotonic + 1_000_000)  # the recorder's own look
     times = [ClockPair(second * 10**9 + 77, second * 10**9) for second in (1, 2, 3)]
     script = [
@@ -183,13 +183,13 @@ def test_a_jump_of_wall_time_begins_an_epoch(clock: ScriptedTime, seconds: float
     assert later[0].readings[0].index == epoch.start, "the new epoch has a clock of its own"
 
 
-def test_what_came_as_no_numbers_is_told_where_it_is() -> None:
+def test_samples_that_were_not_finite_are_reported_with_their_place() -> None:
     _, reports = record([*blocks(4_800), Block(NOISE[4_800:9_600], nonfinite=(480, 960))])
     assert reports.gaps == [FilledGap(START + 2_640, START + 2_880, "not finite")]
 
 
-def test_what_was_heard_before_a_jump_and_handed_over_after_it_is_dropped_and_counted() -> None:
-    """After a sleep the driver first gives what it had buffered before."""
+def test_what_was_captured_before_a_jump_and_delivered_after_it_is_dropped_and_counted() -> None:
+    """After a sleep the driver first delivers what it had buffered before."""
 
     def block(first: int, steady: float, unix: float) -> Block:  # half a second of age
         heard = ClockPair(round(unix * 1e9), round(steady * 1e9))
@@ -203,7 +203,7 @@ def test_what_was_heard_before_a_jump_and_handed_over_after_it_is_dropped_and_co
     assert np.array_equal(ring.samples[2_400:], one_shot(NOISE[43_200:52_800], 48_000))
 
 
-def test_slewing_begins_none(clock: ScriptedTime) -> None:
+def test_slewing_begins_no_epoch(clock: ScriptedTime) -> None:
     script: list[Step] = []
     for block in blocks(*[960] * 50):
         script += [block, lambda: clock.jump(0.2)]
@@ -212,21 +212,21 @@ def test_slewing_begins_none(clock: ScriptedTime) -> None:
 
 
 def test_hours_of_sleep_are_not_filled_with_zeros(clock: ScriptedTime) -> None:
-    """A device's driver sees the gap, too; but before the first block of an epoch there is nothing to be aligned with."""
+    """The driver reports the gap, too, but the first block of an epoch follows nothing that it must stay aligned with."""
     ring, reports = record([*blocks(9_600), lambda: clock.jump(20), Block(NOISE[9_600:14_400], lost=20 * 48_000)])
     assert len(reports.epochs) == 1
     assert not reports.gaps
     assert len(ring.samples) == 4_800 + 2_400
 
 
-def test_a_stop_is_obeyed_in_mid_block_and_is_no_end() -> None:
+def test_a_stop_takes_effect_within_a_block_and_is_not_an_end() -> None:
     control = CaptureControl()
     _, reports = record([*blocks(4_800), lambda: control.on_message(Stop()), *blocks(4_800)], control=control)
     assert not [message for message in reports.all if isinstance(message, Ended | Discontinuity)]
 
 
 def test_at_fast_pace_nothing_is_written_past_the_grant() -> None:
-    """The supervisor here grants a little more whenever it hears that all of the last grant is used."""
+    """The supervisor here grants a little more whenever the last grant is used up."""
     control, ring = CaptureControl(), CheckedRing(START)
     reports, granted = Reports(ring), [START + 7_000]
 
@@ -258,7 +258,7 @@ def test_what_came_before_a_break_is_reported() -> None:
     assert not isinstance(reports.all[-1], Ended)
 
 
-def test_a_source_that_hangs_when_it_is_closed_holds_up_no_report_and_no_end() -> None:
+def test_a_source_that_hangs_while_it_is_closed_delays_neither_report_nor_exit() -> None:
     spawn = multiprocessing.get_context("spawn")
     pipe, theirs = spawn.Pipe()
     child = spawn.Process(target=hanging_source.main, args=(CaptureSettings(ADDRESS, True, START), Ring(1_000), theirs))

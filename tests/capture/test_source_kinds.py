@@ -89,7 +89,7 @@ def test_every_synthesised_piece_has_a_voice() -> None:
 
 
 def test_the_table_imports_nothing_heavy() -> None:
-    """Neither numpy nor an audio library, and nothing of mertd."""
+    """It loads neither numpy nor an audio library, and nothing else of mertd."""
     program = "import sys; before = set(sys.modules); import mertd.capture.source_kinds; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in done.stdout.split()}

@@ -1,4 +1,4 @@
-"""A device that gives nothing but zeros is reported once, with a cause; sources that may be silent are not."""
+"""A device that delivers only zeros is reported once, with a cause; sources that may be silent are not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MUTED = ZerosExplanation("muted", "unmute it")
 
 
 def notices(*seconds: float) -> list[Notice]:
-    """What is said of stretches of zeros and of signal in turn, zeros first, in blocks of 50 ms."""
+    """Return the notices for runs of zeros and of signal in turn, zeros first, in blocks of 50 ms."""
     watch, index, found = ZerosDetector(RATE, lambda: MUTED), 0, []
     for turn, length in enumerate(seconds):
         for _ in range(round(length * 20)):
@@ -38,7 +38,7 @@ def test_short_zeros_are_not_reported() -> None:
     assert not notices(MIN_ZEROS_S - 0.05, 0.05, MIN_ZEROS_S - 0.05, 1)
 
 
-def test_one_channel_with_signal_is_no_silence() -> None:
+def test_one_channel_with_signal_is_enough() -> None:
     watch = ZerosDetector(RATE, lambda: MUTED)
     block = np.zeros((50, 2), np.float32)
     block[7, 1] = 1e-20

@@ -198,7 +198,7 @@ def test_a_pipe_with_samples_that_are_no_numbers(place: Path) -> None:
 
 def test_a_pipe_that_ends_in_the_middle_of_a_frame(place: Path) -> None:
     options = ["--source", "pipe:-?rate=24000&channels=2&format=s16le"]
-    check(place, options, 3, ["in the middle of a frame: 3 bytes left over of 4"], stdin=music(1.7, channels=2).tobytes()[:-1])
+    check(place, options, 3, ["ended within a frame: 3 bytes are left of 4"], stdin=music(1.7, channels=2).tobytes()[:-1])
 
 
 @pytest.mark.parametrize("option", ["--bind", "--control"])

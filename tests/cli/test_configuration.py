@@ -40,7 +40,7 @@ def test_a_daemon_reads_it_again(tmp_path: Path) -> None:
             daemon.until(lambda s: s.phase == "running")
             path.write_text("hop = 0.5\ngate = -60\nring = 50")
             daemon.process.send_signal(signal.SIGHUP)
-            daemon.said(r"a restart is needed before these count: ring")
+            daemon.said(r"these settings need a restart: ring")
             due = daemon.status().streams["chords"]["due"]
             daemon.until(lambda s: s.streams["chords"]["due"] >= due + 4)
             path.write_text("hop = 0\nwindw = 3")

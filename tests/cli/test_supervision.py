@@ -66,7 +66,7 @@ def test_a_model_that_hangs_is_suspected_killed_and_replaced() -> None:
     assert not events(heard, "chords", "skipped"), "its windows were embedded by its successor"
     story = health(heard, "embed")
     assert [e.detail["state"] for e in story] == ["healthy", "suspect", "recovering", "healthy"]
-    assert story[1].detail["reason"].startswith("not heard for 1.")
+    assert story[1].detail["reason"].startswith("no message for 1.")
     assert "has hung for 3" in story[2].detail["reason"]
     assert [e.detail["state"] for e in health(heard, "capture-chords")] == ["healthy"]
     embed = back.processes["embed"]
@@ -89,7 +89,7 @@ def test_a_backend_that_crashes_three_times_makes_way_for_the_next() -> None:
     (changed,) = events(heard, "chords", "backend_changed")
     assert (changed.detail["previous"], changed.detail["backend"]) == ("onnx", "numpy")
     assert "died 3 times in a row" in changed.detail["reason"]
-    assert "SIGABRT (a native library has given up)" in changed.detail["reason"]
+    assert "SIGABRT (a native library aborted)" in changed.detail["reason"]
     assert changed.detail["rejected"] == status.model["rejected"] == {"onnx": changed.detail["reason"]}
     assert {m.model.backend for m in embeddings(heard, "chords")[-2:]} == {"numpy"}
     assert "failed" not in [e.detail["state"] for e in health(heard, "embed")]

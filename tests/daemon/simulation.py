@@ -5,8 +5,8 @@ The ring is real and written and read as the real ones do; the samples are noise
 
 from __future__ import annotations
 
-import itertools
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,21 +15,29 @@ from numpy.typing import NDArray
 from mertd.capture.clock import ClockReading
 from mertd.capture.clock_pair import ClockPair
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, FilledGap
+from mertd.daemon.clocks import EpochClocks
+from mertd.daemon.composer import Composer, Origin
 from mertd.daemon.timeline import Timeline
 from mertd.embed.audio import Levels
-from mertd.embed.messages import Answer, ModelInfo, Ready, Request
+from mertd.embed.messages import Answer, ModelInfo, Request
 from mertd.ring import Ring
+from mertd.vocabulary import EpochReason
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Event, Model
 
 RATE = 1_000
-MODEL = Ready(
-    ModelInfo(Model("MERT-tiny", "f" * 16, "ab" * 32, False, (6,), "mean", "numpy", "float32"), 2, "cpu", 1.0, {}), max_batch=4
-)
+MODEL = ModelInfo(Model("MERT-tiny", "f" * 16, "ab" * 32, False, (6,), "mean", "numpy", "float32"), 2, "cpu", 1.0, {})
 LEVELS = Levels(-20.0, -3.0, 1, 2)
 BOOT = bytes(16)
 JUMP_NS = 3_600_000_000_000
 """By how much wall time jumps at a step of the clock: an hour."""
+
+
+def make_timeline(rate: int, schedule: Schedule, ring: Ring, publish: Callable[[Embedding | Event], None]) -> Timeline:
+    """Of stream `room` of daemon `studio`, with a gate at -70 dBFS."""
+    clocks = EpochClocks(rate, ring.capacity / rate + 60, lambda: 1)
+    composer = Composer(Origin(BOOT, "studio", "room"), clocks, publish)
+    return Timeline("room", schedule, ring, -70.0, clocks, composer)
 
 
 class Simulation:
@@ -41,19 +49,7 @@ class Simulation:
         self.ring = Ring(capacity)
         self.schedule = Schedule(window, hop, late, capacity)
         self.published: list[Embedding | Event] = []
-        self.timeline = Timeline(
-            "room",
-            BOOT,
-            "studio",
-            rate,
-            self.schedule,
-            self.ring,
-            (6,),
-            -70.0,
-            itertools.count(),
-            lambda: 1,
-            self.published.append,
-        )
+        self.timeline = make_timeline(rate, self.schedule, self.ring, self.published.append)
         self.timeline.capture_began()
         self.now = 1
         self.noise = np.random.Generator(np.random.PCG64(0))
@@ -120,7 +116,7 @@ class Simulation:
                     self.reported_gaps += report.gaps
                     self.timeline.committed(report, self.tick())
                 case _:
-                    self.timeline.begin_epoch("clock", jump_ns=JUMP_NS)
+                    self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=JUMP_NS)
 
     def lose_capture(self, in_order: bool) -> None:
         """The process ends, and another one begins where the timeline has come to."""
@@ -134,7 +130,7 @@ class Simulation:
 
     def restart_capture(self) -> None:
         self.timeline.capture_began()
-        self.timeline.begin_epoch("restart")
+        self.timeline.begin_epoch(EpochReason.RESTART)
 
     # Embed
 
@@ -144,7 +140,7 @@ class Simulation:
             return
         batch = self.timeline.take(most, self.tick())
         for request in batch:
-            self.windows[request.token] = (request.start, request.end)
+            self.windows[request.token.number] = (request.start, request.end)
         if batch:
             self.asked.append(batch)
 
@@ -153,13 +149,13 @@ class Simulation:
         if self.asked and not self.at_hand:
             self.at_hand = self.asked.popleft()
             for request in self.at_hand:
-                self.copies[request.token] = self.ring.read(request.start, request.end)
+                self.copies[request.token.number] = self.ring.read(request.start, request.end)
             self.from_embed.append(("copied", [request.token for request in self.at_hand], self.tick()))
 
     def answer(self, silent: bool = False) -> None:
         """Vectors that say which request they answer; none if the batch was silent."""
         for request in self.at_hand:
-            vector = None if silent else np.array([[request.token, 1]], np.float32)
+            vector = None if silent else np.array([[request.token.number, 1]], np.float32)
             self.from_embed.append(("answered", Answer(request.token, LEVELS, vector, 5)))
         self.at_hand = []
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from itertools import count
 
 import pytest
 from hypothesis import given
@@ -12,15 +10,14 @@ from hypothesis import strategies as st
 
 from daemon.simulation import LEVELS, MODEL
 from mertd.daemon.dispatcher import Dispatcher
-from mertd.embed.messages import Answer, Answers, Copied, Ready, Request
+from mertd.embed.messages import Answer, Answers, Copied, ModelInfo, Request, Token
 
 
 class ScriptedStream:
     """Has as many windows due as a test says, and keeps what it is told."""
 
-    def __init__(self, name: str, tokens: Iterator[int], windows: int = 0) -> None:
+    def __init__(self, name: str, windows: int = 0) -> None:
         self.name, self.windows, self.taken = name, windows, 0
-        self._tokens = tokens
         self.told: list[tuple[str, int]] = []
 
     @property
@@ -32,13 +29,13 @@ class ScriptedStream:
         number = min(most, self.windows)
         self.windows -= number
         self.taken += number
-        return [Request(next(self._tokens), self.name, 0, 1, -70.0) for _ in range(number)]
+        return [Request(Token(self.name, self.taken - i), 0, 1, -70.0) for i in range(number)]
 
-    def copied(self, token: int, at_ns: int) -> None:  # noqa: ARG002
-        self.told.append(("copied", token))
+    def copied(self, token: Token, at_ns: int) -> None:  # noqa: ARG002
+        self.told.append(("copied", token.number))
 
-    def answered(self, answer: Answer, model: Ready, now_ns: int) -> None:  # noqa: ARG002
-        self.told.append(("answered", answer.token))
+    def answered(self, answer: Answer, model: ModelInfo, now_ns: int) -> None:  # noqa: ARG002
+        self.told.append(("answered", answer.token.number))
 
     def embed_lost(self) -> None:
         self.told.append(("lost", -1))
@@ -65,18 +62,21 @@ class Stage:
     """Streams, a worker, and the dispatcher between them."""
 
     def __init__(self, windows: dict[str, int], size: int = 1) -> None:
-        tokens = count()
-        self.streams = {name: ScriptedStream(name, tokens, number) for name, number in windows.items()}
+        self.streams = {name: ScriptedStream(name, number) for name, number in windows.items()}
         self.worker = ScriptedWorker(size)
-        self.dispatcher = Dispatcher(self.streams, self.worker, lambda: 7)
+        self.dispatcher = Dispatcher(self.streams, lambda: 7)
+        self.dispatcher.attach(self.worker)
 
     def batch(self) -> list[str]:
         """Let one batch be embedded. Return whose windows were in it."""
         self.dispatcher.dispatch()
-        batch, self.worker.batch = self.worker.batch, []
+        batch = self.worker.batch
         self.dispatcher.copied(Copied(tuple(request.token for request in batch), 7))
-        self.dispatcher.answered(Answers(tuple(Answer(request.token, LEVELS, None, 5) for request in batch)), MODEL)
-        return [request.stream for request in batch]
+        answers = Answers(tuple(Answer(request.token, LEVELS, None, 5) for request in batch))
+        self.worker.ready, self.worker.batch = False, []
+        self.dispatcher.answered(answers, MODEL)
+        self.worker.ready = True
+        return [request.token.stream for request in batch]
 
 
 def test_streams_take_turns_whatever_stands_between_them() -> None:
@@ -107,25 +107,39 @@ def test_nothing_is_submitted_if_nothing_is_due() -> None:
 
 
 def test_an_answer_is_told_to_the_stream_that_asked_and_to_no_other() -> None:
-    stage = Stage({"a": 1, "b": 1, "c": 0}, size=4)
+    stage = Stage({"a": 1, "b": 2, "c": 0}, size=4)
     stage.batch()
     assert [stream.told for stream in stage.streams.values()] == [
-        [("copied", 0), ("answered", 0)],
         [("copied", 1), ("answered", 1)],
+        [("copied", 1), ("copied", 2), ("answered", 1), ("answered", 2)],
         [],
     ]
 
 
-def test_what_a_lost_worker_was_asked_is_told_to_nobody() -> None:
-    stage = Stage({"a": 1})
+def test_the_next_batch_follows_the_answers() -> None:
+    stage = Stage({"a": 2})
+    stage.dispatcher.dispatch()
+    (request,), stage.worker.batch = stage.worker.batch, []
+    stage.dispatcher.answered(Answers((Answer(request.token, LEVELS, None, 5),)), MODEL)
+    assert [request.token.number for request in stage.worker.batch] == [2]
+
+
+def test_every_stream_is_told_that_the_worker_is_lost() -> None:
+    stage = Stage({"a": 1, "b": 0})
     stage.dispatcher.dispatch()
     stage.dispatcher.worker_lost()
-    stage.dispatcher.copied(Copied((0,), 7))
-    stage.dispatcher.answered(Answers((Answer(0, LEVELS, None, 5),)), MODEL)
-    assert stage.streams["a"].told == [("lost", -1)]
+    assert [stream.told for stream in stage.streams.values()] == [[("lost", -1)]] * 2
 
 
-ALWAYS, SOMETIMES, PAUSED = "always", "sometimes", "paused"
+def test_without_a_worker_nothing_is_taken() -> None:
+    stream = ScriptedStream("a", 1)
+    Dispatcher({"a": stream}, lambda: 7).dispatch()
+    assert not stream.taken
+
+
+ALWAYS = "always"
+SOMETIMES = "sometimes"
+PAUSED = "paused"
 
 
 @given(

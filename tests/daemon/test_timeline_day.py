@@ -119,7 +119,7 @@ def test_a_day_of_a_source_that_loses_samples_and_a_model_that_dies() -> None:
             sim.lose_embed()
 
     sim, sizes = day(Late.QUEUE, step)
-    assert sim.timeline.missing == 2 * HOPS_A_DAY // 4
+    assert sim.timeline.counters["missing"] == 2 * HOPS_A_DAY // 4
     assert flat(sizes), sizes
 
 
@@ -132,6 +132,6 @@ def test_a_day_of_silence() -> None:
         sim.hear_embed(10)
 
     sim, sizes = day(Late.LATEST, step)
-    assert sim.timeline.silent >= HOPS_A_DAY - 7
+    assert sim.timeline.counters["silent"] >= HOPS_A_DAY - 7
     assert not [message for message in sim.published if isinstance(message, Embedding)]
     assert flat(sizes), sizes

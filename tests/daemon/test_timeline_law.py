@@ -139,7 +139,11 @@ class TimelineMachine(RuleBasedStateMachine):
             self.sim.finish()
             self.follow()
             assert not self.sim.timeline.waiting
-            assert self.sim.timeline.missing == self.missing == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
+            assert (
+                self.sim.timeline.counters["missing"]
+                == self.missing
+                == sum(gap.end - gap.start for gap in self.sim.reported_gaps)
+            )
             assert sorted(self.done) == sorted(self.expected()), "every window of every epoch, once"
             self.sim.ring.close()
 

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from capture.scripted_source import ScriptedSource
 from capture.simulated_clocks import RATE, SimulatedClocks, delays
-from daemon.simulation import LEVELS, MODEL
+from daemon.simulation import LEVELS, MODEL, make_timeline
 from mertd.capture.address import parse
 from mertd.capture.recorder import CaptureControl, Recorder
 from mertd.capture.reports import CaptureSettings, Committed, Discontinuity, FilledGap
 from mertd.capture.source import Block
-from mertd.daemon.timeline import Timeline
 from mertd.embed.messages import Answer
 from mertd.ring import Ring
+from mertd.vocabulary import EpochReason
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Event
 
@@ -39,19 +39,7 @@ class Listener:
         window, hop = round(window_s * RATE), round(hop_s * RATE)
         self._ring = Ring(window + hop + 30 * RATE)
         schedule = Schedule(window, hop, Late.QUEUE, self._ring.capacity)
-        self.timeline = Timeline(
-            "room",
-            bytes(16),
-            "studio",
-            RATE,
-            schedule,
-            self._ring,
-            (6,),
-            -70.0,
-            itertools.count(),
-            lambda: 1,
-            self.published.append,
-        )
+        self.timeline = make_timeline(RATE, schedule, self._ring, self.published.append)
         self.timeline.capture_began()
         self._prompt, self._whole, self._now = prompt, whole, 0
 
@@ -62,7 +50,7 @@ class Listener:
             case Committed():
                 self.timeline.committed(message, self._now)
             case Discontinuity(_, jump, dropped):
-                self.timeline.begin_epoch("clock", jump_ns=jump, dropped=dropped)
+                self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=jump, dropped=dropped)
         if self._prompt:
             self.embed()
 
@@ -206,11 +194,15 @@ def test_a_burst_of_losses_is_one_event_a_second_and_counted_exactly() -> None:
     for tick in range(200):  # ten seconds
         gap = FilledGap(tick * 1_200 + 100, tick * 1_200 + 103 + tick % 3, "lost" if tick % 2 else "not finite")
         listener.hear(Committed((tick + 1) * 1_200, tick, (SimulatedClocks().reading(tick / 20, 0),), (gap,)))
-    listener.timeline.begin_epoch("restart")
+    listener.timeline.begin_epoch(EpochReason.RESTART)
     told = [m for m in listener.published if isinstance(m, Event) and m.event == "overflow"]
     assert 10 <= len(told) <= 12
     assert sum(event.detail["gaps"] for event in told) == 200
-    assert sum(event.detail["missing"] for event in told) == listener.timeline.missing == sum(3 + k % 3 for k in range(200))
+    assert (
+        sum(event.detail["missing"] for event in told)
+        == listener.timeline.counters["missing"]
+        == sum(3 + k % 3 for k in range(200))
+    )
     assert told[0].detail == {"missing": 3, "end": 103, "gaps": 1, "reason": "not finite"}, "the first at once"
     assert told[1].detail["reason"] == "lost, not finite"
     position = [m.event for m in listener.published if isinstance(m, Event)]

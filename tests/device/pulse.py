@@ -34,7 +34,7 @@ def require() -> None:
 
 
 class SoundServer:
-    """One server, as a context manager. `environment`: in which programs find it, and hear its default source."""
+    """One server, as a context manager. `environment`: where programs find it and capture its default source."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -50,7 +50,7 @@ class SoundServer:
         self.kill()
 
     def start(self) -> None:
-        """Without a sink."""
+        """Start the server, without a sink."""
         self.process = subprocess.Popen(
             [
                 "pulseaudio",
@@ -72,7 +72,7 @@ class SoundServer:
             time.sleep(0.1)  # between questions
 
     def kill(self) -> None:
-        """As a crash would."""
+        """End the server as a crash would."""
         self.process.kill()
         self.process.wait()
 
@@ -80,20 +80,20 @@ class SoundServer:
         self.process.send_signal(number)
 
     def control(self, *words: str) -> str:
-        """What `pactl` answers."""
+        """Run `pactl` and return its output."""
         return subprocess.run(
             ["pactl", *words], env=self.environment, capture_output=True, text=True, check=True
         ).stdout.strip()
 
     def add_sink(self, name: str) -> None:
-        """A null sink at 48 kHz, whose monitor `NAME.monitor` hears what is played into it."""
+        """Add a null sink at 48 kHz, whose monitor `NAME.monitor` delivers what is played into it."""
         self._sinks[name] = self.control("load-module", "module-null-sink", f"sink_name={name}", "rate=48000", "channels=2")
 
     def remove_sink(self, name: str) -> None:
         self.control("unload-module", self._sinks.pop(name))
 
     def noise(self, sink: str, volume: int = 20_000) -> subprocess.Popen[bytes]:
-        """A player of white noise, for ever. `volume`: of 65,536."""
+        """Start an endless player of white noise. `volume`: of 65,536."""
         with Path("/dev/urandom").open("rb") as source:
             command = ["pacat", f"--device={sink}", "--raw", "--format=s16le", "--rate=48000", "--channels=2"]
             return subprocess.Popen(
@@ -106,7 +106,7 @@ class SoundServer:
 
 @contextmanager
 def sound_server(folder: Path) -> Iterator[dict[str, str]]:
-    """The environment in which programs find a server: PortAudio's device `pulse` hears what is played into the sink."""
+    """Yield an environment with a server, in which PortAudio's device `pulse` captures what is played into the sink."""
     with SoundServer(folder) as server:
         server.add_sink(SINK)
         yield {**server.environment, "PULSE_SOURCE": f"{SINK}.monitor"}

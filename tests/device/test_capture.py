@@ -107,13 +107,13 @@ def _check_timeline(messages: list[dict[str, Any]]) -> None:
 
 
 def _seconds(messages: list[dict[str, Any]]) -> list[float]:
-    """Where windows start, counted in samples from the first: a slow machine may have skipped some."""
+    """Return where windows start, in samples from the first: a slow machine may have skipped some."""
     starts = [message["window"]["start"] for message in messages]
     return [(start - starts[0]) / RATE for start in starts]
 
 
 def _wait_until_settled(environment: dict[str, str]) -> None:
-    """Until the sink, which renders up to two seconds ahead for want of players, is no more than 0.15 s ahead."""
+    """Wait until the sink, which renders up to two seconds ahead without players, is at most 0.15 s ahead."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         told = subprocess.run(["pactl", "list", "sinks"], env=environment, capture_output=True, text=True, check=True).stdout
@@ -125,7 +125,7 @@ def _wait_until_settled(environment: dict[str, str]) -> None:
 
 
 def _wait_until_playing(environment: dict[str, str]) -> int:
-    """Unix time in nanoseconds at which the first sample left, to some tens of milliseconds."""
+    """Return the Unix time in nanoseconds at which the first sample was played, to some tens of milliseconds."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         asked = time.time_ns()
@@ -138,7 +138,7 @@ def _wait_until_playing(environment: dict[str, str]) -> int:
 
 
 def _align(embedder: Embedder, heard: NDArray[np.float32], messages: list[dict[str, Any]], near: float) -> float:
-    """Second of the piece at which the first of these windows began: searched coarsely, then finely."""
+    """Return the second of the piece at which the first of these windows began: searched coarsely, then finely."""
 
     def alike(offset: float) -> float:
         pairs = zip(_seconds(messages), messages, strict=True)

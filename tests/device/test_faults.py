@@ -1,4 +1,4 @@
-"""Real faults of a real sound server, in turn, under one daemon: each is told, survived, and followed by right times.
+"""Real faults of a real sound server, in turn, under one daemon: each is reported, survived and followed by correct times.
 
 Prints how long each took, from the fault or from the device's return to the first embedding after it: `pytest -s`.
 """
@@ -27,7 +27,7 @@ LOUD, SOFT = 20_000, 8_000  # a factor of 2.5 in PulseAudio's cubic volume: 24 d
 
 
 class Room:
-    """A daemon that listens to the default source of a server, and what it publishes, as it comes."""
+    """A daemon that captures the default source of a server, and what it publishes."""
 
     def __init__(self, folder: Path) -> None:
         self.server = pulse.SoundServer(folder)
@@ -37,14 +37,14 @@ class Room:
         self.fault_ns = self.epoch = 0
 
     def furnish(self) -> None:
-        """Two sinks with noise: `a`, which is the default, and `b`, much softer."""
+        """Add two sinks with noise: `a`, which is the default, and `b`, much quieter."""
         for name, volume in (("a", LOUD), ("b", SOFT)):
             self.server.add_sink(name)
             self._players.append(self.server.noise(name, volume))
         self.server.control("set-default-source", "a.monitor")
 
     def listen(self, endpoint: str) -> None:
-        """In a thread: take note of when each message came."""
+        """Record when each message came; runs in a thread."""
         subscriber = Subscriber(endpoint, kinds=("embedding", "event"))
         while not self._stop.is_set():
             if (received := subscriber.receive(0.1)) is not None:
@@ -59,7 +59,7 @@ class Room:
             player.wait()
 
     def until(self, wanted: Callable[[Embedding | Event], bool]) -> Embedding | Event:
-        """The next message that is wanted. Every embedding on the way must be of its own time."""
+        """Return the next message that matches. Every embedding before it must have a correct time."""
         deadline = time.monotonic() + PATIENCE_S
         while True:
             message, came_ns = self._heard.get(timeout=max(0.0, deadline - time.monotonic()))
@@ -79,13 +79,13 @@ class Room:
         return found
 
     def embedding(self, epoch: int) -> Embedding:
-        """The next one of that epoch or a later one."""
+        """Return the next embedding of that epoch or a later one."""
         found = self.until(lambda m: isinstance(m, Embedding) and m.epoch >= epoch)
         assert isinstance(found, Embedding)
         return found
 
     def fault(self, what: str, words: str, *, back: Callable[[], object] | None = None) -> Embedding:
-        """After a fault was made at `fault_ns`: it is told in `words`, and what comes after it is newer.
+        """Check that the fault made at `fault_ns` is reported in `words`, and that what comes after it is newer.
 
         `back`: what lets the device return, once its loss was noticed.
         """
@@ -142,7 +142,7 @@ def test_faults_of_a_sound_server(room: Room) -> None:
     room.fault("sink removed", "from 'a.monitor' to 'b.monitor'")
 
     strike(lambda: server.control("suspend-sink", "b", "1"))
-    room.fault("source suspended", "has given nothing for 2 s", back=lambda: server.control("suspend-sink", "b", "0"))
+    room.fault("source suspended", "has delivered nothing for 2 s", back=lambda: server.control("suspend-sink", "b", "0"))
 
     def restart() -> None:
         server.start()
@@ -161,8 +161,8 @@ def test_faults_of_a_sound_server(room: Room) -> None:
     assert room.embedding(room.epoch).epoch == room.epoch, "a mute is no loss"
 
 
-def test_a_capture_process_that_was_stopped_does_not_take_what_it_missed_for_new(room: Room) -> None:
-    """SIGSTOP for a second, which its supervisor forgives: what the server had buffered has its own time, or is dropped."""
+def test_a_suspended_capture_process_does_not_date_old_audio_as_new(room: Room) -> None:
+    """SIGSTOP for a second, which the supervisor tolerates: what the server had buffered keeps its true time or is dropped."""
     daemon: Daemon = room.daemon  # type: ignore[attr-defined]
     settled = room.until(lambda m: isinstance(m, Embedding) and m.time.error_ns < 100_000_000)
     assert isinstance(settled, Embedding)

@@ -1,4 +1,4 @@
-"""`loopback:` hears what a private sound server plays, on the output that it was told or on the default one."""
+"""`loopback:` captures what a private sound server plays, on the output named or on the default one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("dev
 
 
 def hear(server: pulse.SoundServer, source: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a daemon until it has published two windows or given up; what `tail` printed."""
+    """Run a daemon until it has published two windows or given up, and return what `tail` printed."""
     endpoints = [f"ipc://{folder}/{name}" for name in ("p", "c")]
     options = [*TINY, "--window", "1", "--hop", "0.5", "--source", source, "--bind", endpoints[0], "--control", endpoints[1]]
     mertd = [sys.executable, "-m", "mertd"]

@@ -21,10 +21,11 @@ from mertd.capture.source_kinds import KINDS
 from mertd.config import Settings, default_config, default_weights
 from mertd.daemon.requests import KEYS
 from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
-from mertd.embed.backends import FACTORIES
+from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
 from mertd.stream.client import Subscriber
 from mertd.stream.zap import READING
+from test_imports import MAY_IMPORT
 
 
 def tables() -> ModuleType:
@@ -150,3 +151,15 @@ def test_packages_that_tests_need() -> None:
     installed = {*" ".join(re.findall(r"packages\+?=\(([^)]*)\)", read(".ci/run"))).split()} - {"debootstrap"}
     told = {word for row in table(read("CONTRIBUTING.md"), "tests of") for cell in words(row[1]) for word in cell.split()}
     assert told == installed
+
+
+def test_layers_of_the_architecture_are_those_of_the_imports() -> None:
+    block = read("docs/architecture.md").split("<!-- layers -->\n\n")[1].split("\n\n")[0]
+    layers = [re.sub(r"\(.*?\)", "", line).replace("|", ",").split(",") for line in block.splitlines()]
+    seen = {"", "safe_path"}  # the package's own name, and the first line of every program
+    for layer in layers:
+        parts = {part.strip() for part in layer}
+        for part in parts:
+            assert MAY_IMPORT[part] <= seen, f"{part} may import {MAY_IMPORT[part] - seen}, which stand beside or below it"
+        seen |= parts
+    assert seen | {"__main__"} == {*MAY_IMPORT}

@@ -7,8 +7,11 @@ import pytest
 
 from golden import WEIGHTS, clip, golden
 from mertd.embed.architecture import MERT_95M
-from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
-from mertd.embed.mlx_backend import MlxBackend
+from mertd.embed.backends.backend import Backend
+from mertd.embed.backends.mlx_backend import MlxBackend
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.onnx_backend import OnnxBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 

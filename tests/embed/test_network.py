@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, POSITIONAL, TINY, conv_layer, encoder_layer
 from mertd.embed.audio import normalise
-from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
-from mertd.embed.mlx_backend import MlxBackend
+from mertd.embed.backends.backend import Backend
+from mertd.embed.backends.mlx_backend import MlxBackend
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.numpy_ops import NumpyOps, erf
+from mertd.embed.backends.onnx_backend import OnnxBackend
+from mertd.embed.backends.onnx_ops import build
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.network import hidden_states
-from mertd.embed.ops_numpy import NumpyOps, erf
-from mertd.embed.ops_onnx import build
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from signals import chord_progression

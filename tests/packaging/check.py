@@ -31,7 +31,7 @@ PROMISED = ("embedding", "launchctl bootstrap", "systemctl --user restart", "UNT
 """What they are to say between them."""
 
 BESIDES = {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml"}
-"""What an sdist holds of the repository, besides the package, tests, examples, benchmarks and docs."""
+"""What an sdist holds of the repository, besides the package, tests, examples and docs."""
 
 LIMIT_S = 300
 
@@ -60,7 +60,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     package = {path for path in tracked if path.startswith("mertd/")}
     templates = {path for path in tracked if path.startswith(("launchd/", "systemd/"))}
     packed = {f"mertd/service/files/{path}" for path in templates if not path.endswith(".md")}
-    others = {path for path in tracked if path.startswith(("tests/", "examples/", "benchmarks/", "docs/"))} | templates
+    others = {path for path in tracked if path.startswith(("tests/", "examples/", "docs/"))} | templates
     about = f"{wheel.name.rsplit('-', 3)[0]}.dist-info"
     with zipfile.ZipFile(wheel) as archive:
         names = ("METADATA", "WHEEL", "RECORD", "entry_points.txt", "licenses/LICENSE")

@@ -11,20 +11,20 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from mertd.processes.health import (
-    CRASHES,
-    LATE_S,
-    LONGEST_WAIT_S,
-    SHARE,
-    SHORT_WAIT_S,
+    AWAY_WAIT_RATIO,
+    CRASH_LIMIT,
+    LATE_TICK_S,
+    MAX_AWAY_WAIT_S,
+    MAX_WAIT_S,
     Bounds,
     Change,
+    Decision,
     Health,
     Kill,
-    Outcome,
     Start,
-    State,
-    wait,
+    wait_s,
 )
+from mertd.vocabulary import HealthState
 
 BOUNDS = Bounds(opening_s=20, suspect_s=1, silent_s=2, ready_s=60, proven_s=5)
 TICK = 0.25
@@ -37,18 +37,18 @@ class Run:
     now: float = 1_000.0
     beats: bool = True
     heard: float = 0.0
-    outcomes: list[tuple[float, Outcome]] = field(default_factory=list)
+    decisions: list[tuple[float, Decision]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.health = Health(BOUNDS, self.now)
         self.health.started(self.now)
         self.heard = self.now
 
-    def note(self, outcomes: list[Outcome]) -> list[Outcome]:
-        self.outcomes += [(self.now, outcome) for outcome in outcomes]
-        return outcomes
+    def note(self, decisions: list[Decision]) -> list[Decision]:
+        self.decisions += [(self.now, decision) for decision in decisions]
+        return decisions
 
-    def go(self, seconds: float, until: type[Outcome] | None = None) -> float:
+    def go(self, seconds: float, until: type[Decision] | None = None) -> float:
         """Let time pass, or until something of a kind is decided. Returns how long it took."""
         began = self.now
         while self.now < began + seconds:
@@ -56,7 +56,7 @@ class Run:
             if self.beats:
                 self.heard = self.now
             decided = self.note(self.health.tick(self.now, self.heard))
-            if until is not None and any(isinstance(outcome, until) for outcome in decided):
+            if until is not None and any(isinstance(decision, until) for decision in decided):
                 break
         return self.now - began
 
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def story(self) -> list[str]:
-        return [str(outcome.state) for _, outcome in self.outcomes if isinstance(outcome, Change)]
+        return [str(decision.state) for _, decision in self.decisions if isinstance(decision, Change)]
 
 
 def test_a_quiet_life() -> None:
@@ -84,7 +84,7 @@ def test_a_quiet_life() -> None:
     run.go(10)
     run.well().go(3_600)
     assert run.story == ["healthy"]
-    assert not [o for _, o in run.outcomes if isinstance(o, Kill)]
+    assert not [o for _, o in run.decisions if isinstance(o, Kill)]
 
 
 def test_silence_is_suspect_and_then_deadly() -> None:
@@ -95,9 +95,9 @@ def test_silence_is_suspect_and_then_deadly() -> None:
     run.go(60, Kill)
     assert run.now - fell_silent == pytest.approx(BOUNDS.silent_s, abs=2 * TICK)
     assert run.story == ["healthy", "suspect"]
-    killed = len(run.outcomes)
+    killed = len(run.decisions)
     run.go(60)
-    assert len(run.outcomes) == killed, "killed once: the system does the rest"
+    assert len(run.decisions) == killed, "killed once: the system does the rest"
 
 
 def test_the_next_one_is_judged_afresh() -> None:
@@ -137,7 +137,7 @@ def test_work_without_an_answer() -> None:
     assert answered.story == ["healthy"]
 
 
-@pytest.mark.parametrize("stopped_s", [LATE_S + 0.1, 10, 8 * 3_600])
+@pytest.mark.parametrize("stopped_s", [LATE_TICK_S + 0.1, 10, 8 * 3_600])
 def test_after_a_pause_of_the_supervisor_itself_nobody_is_judged_by_it(stopped_s: float) -> None:
     """The machine slept, or only the supervisor was stopped: the children have not been heard, and are not to blame."""
     run = Run().well()
@@ -149,7 +149,7 @@ def test_after_a_pause_of_the_supervisor_itself_nobody_is_judged_by_it(stopped_s
     waiting = Run().well()
     waiting.health.asked(waiting.now, 10)
     waiting.now += stopped_s
-    assert waiting.go(100, Kill) == pytest.approx(10, abs=LATE_S), "and the pause was no time to answer in"
+    assert waiting.go(100, Kill) == pytest.approx(10, abs=LATE_TICK_S), "and the pause was no time to answer in"
 
 
 def test_the_first_restart_is_at_once_and_waits_grow() -> None:
@@ -159,54 +159,54 @@ def test_the_first_restart_is_at_once_and_waits_grow() -> None:
     assert waits == [0, 0.5, 1, 2, 3, 3, 3, 3]
     assert run.story == ["healthy", "recovering", "failed"], "failing is announced once"
     run.note(run.health.ready(run.now))
-    assert run.health.state is State.FAILED, "who has failed so often must first do some work"
+    assert run.health.state is HealthState.FAILED, "who has failed so often must first do some work"
     run.note(run.health.worked(run.now))
-    assert run.health.state is State.HEALTHY
+    assert run.health.state is HealthState.HEALTHY
     run.go(BOUNDS.proven_s + 1)
     assert run.die_and_start() == 0, "what has lasted is forgiven"
 
 
 def test_who_works_but_never_lasts_fails_too() -> None:
     run = Run()
-    for _ in range(CRASHES):
+    for _ in range(CRASH_LIMIT):
         run.well().go(1)
         run.die_and_start()
-    assert run.health.state is State.FAILED
+    assert run.health.state is HealthState.FAILED
 
 
 def test_ready_without_work_is_no_success() -> None:
     run = Run()
-    for _ in range(CRASHES):
+    for _ in range(CRASH_LIMIT):
         run.note(run.health.ready(run.now))
         run.go(100)
         run.die_and_start()
-    assert run.health.state is State.FAILED
+    assert run.health.state is HealthState.FAILED
 
 
 def test_a_source_that_ends_in_order_leaves_no_stain() -> None:
     run = Run().well()
     for _ in range(10):
         assert run.note(run.health.renewed(run.now, "next")) == [
-            Change(State.RECOVERING, State.HEALTHY, "next"),
+            Change(HealthState.RECOVERING, HealthState.HEALTHY, "next"),
             Start(0.0),
         ]
         run.health.started(run.now)
         run.well()
-    assert run.health.failures == 0
+    assert run.health.crashes == 0
 
 
 def test_the_longer_away_the_longer_the_wait() -> None:
     """A device that was unplugged for a night may take half a minute to be found, one that was away for a minute may not."""
-    assert wait(20, 0) == wait(20, 60) == SHORT_WAIT_S
-    assert wait(20, 300) == 15
-    assert wait(20, 1e6) == LONGEST_WAIT_S
-    assert wait(10**9, 1e9) == LONGEST_WAIT_S
+    assert wait_s(20, 0) == wait_s(20, 60) == MAX_WAIT_S
+    assert wait_s(20, 300) == 15
+    assert wait_s(20, 1e6) == MAX_AWAY_WAIT_S
+    assert wait_s(10**9, 1e9) == MAX_AWAY_WAIT_S
 
 
 @given(st.integers(1, 10**6), st.floats(0, 1e9))
-def test_waits_never_exceed_the_limit(failures: int, away_s: float) -> None:
-    assert 0 <= wait(failures, away_s) <= max(SHORT_WAIT_S, min(SHARE * away_s, LONGEST_WAIT_S))
-    assert wait(failures, away_s) <= wait(failures + 1, away_s)
+def test_waits_never_exceed_the_limit(crashes: int, away_s: float) -> None:
+    assert 0 <= wait_s(crashes, away_s) <= max(MAX_WAIT_S, min(AWAY_WAIT_RATIO * away_s, MAX_AWAY_WAIT_S))
+    assert wait_s(crashes, away_s) <= wait_s(crashes + 1, away_s)
 
 
 class Lives(RuleBasedStateMachine):
@@ -227,12 +227,12 @@ class Lives(RuleBasedStateMachine):
         self.running, self.ready, self.killed, self.deadline = True, False, False, None
         self.heard = self.good = self.began = self.now
 
-    def take(self, outcomes: list[Outcome]) -> None:
-        self.changes += [o for o in outcomes if isinstance(o, Change)]
-        for outcome in outcomes:
-            if isinstance(outcome, Start):
-                assert 0 <= outcome.wait_s <= LONGEST_WAIT_S
-                self.now += outcome.wait_s
+    def take(self, decisions: list[Decision]) -> None:
+        self.changes += [o for o in decisions if isinstance(o, Change)]
+        for decision in decisions:
+            if isinstance(decision, Start):
+                assert 0 <= decision.wait_s <= MAX_AWAY_WAIT_S
+                self.now += decision.wait_s
                 self.begin()
 
     @rule(seconds=st.floats(0.01, 30) | st.just(TICK), beats=st.booleans())
@@ -240,14 +240,14 @@ class Lives(RuleBasedStateMachine):
         self.now += seconds
         if beats and self.running and not self.killed:
             self.heard = self.now
-        late = self.now - self.ticked > LATE_S
+        late = self.now - self.ticked > LATE_TICK_S
         if late:
             self.good = self.now
             self.began += self.now - self.ticked
             self.deadline = None if self.deadline is None else self.deadline + self.now - self.ticked
         self.ticked = self.now
-        outcomes = self.health.tick(self.now, self.heard)
-        kills = [o for o in outcomes if isinstance(o, Kill)]
+        decisions = self.health.tick(self.now, self.heard)
+        kills = [o for o in decisions if isinstance(o, Kill)]
         silent = self.now - max(self.heard, self.good)
         bound = BOUNDS.silent_s if self.ready else BOUNDS.opening_s
         overdue = self.deadline is not None and self.now > self.deadline
@@ -256,8 +256,8 @@ class Lives(RuleBasedStateMachine):
             assert bool(kills) == (silent > bound or overdue or dawdles), (silent, overdue, dawdles)
             self.killed = bool(kills)
         else:
-            assert not outcomes, "nothing is decided about who is gone"
-        self.take(outcomes)
+            assert not decisions, "nothing is decided about who is gone"
+        self.take(decisions)
 
     @precondition(lambda self: self.running and not self.ready and not self.killed)
     @rule()
@@ -276,29 +276,29 @@ class Lives(RuleBasedStateMachine):
     def works(self) -> None:
         self.deadline, self.heard = None, self.now
         self.take(self.health.worked(self.now))
-        assert self.health.state is State.HEALTHY
+        assert self.health.state is HealthState.HEALTHY
 
     @precondition(lambda self: self.running)
     @rule()
     def dies(self) -> None:
         self.running = self.ready = False
-        nth = self.health.nth(self.now)
+        nth = self.health.nth_crash(self.now)
         self.take(self.health.died(self.now, "died"))
         assert self.running, "another one is always on its way"
-        assert nth == self.health.failures >= 1
-        assert nth < CRASHES or self.health.state is State.FAILED
+        assert nth == self.health.crashes >= 1
+        assert nth < CRASH_LIMIT or self.health.state is HealthState.FAILED
 
     @precondition(lambda self: self.running)
     @rule()
     def ends_in_order(self) -> None:
         self.take(self.health.renewed(self.now, "next"))
-        assert self.health.failures == 0
+        assert self.health.crashes == 0
 
     @invariant()
     def every_change_is_one_and_reported_once(self) -> None:
         assert all(change.state is not change.previous for change in self.changes)
         assert all(one.state is next_one.previous for one, next_one in pairwise(self.changes))
-        assert self.health.state is (self.changes[-1].state if self.changes else State.RECOVERING)
+        assert self.health.state is (self.changes[-1].state if self.changes else HealthState.RECOVERING)
 
     def teardown(self) -> None:
         """From wherever it has got to, a new process that works leads back to health."""
@@ -307,7 +307,7 @@ class Lives(RuleBasedStateMachine):
         if not self.ready:
             self.becomes_ready()
         self.works()
-        assert self.health.state is State.HEALTHY
+        assert self.health.state is HealthState.HEALTHY
 
 
 TestLives = Lives.TestCase

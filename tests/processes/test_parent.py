@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -17,37 +18,21 @@ from typing import Any
 import psutil
 import pytest
 
-from mertd.processes.parent import Child, in_words
+from mertd.processes.parent import ChildProcess, describe_exit
 
 PATIENCE_S = 30.0
 
 
-class Listener:
-    """Keeps what it hears."""
-
-    def __init__(self) -> None:
-        self.messages: list[Any] = []
-        self.how = ""
-        self.over = asyncio.Event()
-
-    def heard(self, message: Any) -> None:
-        self.messages.append(message)
-
-    def gone(self, how: str) -> None:
-        self.how = how
-        self.over.set()
-
-
-async def life(what: str, order: int | None = None) -> Listener:
-    """Run one to its end; `order`: what to send it first."""
-    listener = Listener()
-    child = Child("test", "processes.child_programs", (what,), listener)
+async def life(what: str, order: int | None = None) -> str:
+    """Run one to its end, and return how it ended. `order`: what to send it first."""
+    messages: list[Any] = []
+    child = ChildProcess("test", "processes.child_programs", (what,), messages.append)
     if order is not None:
         child.send(order)
-    await asyncio.wait_for(listener.over.wait(), PATIENCE_S)
-    assert order is not None or listener.messages == [child.pid], "all that it said was heard before its end"
+    how = await asyncio.wait_for(child.exited(), PATIENCE_S)
+    assert order is not None or messages == [child.pid], "all that it said was heard before its end"
     assert not psutil.pid_exists(child.pid or 0)
-    return listener
+    return how
 
 
 @pytest.mark.parametrize(
@@ -56,42 +41,50 @@ async def life(what: str, order: int | None = None) -> Listener:
         (
             "abort",
             None,
-            "was ended by SIGABRT (a native library has given up); its last words: ALSA says something | libc++abi: ",
+            "was ended by SIGABRT (a native library aborted); its last output: ALSA says something | libc++abi: ",
         ),
-        ("killed", None, "was ended by SIGKILL (for want of memory, or by someone's hand)"),
-        ("speak", None, "ended unasked with status 0"),
-        ("obey", 7, "ended unasked with status 7"),
+        ("killed", None, "was ended by SIGKILL (killed by the system because memory ran out, or by another program)"),
+        ("speak", None, "ended unexpectedly with status 0"),
+        ("obey", 7, "ended unexpectedly with status 7"),
     ],
 )
 def test_ends(what: str, order: int | None, how: str) -> None:
-    listener = asyncio.run(life(what, order))
-    assert listener.how.startswith(how)
-    assert "unrelated" not in listener.how, "who is killed had no time for last words"
+    end = asyncio.run(life(what, order))
+    assert end.startswith(how)
+    assert "unrelated" not in end, "a killed process had no time for last words"
 
 
-def test_an_exception_that_nobody_caught_is_among_the_last_words(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_exception_that_nothing_caught_is_in_the_last_output(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "mertd"):
-        listener = asyncio.run(life("raise"))
-    assert listener.how.startswith("ended unasked with status 1; its last words: ")
-    assert listener.how.endswith("RuntimeError: a bug")
+        end = asyncio.run(life("raise"))
+    assert end.startswith("ended unexpectedly with status 1; its last output: ")
+    assert end.endswith("RuntimeError: a bug")
     assert "test says: RuntimeError: a bug" in caplog.messages, "and in the log"
 
 
-def test_who_beats_is_heard_even_while_the_event_loop_is_busy() -> None:
+def test_a_process_that_reports_is_heard_even_while_the_event_loop_is_busy() -> None:
     async def busy() -> float:
-        listener = Listener()
-        child = Child("test", "processes.child_programs", ("beat",), listener)
-        while len(listener.messages) < 3:
+        messages: list[Any] = []
+        child = ChildProcess("test", "processes.child_programs", ("beat",), messages.append)
+        while len(messages) < 3:
             await asyncio.sleep(0.01)
         began = time.monotonic()
         while time.monotonic() < began + 1.0:  # what a slow loop does: it hears nothing itself
             time.sleep(0.01)
         silent = time.monotonic() - child.last_heard
         child.kill()
-        await child.ended(PATIENCE_S)
+        await child.exited(PATIENCE_S)
         return silent
 
     assert asyncio.run(busy()) < 0.9
+
+
+def test_a_process_that_does_not_end_when_asked_is_killed() -> None:
+    async def ask() -> str:
+        child = ChildProcess("test", "processes.child_programs", ("beat",), lambda _: None)
+        return await asyncio.wait_for(child.exited(0.01), PATIENCE_S)
+
+    assert asyncio.run(ask()).startswith("was ended by SIGKILL")
 
 
 @contextlib.contextmanager
@@ -114,6 +107,15 @@ def few_descriptors(free: int) -> Iterator[None]:
             os.close(descriptor)
 
 
+def open_descriptors() -> int:
+    """Number of them, once no thread or garbage of a child that is gone holds any."""
+    for thread in threading.enumerate():
+        if thread.name.endswith("-test"):
+            thread.join(PATIENCE_S)
+    gc.collect()
+    return psutil.Process().num_fds()
+
+
 @pytest.mark.parametrize("free", range(8))
 def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
     """Whichever descriptor is the one too many."""
@@ -121,15 +123,13 @@ def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
     process = psutil.Process()
 
     async def attempt() -> int:
-        before, children = process.num_fds(), len(process.children())
+        before, children = open_descriptors(), len(process.children())
         with few_descriptors(free):
             for _ in range(3):
                 with pytest.raises(OSError, match="Too many open files"):
-                    Child("test", "processes.child_programs", ("speak",), Listener())
-        while any(thread.name == "words-test" for thread in threading.enumerate()):
-            await asyncio.sleep(0.01)
+                    ChildProcess("test", "processes.child_programs", ("speak",), lambda _: None)
         assert len(process.children()) == children
-        return process.num_fds() - before
+        return open_descriptors() - before
 
     assert asyncio.run(attempt()) == 0
 
@@ -138,7 +138,7 @@ def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pyt
     start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
-        if thread.name == "hear-test":
+        if thread.name == "receive-test":
             raise RuntimeError("can't start new thread")
         start(thread)
 
@@ -146,7 +146,7 @@ def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pyt
 
     async def attempt() -> None:
         with pytest.raises(OSError, match="can't start new thread"):
-            Child("test", "processes.child_programs", ("obey",), Listener())
+            ChildProcess("test", "processes.child_programs", ("obey",), lambda _: None)
 
     before = {child.pid for child in psutil.Process().children()}
     asyncio.run(attempt())
@@ -154,7 +154,7 @@ def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pyt
 
 
 def test_every_signal_has_words() -> None:
-    assert in_words(-signal.SIGUSR1) == "was ended by SIGUSR1"
-    assert in_words(-signal.SIGSEGV).startswith("was ended by SIGSEGV (")
-    assert in_words(-500) == "was ended by signal 500"
-    assert in_words(None) == "ended unasked with status None"
+    assert describe_exit(-signal.SIGUSR1) == "was ended by SIGUSR1"
+    assert describe_exit(-signal.SIGSEGV).startswith("was ended by SIGSEGV (")
+    assert describe_exit(-500) == "was ended by signal 500"
+    assert describe_exit(None) == "ended unexpectedly with status None"

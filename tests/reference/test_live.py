@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embed.mil_evaluator import Package
+from embed.backends.mil_evaluator import Package
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.architecture import MERT_95M
 from mertd.embed.audio import normalise
-from mertd.embed.backends import Backend, NumpyBackend, OnnxBackend, cosines
-from mertd.embed.coreml import export
-from mertd.embed.mlx_backend import MlxBackend
+from mertd.embed.backends.backend import Backend
+from mertd.embed.backends.coreml_package import export
+from mertd.embed.backends.mlx_backend import MlxBackend
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.onnx_backend import OnnxBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from reference.hubert import hubert, states

@@ -31,6 +31,8 @@ class FileSource:
             self._file = soundfile.SoundFile(path)
         except (soundfile.LibsndfileError, OSError) as error:
             raise SourceError(f"{path} cannot be read as audio: {error}; other formats go through ffmpeg and pipe:-") from error
+        except TypeError as error:  # soundfile asks for the format of a file called *.raw
+            raise SourceError(f"{path} has no header; read raw PCM with pipe:{path}?rate=…&channels=…&format=…") from error
         self._error = soundfile.LibsndfileError
         self.rate = int(self._file.samplerate)
         self.channels = int(self._file.channels)

@@ -53,18 +53,18 @@ def virtual_devices(names: list[str]) -> list[str]:
     return [name for word in VIRTUAL_DEVICES for name in names if word in name.lower()]
 
 
-def pick_virtual_device(names: list[str], wanted: str) -> str:
-    """Return the first virtual device whose name contains `wanted`. Raises `SourceError`, to be retried, if there is none."""
+def pick_virtual_device(names: list[str], words: str) -> str:
+    """Return the first virtual device whose name contains `words`. Raises `SourceError`, to be retried, if there is none."""
     of_kind = virtual_devices(names)
-    found = [name for name in of_kind if wanted.lower() in name.lower()]
+    found = [name for name in of_kind if words.lower() in name.lower()]
     if not found:
         there = f"; there are {', '.join(map(repr, of_kind))}" if of_kind else f"; {INSTALL_HINT}"
-        raise SourceError(f"no loopback device{f' like {wanted!r}' if wanted else ''}{there}", retry=True)
+        raise SourceError(f"no loopback device{f' like {words!r}' if words else ''}{there}", retry=True)
     return found[0]
 
 
-def _find_monitor(wanted: str) -> tuple[str, str]:
-    """Return the names of a monitor and of its output: the default output, or one with `wanted` in name or description.
+def _find_monitor(words: str) -> tuple[str, str]:
+    """Return the names of a monitor and of its output: the default output, or one with `words` in name or description.
 
     Raises `SourceError`.
     """
@@ -82,12 +82,10 @@ def _find_monitor(wanted: str) -> tuple[str, str]:
             f"loopback: no sound server answers ({error}); is PulseAudio or PipeWire running?", retry=True
         ) from error
     found = [
-        output
-        for output in outputs
-        if (wanted.lower() in f"{output[1]} {output[2]}".lower() if wanted else output[1] == default)
+        output for output in outputs if (words.lower() in f"{output[1]} {output[2]}".lower() if words else output[1] == default)
     ]
     if not found:
         names = ", ".join(repr(name) for _, name, _ in outputs) or "none: pactl load-module module-null-sink makes one"
-        raise SourceError(f"no output{f' like {wanted!r}' if wanted else ' is the default'}; there are {names}", retry=True)
+        raise SourceError(f"no output{f' like {words!r}' if words else ' is the default'}; there are {names}", retry=True)
     monitor, _, description = found[0]
     return str(monitor), str(description)

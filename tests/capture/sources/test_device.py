@@ -1,4 +1,4 @@
-"""Which device a name means, and what becomes of what a driver says and does."""
+"""Devices by name, and every behaviour of a driver."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_name_finds_its_device(name: str, index: int) -> None:
     assert resolve(name, FOUND).index == index
 
 
-def test_a_name_of_several_is_refused_for_good() -> None:
+def test_an_ambiguous_name_is_refused_and_not_retried() -> None:
     with pytest.raises(
         SourceError,
         match="'blackhole' matches several input devices: 'BlackHole 2ch', 'BlackHole 16ch'; name one of them in full",
@@ -50,7 +50,7 @@ def test_a_name_of_several_is_refused_for_good() -> None:
     assert not no.value.retry
 
 
-def test_a_device_that_is_not_there_may_come() -> None:
+def test_a_missing_device_is_retried() -> None:
     with pytest.raises(SourceError, match="no input device 'BlackHoel 2ch'; did you mean 'BlackHole 2ch'") as near:
         resolve("BlackHoel 2ch", FOUND)
     with pytest.raises(SourceError, match="no input device 'xyzzy'; there are 'MacBook Pro Microphone', ") as far:
@@ -80,12 +80,12 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     return card
 
 
-def portion(card: Card, value: float = 0.5, **what: object) -> Callable[[], None]:
-    return lambda: card.hears([value] * COUNT, **what)  # type: ignore[arg-type]
+def buffer(card: Card, value: float = 0.5, **what: object) -> Callable[[], None]:
+    return lambda: card.calls_back([value] * COUNT, **what)  # type: ignore[arg-type]
 
 
-def heard(card: Card, *script: Callable[[], object], url: str = "device:") -> list[Block]:
-    """The blocks of a script, at whose end the device dies."""
+def blocks_of(card: Card, *script: Callable[[], object], url: str = "device:") -> list[Block]:
+    """Return the blocks of a script, after which the device dies."""
     source = DeviceSource(parse(url))
     card.script = [*script, card.dies]
     blocks: list[Block | None] = []
@@ -123,33 +123,33 @@ def test_a_device_is_opened_as_it_is_asked_for(card: Card, url: str, rate: int, 
     assert card.active
 
 
-def test_a_device_that_refuses_may_be_tried_again(card: Card) -> None:
+def test_a_device_that_refuses_is_retried(card: Card) -> None:
     card.refuses = "Device unavailable\n[PaErrorCode -9985]"
     with pytest.raises(SourceError, match=r"device 'default': Device unavailable$") as no:
         DeviceSource(parse("device:"))
     assert no.value.retry
 
 
-def test_what_the_driver_gives_is_handed_on_in_one_block(card: Card) -> None:
+def test_buffers_without_a_gap_become_one_block(card: Card) -> None:
     def burst() -> None:
         for value in (0.1, 0.2, 0.3):
-            card.hears([value] * 100, latency_s=0.01)
+            card.calls_back([value] * 100, latency_s=0.01)
 
-    (block,) = heard(card, burst)
+    (block,) = blocks_of(card, burst)
     assert np.allclose(block.frames[:, 1], np.repeat([0.1, 0.2, 0.3], 100))
     assert block.lost == 0
 
 
-def test_what_is_not_finite_becomes_silence_and_is_told(card: Card) -> None:
-    whole, block = heard(card, portion(card), lambda: card.hears([0.5, np.nan, 0.1, -np.inf, -0.5]))
+def test_frames_that_are_not_finite_become_zeros_and_are_reported(card: Card) -> None:
+    whole, block = blocks_of(card, buffer(card), lambda: card.calls_back([0.5, np.nan, 0.1, -np.inf, -0.5]))
     assert block.frames[:, 0].tolist() == [0.5, 0, 0, 0, -0.5]
     assert block.nonfinite == (1, 4)
     assert whole.nonfinite is None
 
 
-def test_a_device_that_gives_no_numbers_for_seconds_is_broken(card: Card) -> None:
+def test_a_device_that_is_not_finite_for_seconds_is_broken(card: Card) -> None:
     source = DeviceSource(parse("device:"))
-    card.script = [portion(card, np.nan), portion(card)] + [portion(card, np.nan)] * round(2 * MAX_NONFINITE_S / BLOCK_S)
+    card.script = [buffer(card, np.nan), buffer(card)] + [buffer(card, np.nan)] * round(2 * MAX_NONFINITE_S / BLOCK_S)
     blocks = []
     with pytest.raises(SourceError, match="NaN or infinities for 2 s") as end:
         blocks += source.blocks()
@@ -157,18 +157,18 @@ def test_a_device_that_gives_no_numbers_for_seconds_is_broken(card: Card) -> Non
     assert len(blocks) == pytest.approx(2 + MAX_NONFINITE_S / BLOCK_S, abs=2), "one good block in between counts"
 
 
-def test_no_numbers_now_and_then_are_no_broken_device(card: Card) -> None:
-    nearly = [portion(card, np.nan)] * round(0.7 * MAX_NONFINITE_S / BLOCK_S)
-    assert len(heard(card, *nearly, portion(card), *nearly)) == 2 * len(nearly) + 1
+def test_occasional_frames_that_are_not_finite_do_not_break_a_device(card: Card) -> None:
+    nearly = [buffer(card, np.nan)] * round(0.7 * MAX_NONFINITE_S / BLOCK_S)
+    assert len(blocks_of(card, *nearly, buffer(card), *nearly)) == 2 * len(nearly) + 1
 
 
-def test_what_the_system_says_of_the_input_ends_the_stream(card: Card) -> None:
+def test_a_change_of_the_input_ends_the_stream(card: Card) -> None:
     source = DeviceSource(parse("device:"))
 
     def changes() -> None:
         card.monitor.problem = "the default input has changed from 'a' to 'b'"
 
-    card.script = [portion(card), changes, portion(card)]
+    card.script = [buffer(card), changes, buffer(card)]
     blocks = []
     with pytest.raises(SourceError, match="device 'microphone': the default input has changed from 'a' to 'b'") as end:
         blocks += source.blocks()
@@ -182,7 +182,7 @@ def test_what_the_system_says_of_the_input_ends_the_stream(card: Card) -> None:
     ("url", "chosen", "follows"),
     [("device:", "", True), ("device:microphone", "", False), ("device:pulse", "", True), ("device:pulse", "a.monitor", False)],
 )
-def test_only_who_asks_for_the_default_input_follows_it(
+def test_only_a_stream_of_the_default_input_follows_it(
     card: Card, monkeypatch: pytest.MonkeyPatch, url: str, chosen: str, follows: bool
 ) -> None:
     card.listed = card.query_devices()
@@ -192,7 +192,7 @@ def test_only_who_asks_for_the_default_input_follows_it(
     assert card.monitor.follows == follows
 
 
-def test_zeros_are_explained_by_what_the_system_says(card: Card) -> None:
+def test_zeros_are_explained_by_the_status_of_the_input(card: Card) -> None:
     source = DeviceSource(parse("device:"))
     card.monitor.latest = InputStatus(source="mic", muted=True)
     assert source.explain_zeros().cause == "muted"
@@ -202,22 +202,22 @@ def test_zeros_are_explained_by_what_the_system_says(card: Card) -> None:
     ("latency_s", "expected"),
     [(0.2, 0.2), (BLOCK_S, BLOCK_S), (0.0, BLOCK_S), (-3.0, BLOCK_S), (1e9, BLOCK_S), (float("nan"), BLOCK_S)],
 )
-def test_a_block_is_dated_by_the_driver_where_that_can_be(card: Card, latency_s: float, expected: float) -> None:
-    """Some drivers say 0, some say nonsense; no frame was heard after it was handed over."""
-    (block,) = heard(card, portion(card, latency_s=latency_s))
+def test_a_block_is_dated_by_the_driver_if_its_latency_is_plausible(card: Card, latency_s: float, expected: float) -> None:
+    """Some drivers report 0 and some nonsense; no frame is captured after it was delivered."""
+    (block,) = blocks_of(card, buffer(card, latency_s=latency_s))
     at = 1_790_000_000 + BLOCK_S  # the reader had slept once
     assert block.captured_at is not None
     assert block.captured_at.unix_ns / 1e9 == pytest.approx(at - expected, abs=1e-5)
     assert block.age_ns == pytest.approx(expected * 1e9, abs=1)
 
 
-def test_one_late_callback_does_not_date_the_block(card: Card) -> None:
+def test_one_late_callback_does_not_move_the_date_of_the_block(card: Card) -> None:
     def burst() -> None:
         for delay in (0.01, 0.4, 0.01):  # the middle one says that it was heard long before
             card.passes(0.01)
-            card.hears([0.5] * 480, latency_s=delay)
+            card.calls_back([0.5] * 480, latency_s=delay)
 
-    (block,) = heard(card, burst)
+    (block,) = blocks_of(card, burst)
     assert block.captured_at is not None
     assert block.captured_at.unix_ns / 1e9 == pytest.approx(1_790_000_000 + BLOCK_S, abs=1e-4)
 
@@ -238,13 +238,13 @@ def pause(card: Card, seconds: float) -> Callable[[], None]:
     ],
 )
 def test_lost_frames_are_estimated_from_the_time(card: Card, seconds: float, overflow: bool, lost: float) -> None:
-    """Only if the driver says that frames were lost, or if the gap is too long to be anything else."""
+    """Frames count as lost if the driver says so, or if the gap is too long for anything else."""
 
     def late() -> None:
         card.passes(seconds)
-        card.hears([0.5] * COUNT, overflow=overflow)
+        card.calls_back([0.5] * COUNT, overflow=overflow)
 
-    blocks = heard(card, portion(card), late, portion(card))
+    blocks = blocks_of(card, buffer(card), late, buffer(card))
     assert [len(block.frames) for block in blocks] == [COUNT] * 3
     assert [block.lost for block in blocks[::2]] == [0, 0]
     assert blocks[1].lost == pytest.approx(lost * RATE, abs=2)
@@ -253,53 +253,53 @@ def test_lost_frames_are_estimated_from_the_time(card: Card, seconds: float, ove
 
 def test_a_gap_within_one_reading_splits_it(card: Card) -> None:
     def burst() -> None:
-        card.hears([0.1] * 100)
+        card.calls_back([0.1] * 100)
         card.passes(0.4 + 100 / RATE)
-        card.hears([0.2] * 100, overflow=True)
+        card.calls_back([0.2] * 100, overflow=True)
 
-    first, second = heard(card, burst)
+    first, second = blocks_of(card, burst)
     assert (first.lost, first.frames[0, 0]) == (0, np.float32(0.1))
     assert (second.lost, second.frames[0, 0]) == (pytest.approx(0.4 * RATE, abs=2), np.float32(0.2))
 
 
 @pytest.mark.parametrize("stopped_s", [0.6, 1.5, 30.0])
-def test_what_was_buffered_during_a_stall_is_not_taken_for_new(card: Card, stopped_s: float) -> None:
-    """The driver hands over a second of old audio at once and says that each portion is new: it is dropped, and counted."""
+def test_audio_buffered_during_a_stall_is_dropped(card: Card, stopped_s: float) -> None:
+    """The driver delivers a second of old audio at once with the age of new audio: it is dropped and counted."""
 
     def resumes() -> None:
         card.passes(stopped_s)
         for _ in range(20):
-            card.hears([0.9] * COUNT)
+            card.calls_back([0.9] * COUNT)
 
-    before, after, last = heard(card, portion(card, 0.1), resumes, portion(card, 0.2), portion(card, 0.3))
+    before, after, last = blocks_of(card, buffer(card, 0.1), resumes, buffer(card, 0.2), buffer(card, 0.3))
     assert [float(block.frames[0, 0]) for block in (before, after, last)] == pytest.approx([0.1, 0.2, 0.3])
     assert after.lost == pytest.approx((stopped_s + BLOCK_S) * RATE, abs=3), "so that what follows is at its place"
     assert last.lost == 0
 
 
-def test_what_was_buffered_and_says_so_is_kept(card: Card) -> None:
-    """The age of each portion is that of audio which continues where the last one ended."""
+def test_buffered_audio_with_its_true_age_is_kept(card: Card) -> None:
+    """Each buffer has the age of audio that continues where the last one ended."""
 
     def resumes() -> None:
         card.passes(1.0 - BLOCK_S)
         for number in range(20):
-            card.hears([0.9] * COUNT, latency_s=1.0 - number * BLOCK_S)
+            card.calls_back([0.9] * COUNT, latency_s=1.0 - number * BLOCK_S)
 
-    blocks = heard(card, portion(card), resumes, portion(card))
+    blocks = blocks_of(card, buffer(card), resumes, buffer(card))
     assert sum(len(block.frames) for block in blocks) == 22 * COUNT
     assert not any(block.lost for block in blocks)
     assert blocks[1].captured_at is not None
     assert blocks[1].captured_at.unix_ns / 1e9 == pytest.approx(card.unix_s - 2 * BLOCK_S - 1.0, abs=1e-3)
 
 
-def test_wall_time_that_jumps_between_two_callbacks_splits_the_block(card: Card) -> None:
+def test_a_jump_of_wall_time_between_two_callbacks_splits_the_block(card: Card) -> None:
     def burst() -> None:
-        card.hears([0.1] * 100)
+        card.calls_back([0.1] * 100)
         card.sleeps(3_600)
         card.passes(100 / RATE)
-        card.hears([0.2] * 100)
+        card.calls_back([0.2] * 100)
 
-    first, second = heard(card, burst)
+    first, second = blocks_of(card, burst)
     assert first.captured_at is not None
     assert second.captured_at is not None
     assert (second.captured_at.unix_ns - first.captured_at.unix_ns) / 1e9 == pytest.approx(3_600 + 100 / RATE, abs=1e-5)
@@ -309,37 +309,37 @@ def test_wall_time_that_jumps_between_two_callbacks_splits_the_block(card: Card)
 @pytest.mark.parametrize("share", [44_100 / 48_000, 2.0])
 def test_a_device_whose_rate_has_changed_is_opened_anew(card: Card, share: float) -> None:
     source = DeviceSource(parse("device:"))
-    card.script = [portion(card)] * 200 + [lambda: card.hears([0.5] * round(COUNT * share))] * 500
+    card.script = [buffer(card)] * 200 + [lambda: card.calls_back([0.5] * round(COUNT * share))] * 500
     with pytest.raises(SourceError, match=r"delivers \d+ frames a second, not 48000; has its rate changed") as end:
         list(source.blocks())
     assert end.value.retry
     assert card.running_s - 1_000 < 10 + 2 * RATE_WINDOW_S + 1
 
 
-def test_jitter_and_losses_are_no_change_of_rate(card: Card) -> None:
+def test_jitter_and_losses_are_not_a_change_of_rate(card: Card) -> None:
     generator = np.random.Generator(np.random.PCG64(0))
 
     def late() -> None:
         card.passes(float(generator.exponential(0.003)))
-        card.hears([0.5] * round(COUNT * 1.06))
+        card.calls_back([0.5] * round(COUNT * 1.06))
 
     def stumbles() -> None:
         card.passes(0.4)
-        card.hears([0.5] * COUNT, overflow=True)
+        card.calls_back([0.5] * COUNT, overflow=True)
 
-    assert len(heard(card, *([late] * 250 + [stumbles] * 5) * 3)) > 600
+    assert len(blocks_of(card, *([late] * 250 + [stumbles] * 5) * 3)) > 600
 
 
-def test_a_sleep_of_the_machine_is_no_loss(card: Card) -> None:
-    """Wall time jumps, but nothing was to be heard meanwhile: the step begins an epoch, and hours of zeros help nobody."""
-    blocks = heard(card, portion(card), lambda: card.sleeps(8 * 3_600), portion(card))
+def test_a_sleep_of_the_machine_is_not_a_loss(card: Card) -> None:
+    """Wall time jumps, but there was nothing to capture: the step begins an epoch, without hours of zeros."""
+    blocks = blocks_of(card, buffer(card), lambda: card.sleeps(8 * 3_600), buffer(card))
     assert [block.lost for block in blocks] == [0, 0]
 
 
 @pytest.mark.parametrize(("script", "patience"), [(0, FIRST_BLOCK_S), (1, STALL_S)])
-def test_a_device_that_gives_nothing_is_given_up(card: Card, script: int, patience: float) -> None:
+def test_a_device_that_delivers_nothing_is_given_up(card: Card, script: int, patience: float) -> None:
     source = DeviceSource(parse("device:"))
-    card.script = [portion(card)] * script
+    card.script = [buffer(card)] * script
     began = card.running_s
     with pytest.raises(SourceError, match=f"has delivered nothing for {patience:.0f} s") as end:
         list(source.blocks())

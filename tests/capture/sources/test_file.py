@@ -1,4 +1,4 @@
-"""Sound files in the formats that people have, and files that are none."""
+"""Sound files in common formats, damaged files, and files that are not audio."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_blocks_are_of_a_second_at_most(tmp_path: Path) -> None:
     assert sizes == [RATE] * 4
 
 
-def test_at_real_pace_the_blocks_come_as_they_would_be_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a time of its own: sleeping moves the clock."""
+def test_at_real_time_pace_blocks_come_when_they_would_be_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a clock that only sleeping advances."""
 
     class Clock:
         now = 100.0
@@ -100,7 +100,7 @@ def test_at_real_pace_the_blocks_come_as_they_would_be_heard(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_samples_that_are_not_numbers_are_refused_with_their_place(tmp_path: Path, value: float) -> None:
+def test_samples_that_are_not_finite_are_refused_with_their_place(tmp_path: Path, value: float) -> None:
     samples = np.tile(MUSIC, (2, 1))
     samples[-1, 1] = value
     with pytest.raises(SourceError, match=r"a\.wav.*not finite, at 3\.0 s") as refusal:
@@ -113,6 +113,13 @@ def test_what_is_not_audio_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "a.wav"
     path.write_bytes(content)
     with pytest.raises(SourceError, match=r"a\.wav cannot be read as audio: .*ffmpeg and pipe:-"):
+        read(path)
+
+
+def test_a_raw_file_is_refused_with_the_way_to_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(400))
+    with pytest.raises(SourceError, match=r"a\.raw has no header; read raw PCM with pipe:.*a\.raw\?rate="):
         read(path)
 
 
@@ -141,7 +148,7 @@ def test_a_file_damaged_in_the_middle_raises_nothing_else(tmp_path: Path) -> Non
         assert np.isfinite(frames).all()
 
 
-def test_a_file_that_is_not_there_is_missed(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_with_similar_names(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no file at .*song\.wav$"):
         read(tmp_path / "song.wav")
     (tmp_path / "song.flac").touch()

@@ -1,4 +1,4 @@
-"""Which virtual device is picked on a Mac. The monitors of a sound server are heard in tests/device/test_loopback.py."""
+"""The choice of a virtual device on a Mac. tests/device/test_loopback.py captures monitors of a sound server."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mertd.errors import SourceError
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "picked"),
+    ("names", "words", "picked"),
     [
         (["MacBook Pro Microphone", "BlackHole 2ch"], "", "BlackHole 2ch"),
         (["Aggregate Device", "Soundflower (2ch)", "BlackHole 16ch"], "", "BlackHole 16ch"),
@@ -17,19 +17,19 @@ from mertd.errors import SourceError
         (["BlackHole 2ch", "Loopback Audio"], "loop", "Loopback Audio"),
     ],
 )
-def test_the_best_one_is_picked(names: list[str], wanted: str, picked: str) -> None:
-    assert pick_virtual_device(names, wanted) == picked
+def test_the_best_one_is_picked(names: list[str], words: str, picked: str) -> None:
+    assert pick_virtual_device(names, words) == picked
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted", "says"),
+    ("names", "words", "says"),
     [
         ([], "", "no loopback device; brew install blackhole-2ch"),
         (["MacBook Pro Microphone"], "black", "no loopback device like 'black'; brew install"),
         (["BlackHole 2ch"], "64", "no loopback device like '64'; there are 'BlackHole 2ch'"),
     ],
 )
-def test_none_is_told_with_what_helps(names: list[str], wanted: str, says: str) -> None:
+def test_without_a_match_the_error_says_what_to_do(names: list[str], words: str, says: str) -> None:
     with pytest.raises(SourceError, match=says) as refusal:
-        pick_virtual_device(names, wanted)
+        pick_virtual_device(names, words)
     assert refusal.value.retry

@@ -1,4 +1,4 @@
-"""Raw audio through real pipes: every format, and writers that are slow, fast, or stop in the middle of a frame."""
+"""Raw audio through real pipes: every format, and writers that are slow, fast, or stop within a frame."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RAMP = np.arange(-3_000, 3_000, dtype="<i2")
 
 
 def through(url: str, write: Callable[[int], None], realtime: bool = False) -> Array:
-    """What comes out of a pipe into which a thread writes with `write`."""
+    """Return what is read from a pipe into which a thread writes with `write`."""
     ours, theirs = os.pipe()
 
     def writing() -> None:
@@ -101,17 +101,17 @@ def test_how_a_writer_cuts_its_bytes_does_not_matter(sizes: list[int], channels:
 
 @pytest.mark.parametrize("realtime", [False, True])
 @pytest.mark.parametrize("count", [1, 1_000, 2_400])
-def test_the_last_frames_are_heard(count: int, realtime: bool) -> None:
+def test_the_last_frames_are_delivered(count: int, realtime: bool) -> None:
     data = RAMP[: 2 * count].tobytes()
     assert len(through("pipe:-", all_of(data), realtime)) == count
 
 
-def test_nothing_at_all_is_an_end() -> None:
+def test_an_empty_pipe_ends_at_once() -> None:
     assert len(through("pipe:-", all_of(b""))) == 0
 
 
 @pytest.mark.parametrize("extra", [1, 3])
-def test_an_end_in_the_middle_of_a_frame_is_told(extra: int) -> None:
+def test_an_end_within_a_frame_is_an_error(extra: int) -> None:
     with pytest.raises(
         SourceError, match=f"ended within a frame: {extra} bytes are left of 4; is it really 2 channels of s16le"
     ):
@@ -119,7 +119,7 @@ def test_an_end_in_the_middle_of_a_frame_is_told(extra: int) -> None:
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_a_sample_that_is_no_number_is_told_with_its_place(value: float) -> None:
+def test_a_sample_that_is_not_finite_is_an_error_with_its_place(value: float) -> None:
     samples = np.zeros((20_000, 2), "<f4")
     samples[12_345, 1] = value
     with pytest.raises(SourceError, match=r"frame 12345 \(1\.54 s\) is not a finite number; is it really f32le") as refusal:
@@ -128,7 +128,7 @@ def test_a_sample_that_is_no_number_is_told_with_its_place(value: float) -> None
 
 
 def test_a_writer_that_pauses_is_waited_for_and_the_source_stays_alive() -> None:
-    """The writer goes on only when the reader has been seen to say that there is nothing yet."""
+    """The writer continues only after the reader has reported that there is nothing yet."""
     ours, theirs = os.pipe()
     source = PipeSource(settings_for("pipe:-?channels=1&rate=8000"), ours)
     blocks = source.blocks()
@@ -146,7 +146,7 @@ def test_a_writer_that_pauses_is_waited_for_and_the_source_stays_alive() -> None
 
 
 class Time:
-    """A time in which only sleeping takes any."""
+    """A clock that only sleeping advances."""
 
     def __init__(self) -> None:
         self.now = 50.0
@@ -171,7 +171,7 @@ def own_time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 
 @pytest.mark.parametrize("realtime", [True, False])
-def test_a_writer_that_is_too_fast_is_held_up_at_real_pace_only(own_time: Time, realtime: bool) -> None:
+def test_a_writer_that_is_too_fast_is_slowed_down_at_real_time_pace_only(own_time: Time, realtime: bool) -> None:
     seconds = 10
     data = np.zeros(8_000 * seconds, "<i2").tobytes()
     frames = through("pipe:-?channels=1&rate=8000", all_of(data), realtime)
@@ -211,8 +211,8 @@ def test_a_fifo_waits_for_its_writer_and_can_be_opened_again(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("realtime", [True, False])
-def test_what_lies_in_a_fifo_at_real_pace_is_dropped_and_told(tmp_path: Path, realtime: bool) -> None:
-    """It was written while nobody listened: its time is unknown. A frame that is not all there is kept, for its other half."""
+def test_what_is_in_a_fifo_before_it_is_read_in_real_time_is_dropped_and_reported(tmp_path: Path, realtime: bool) -> None:
+    """It was written before anything read it, so its time is unknown. An incomplete frame is kept for its other half."""
     fifo = tmp_path / "radio"
     os.mkfifo(fifo)
     ends = os.open(fifo, os.O_RDWR), os.open(fifo, os.O_WRONLY)  # the first, so that the second finds a reader

@@ -1,4 +1,4 @@
-"""Sound from arithmetic: every sample follows from its index alone."""
+"""Computed sound: every sample is a function of its index alone."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from capture.from_url import settings_for
 from mertd.capture.source_kinds import SYNTHS
 from mertd.capture.sources.synth import VOICES, SynthSource, chords, noise, silence, tone
 from mertd.embed.audio import measure
-from mertd.embed.backends import NumpyBackend, cosines
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 
@@ -52,7 +53,7 @@ def test_a_source_plays_its_voice_on_every_channel(name: str) -> None:
     assert np.array_equal(frames[:, 0], frames[:, 2])
 
 
-def test_it_may_go_on_for_ever() -> None:
+def test_without_a_length_it_is_endless() -> None:
     blocks = SynthSource(settings_for("synth:noise")).blocks()
     taken = [next(blocks) for _ in range(5)]
     assert all(block is not None and block.frames.shape == (48_000, 2) for block in taken)
@@ -86,7 +87,7 @@ def test_noise_is_white_and_never_repeats() -> None:
 
 
 def test_chords_change() -> None:
-    """Every four seconds, eight of them, then from the start: the strongest low note says which one it is."""
+    """Every four seconds, eight of them, then again: the strongest low note identifies the chord."""
 
     def bass(second: float) -> float:
         x = chords(seconds(second, second + 4)) * np.hanning(4 * RATE)

@@ -1,4 +1,4 @@
-"""Taps with a stand-in for catap, which only a Mac has: its calls and types are those of catap 0.6."""
+"""Taps with a stand-in for catap, which exists on macOS only: its calls and types are those of catap 0.6."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FLOAT = SimpleNamespace(sample_rate=float(RATE), num_channels=2, bits_per_sample
 
 
 class Session:
-    """What catap gives for a recording."""
+    """A recording session of catap."""
 
     def __init__(self, on_buffer: Callable[[Any], None], form: Any, fault: Exception | None) -> None:
         self._on_buffer, self.stream_format, self._fault = on_buffer, form, fault
@@ -39,7 +39,7 @@ class Session:
 
 @pytest.fixture
 def catap(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The module; `sessions` are those made, by what they record."""
+    """Return the stand-in; `sessions` has those opened, by what they record."""
     module = SimpleNamespace(sessions={}, form=FLOAT, fault=None)
 
     def record(what: str, on_buffer: Callable[[Any], None]) -> Session:
@@ -75,7 +75,7 @@ def test_what_is_tapped_comes_as_blocks(catap: SimpleNamespace, url: str, what: 
     assert session.closed
 
 
-def test_a_program_that_is_not_there_may_come(catap: SimpleNamespace) -> None:
+def test_a_program_that_does_not_run_is_retried(catap: SimpleNamespace) -> None:
     catap.fault = LookupError("no process 'Safari'")
     with pytest.raises(SourceError, match=r"tap of Safari: .*no process") as fault:
         open_source(settings_for("tap:Safari"))
@@ -89,6 +89,6 @@ def test_another_format_is_refused_and_the_tap_removed(catap: SimpleNamespace) -
     assert catap.sessions[""].closed
 
 
-def test_without_catap_it_says_how_to_get_it() -> None:
+def test_without_catap_the_error_says_how_to_install_it() -> None:
     with pytest.raises(SourceError, match=r"pip install 'mertd\[tap\]'"):
         open_source(settings_for("tap:"))

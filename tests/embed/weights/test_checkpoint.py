@@ -17,8 +17,8 @@ from safetensors.numpy import save_file
 
 from embed.weights.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
 from mertd.embed.architecture import POSITIONAL, TINY
+from mertd.embed.backends.numpy_ops import NumpyOps
 from mertd.embed.network import hidden_states
-from mertd.embed.ops_numpy import NumpyOps
 from mertd.embed.weights import loading
 from mertd.embed.weights.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
 from mertd.embed.weights.tensors import Weights

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from mertd.embed.coreml import quiet
-from mertd.embed.ops_numpy import erf
+from mertd.embed.backends.coreml_package import quiet
+from mertd.embed.backends.numpy_ops import erf
 
 Array = NDArray[np.float32]
 Rounding = Callable[[Array], Array]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mertd.embed.mlx_backend import Upload, fastest_form
+from mertd.embed.backends.mlx_backend import Upload, fastest_form
 from mertd.embed.weights.loading import load
 from mertd.errors import BackendError
 
@@ -53,7 +53,7 @@ def test_a_failed_copy_is_said() -> None:
 
 
 def test_fused_is_for_float16_on_cuda_alone() -> None:
-    from mertd.embed.mlx_backend import MlxBackend
+    from mertd.embed.backends.mlx_backend import MlxBackend
 
     assert fastest_form("float32") == ("conv1d" if mx.metal.is_available() else "product")
     with pytest.raises(BackendError, match="float16"):

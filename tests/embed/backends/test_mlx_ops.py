@@ -10,8 +10,9 @@ import pytest
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.architecture import TINY
 from mertd.embed.audio import normalise
-from mertd.embed.backends import NumpyBackend, cosines
-from mertd.embed.mlx_backend import MlxBackend
+from mertd.embed.backends.mlx_backend import MlxBackend
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from signals import chord_progression
 

@@ -1,8 +1,8 @@
-"""Core ML without a Mac: export MERT at full size, run the saved package in numpy, and hold every layer against PyTorch.
+"""Compare a Core ML package of full size with PyTorch, without a Mac: export it, run the package in numpy, layer by layer.
 
-Run: uv run --group reference --with torch==2.13.0 python benchmarks/coreml_package.py [--weights random:0?outliers=1]
+Run: uv run --group reference --with torch==2.13.0 python tests/reference/coreml_package.py [--weights random:0?outliers=1]
 Prints the export's time, memory and size, then for each layer 1 - cosine, the same without the six largest channels, and the
-relative error of those others. Two cores take about two minutes for 30 s of sound, five with --strict.
+relative error of the other channels. Two cores take about two minutes for 30 s of sound, five with --strict.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 
 def main() -> None:
@@ -27,10 +27,10 @@ def main() -> None:
     parser.add_argument("--strict", action="store_true", help="flush subnormal numbers, round inside operations too")
     options = parser.parse_args()
 
-    from embed.mil_evaluator import Package
+    from embed.backends.mil_evaluator import Package
     from mertd.embed.audio import normalise
-    from mertd.embed.backends import cosines
-    from mertd.embed.coreml import export
+    from mertd.embed.backends.coreml_package import export
+    from mertd.embed.backends.self_check import cosines
     from mertd.embed.weights.loading import load
     from signals import chord_progression
 
@@ -48,12 +48,12 @@ def main() -> None:
 
     from reference.hubert import hubert, states  # imports torch, which would count as memory of the export
 
-    wanted = states(hubert(weights), window)
-    rest = np.argsort(np.abs(wanted).max(axis=0))[:-6]
-    others = np.linalg.norm((got - wanted)[:, rest], axis=1) / np.linalg.norm(wanted[:, rest], axis=1)
+    expected = states(hubert(weights), window)
+    rest = np.argsort(np.abs(expected).max(axis=0))[:-6]
+    others = np.linalg.norm((got - expected)[:, rest], axis=1) / np.linalg.norm(expected[:, rest], axis=1)
     print("layer  1 - cosine  without 6 largest  relative error of the others")
     for layer, (everything, without) in enumerate(
-        zip(1 - cosines(got, wanted), 1 - cosines(got[:, rest], wanted[:, rest]), strict=True)
+        zip(1 - cosines(got, expected), 1 - cosines(got[:, rest], expected[:, rest]), strict=True)
     ):
         print(f"{layer:5}  {everything:10.1e}  {without:17.1e}  {others[layer]:28.1e}")
 

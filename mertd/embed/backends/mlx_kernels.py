@@ -1,9 +1,10 @@
 """GPU kernels for the front of the network, where memory traffic and not arithmetic takes the time.
 
-Each kernel is written once, in what C, CUDA and Metal have in common; a dialect supplies the rest. No kernel uses shared memory
-or barriers: a thread depends on its number alone, so the same text also runs on a CPU, one thread after another, and is tested
-there. `ops_mlx.FusedMlxOps` calls them. Feature maps are handed over *unfolded*: row t holds, side by side, the time steps that
-the next convolution multiplies for its output t, already activated, so that it is one plain matrix product.
+Each kernel is written once, in what C, CUDA and Metal have in common, and without words that any of them reserves; a dialect
+supplies the rest. No kernel uses shared memory or barriers: a thread depends on its number alone, so the same text also runs on
+a CPU, one thread after another, and is tested there. `mlx_fused_ops` calls them. Feature maps are passed on *unfolded*: row t
+holds, side by side, the time steps that the next convolution multiplies for its output t, already activated, so that the
+convolution is one plain matrix product.
 """
 
 from __future__ import annotations
@@ -111,12 +112,12 @@ INLINE float gelu(float x) {
   return x * (x < 0 ? tail : 1 - tail);
 }
 
-INLINE void unfold(GLOBAL HALF* rows, Half4 y, unsigned t, unsigned count, unsigned kernel, unsigned stride, unsigned size) {
-  // Put time step t wherever a convolution of this kernel and stride will want it: in row (t - slot) / stride, at slot.
-  UNROLL for (unsigned slot = 0; slot < kernel; ++slot) {
+INLINE void unfold(GLOBAL HALF* rows, Half4 y, unsigned t, unsigned count, unsigned width, unsigned stride, unsigned size) {
+  // Write time step t to every place where a convolution of this width and stride reads it: row (t - slot) / stride, at slot.
+  UNROLL for (unsigned slot = 0; slot < width; ++slot) {
     if (t < slot || (t - slot) % stride) continue;
     const unsigned row = (t - slot) / stride;
-    if (row < count) *(GLOBAL Half4*)(rows + ((ulong_t)row * kernel + slot) * size) = y;
+    if (row < count) *(GLOBAL Half4*)(rows + ((ulong_t)row * width + slot) * size) = y;
   }
 }
 """
@@ -124,17 +125,17 @@ INLINE void unfold(GLOBAL HALF* rows, Half4 y, unsigned t, unsigned count, unsig
 
 @dataclass(frozen=True)
 class Dialect:
-    """What a language adds to the common text. `thread`: the number of the thread, from 0."""
+    """What a language adds to the common text. `thread`: an expression for the number of the thread, from 0."""
 
     thread: str
     prelude: str
 
     def header(self) -> str:
-        """Goes before the kernel."""
+        """Return the text before the kernel."""
         return self.prelude + _COMMON
 
     def body(self, kernel: str, constants: Mapping[str, int | float]) -> str:
-        """The statements of a kernel, with its constants."""
+        """Return the statements of a kernel, after its constants."""
         lines = "".join(
             f"  const {'float' if isinstance(value, float) else 'int'} {name} = {value!r};\n"
             for name, value in constants.items()

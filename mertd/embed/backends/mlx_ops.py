@@ -1,41 +1,28 @@
-"""The network on MLX: Metal on a Mac, CUDA or CPU on Linux.
+"""The network's operations on MLX: Metal on a Mac, CUDA or CPU on Linux.
 
 Sequences and feature maps are both (batch, time, features). Statistics, the elementary operations and pooling are float32;
-the rest is in the working dtype. Three formulations of the convolutions are kept, since which one is faster depends on the GPU:
-`conv1d` (MLX's convolution kernels), `product` (matrix products over overlapping strided views) and `fused` (products,
-with kernels of our own for all that lies between them, see `kernels.py`).
-
-Measured on an H100, float16, layer 6 of 30 s, milliseconds on the device for one window and for each of eight; what lost is
-not in the code, or not the default (`benchmarks/mlx_against_pytorch.py` repeats the first row):
-
-    conv1d 2.94, 2.19    product 3.10, 2.44    fused 2.34, 1.48    PyTorch float16 SDPA, all states: 16.80, 5.96
-    kernels collected in CUDA graphs, MLX's default (fused): 3.64, 1.55; graphs of 5 kernels: 2.36, 1.54; of 200: 3.64, 1.72
-    positional convolution alone, rows of 1 frame (before) 0.45 each of eight; of 4: 0.14; of 8: 0.10; of 16: 0.09, for 168 MB
-    one product for query, key and value against three: no difference beyond noise for eight windows, fewer kernels for one
-    a buffer cache of 8 GB against 1: no difference
+the rest is in the working dtype. Which formulation of the convolutions is fastest depends on the GPU, so there are three:
+`conv1d` (MLX's convolution kernels), `product` (matrix products over overlapping strided views), and `fused` (products with
+kernels of our own between them, in `mlx_fused_ops`). docs/benchmarks.md has the figures.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed import kernels
-from mertd.embed.architecture import Architecture, conv_layer
+from mertd.embed.architecture import Architecture
 from mertd.embed.network import first_convolution
 
 Convolutions = Literal["conv1d", "product", "fused"]
+"""Formulations of the convolutions."""
 
 POSITIONAL_BLOCK = 8
 """Output frames of the positional convolution that one row of its product gives."""
-
-MOMENT_STREAMS, FIRST_TILE, THREADS = 4096, 64, 256
-"""Threads that share a window's statistics, time steps that a thread of the first convolution computes, threads of a block."""
 
 
 class MlxOps:
@@ -88,8 +75,8 @@ class MlxOps:
     def first_map(self, frames: mx.array, weight: mx.array, bias: mx.array) -> mx.array:
         taps = weight.swapaxes(-1, -2)
         if self._dtype == mx.float16:
-            # In float16, music would drown in the rounding of a rumble that the filters cancel; in TF32, which CUDA takes for
-            # float32, too. So each factor is split in two; the three products that matter are one with three times the taps.
+            # In float16, music would drown in the rounding of a rumble that the filters cancel; also in TF32, CUDA's usual
+            # form of float32. So each factor is split in two; the three products that matter are one with three times the taps.
             (high, low), (heavy, light) = _split(frames), _split(taps)
             frames, taps = mx.concatenate([high, low, high], axis=-1), mx.concatenate([heavy, heavy, light], axis=-2)
         return frames @ taps + bias.astype(self._dtype)
@@ -155,131 +142,6 @@ class MlxOps:
         if name not in self._ready:
             self._ready[name] = mx.array(make() if make else self._tensors[name]).astype(self._dtype)
         return self._ready[name]
-
-
-@dataclass
-class _Sound:
-    """The first convolution before anything is computed of it."""
-
-    samples: mx.array
-    taps: mx.array
-    bias: mx.array
-    architecture: Architecture
-
-
-@dataclass
-class _Map:
-    """A feature map, (batch, time, channels), whose GELU is left to whoever reads it."""
-
-    values: _Sound | mx.array
-    activated: bool = False
-
-
-class FusedMlxOps(MlxOps):
-    """The same on a GPU in float16, with kernels of our own between the products of the convolutions."""
-
-    def __init__(self, tensors: Mapping[str, NDArray[np.float16]], dialect: kernels.Dialect) -> None:
-        super().__init__(tensors, mx.float16, "product")
-        self._dialect = dialect
-
-    def first_convolution(self, architecture: Architecture, samples: mx.array, length: int) -> Any:
-        name, batch, streams = conv_layer(0), samples.shape[0], MOMENT_STREAMS
-        kernel, channels = architecture.kernels[0], architecture.channels
-        count = kernel + kernel * (kernel + 1) // 2
-        constants = {"FRAMES": architecture.lengths(length)[0], "LENGTH": kernel}
-        (partial,) = self._run(
-            "moments",
-            kernels.MOMENTS,
-            {**constants, "SAMPLES": length, "HOP": architecture.strides[0], "STREAMS": streams},
-            {"samples": samples},
-            {"moments": ((batch, count, streams), mx.float32)},
-            batch * streams,
-        )
-        weight = self.parameter(f"{name}.conv.weight", (channels, kernel))
-        gamma = self.parameter(f"{name}.layer_norm.weight", (channels,))
-        beta = self.parameter(f"{name}.layer_norm.bias", (channels,))
-        taps, bias = self._run(
-            "taps",
-            kernels.TAPS,
-            {**constants, "CHANNELS": channels, "EPSILON": architecture.epsilon},
-            {"moments": partial.sum(axis=-1), "weight": weight, "gamma": gamma, "beta": beta},
-            {"taps": ((batch, kernel, channels), mx.float32), "bias": ((batch, channels), mx.float32)},
-            batch * channels,
-        )
-        return _Map(_Sound(samples, taps, bias, architecture))
-
-    def gelu(self, x: Any) -> Any:
-        return _Map(x.values, activated=True) if isinstance(x, _Map) else super().gelu(x)
-
-    def conv(self, x: Any, name: str, stride: int) -> Any:
-        weight = self._weight(name)
-        out, kernel, size = weight.shape
-        assert x.activated
-        rows = (
-            self._first_rows(x.values, kernel, stride) if isinstance(x.values, _Sound) else self._rows(x.values, kernel, stride)
-        )
-        return _Map(rows @ weight.reshape(out, kernel * size).T)
-
-    def sequence(self, x: Any) -> mx.array:
-        assert x.activated
-        return super().gelu(x.values)
-
-    def linears(self, x: mx.array, names: Sequence[str]) -> list[mx.array]:
-        weight = self._load("+".join(names), lambda: np.concatenate([self._tensors[f"{name}.weight"] for name in names]))
-        bias = self._load("+".join(names) + ".bias", lambda: np.concatenate([self._tensors[f"{name}.bias"] for name in names]))
-        return list(mx.split(mx.addmm(bias, x, weight.T), len(names), axis=-1))
-
-    def _first_rows(self, sound: _Sound, kernel: int, stride: int) -> mx.array:
-        (batch, length), (_, width, channels) = sound.samples.shape, sound.taps.shape
-        frames = sound.architecture.lengths(length)[0]
-        count, tiles = (frames - kernel) // stride + 1, -(-frames // FIRST_TILE)
-        constants = {"SAMPLES": length, "FRAMES": frames, "LENGTH": width, "CHANNELS": channels}
-        (rows,) = self._run(
-            "first",
-            kernels.FIRST,
-            {**constants, "HOP": sound.architecture.strides[0], "TILE": FIRST_TILE, "TILES": tiles}
-            | {"ROWS": count, "KERNEL": kernel, "STRIDE": stride},
-            {"samples": sound.samples, "taps": sound.taps, "bias": sound.bias},
-            {"rows": ((batch, count, kernel * channels), mx.float16)},
-            batch * tiles * (channels // 4),
-        )
-        return rows
-
-    def _rows(self, x: mx.array, kernel: int, stride: int) -> mx.array:
-        batch, time, channels = x.shape
-        count = (time - kernel) // stride + 1
-        (rows,) = self._run(
-            "next",
-            kernels.NEXT,
-            {"TIME": time, "CHANNELS": channels, "ROWS": count, "KERNEL": kernel, "STRIDE": stride},
-            {"map": x},
-            {"rows": ((batch, count, kernel * channels), mx.float16)},
-            batch * time * (channels // 4),
-        )
-        return rows
-
-    def _run(
-        self,
-        name: str,
-        source: str,
-        constants: Mapping[str, int | float],
-        inputs: Mapping[str, mx.array],
-        outputs: Mapping[str, tuple[tuple[int, ...], Any]],
-        threads: int,
-    ) -> list[mx.array]:
-        make = mx.fast.cuda_kernel if self._dialect is kernels.CUDA else mx.fast.metal_kernel
-        unique = "_".join([f"mertd_{name}", *(str(value) for value in constants.values() if isinstance(value, int))])
-        body = self._dialect.body(source, constants)
-        kernel: Any = make(unique, list(inputs), list(outputs), body, self._dialect.header())
-        shapes, dtypes = zip(*outputs.values(), strict=True)
-        results: list[mx.array] = kernel(
-            inputs=list(inputs.values()),
-            output_shapes=list(shapes),
-            output_dtypes=list(dtypes),
-            grid=(-(-threads // THREADS) * THREADS, 1, 1),
-            threadgroup=(THREADS, 1, 1),
-        )
-        return results
 
 
 def _blocks(weight: NDArray[np.float16], groups: int, block: int) -> NDArray[np.float16]:

@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from embed.mil_evaluator import OPERATIONS, Package, strict_half
+from embed.backends.mil_evaluator import OPERATIONS, Package, strict_half
 from golden import clip, golden
-from mertd.embed import coreml
 from mertd.embed.architecture import MERT_95M, TINY
 from mertd.embed.audio import normalise
-from mertd.embed.backends import NumpyBackend, check, check_signal, cosines
-from mertd.embed.coreml import CoreMLBackend, Target, compiled_cache_path, export, run_package
+from mertd.embed.backends import coreml_backend
+from mertd.embed.backends.coreml_backend import CoreMLBackend, compiled_cache_path, run_package
+from mertd.embed.backends.coreml_package import Target, export
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.self_check import check, check_signal, cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
@@ -195,7 +197,7 @@ def test_export_is_silent_and_imports_are_lazy(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from mertd.embed.coreml import export
+from mertd.embed.backends.coreml_package import export
 assert "coremltools" not in sys.modules
 from mertd.embed.weights.loading import load
 export(load({SPECS[0]!r}), Path({str(tmp_path)!r}, "a.mlpackage"), [1], {SECOND})
@@ -241,9 +243,9 @@ class EvaluatedCoreML(SimpleNamespace):
 @pytest.fixture
 def mac(monkeypatch: pytest.MonkeyPatch) -> EvaluatedCoreML:
     runtime = EvaluatedCoreML()
-    monkeypatch.setattr(coreml, "macos_release", lambda: 15)
-    monkeypatch.setattr(coreml, "os_build", lambda: "24D60")
-    monkeypatch.setattr(coreml, "_runtime", lambda: runtime)
+    monkeypatch.setattr(coreml_backend, "macos_release", lambda: 15)
+    monkeypatch.setattr(coreml_backend, "os_build", lambda: "24D60")
+    monkeypatch.setattr(coreml_backend, "_runtime", lambda: runtime)
     return runtime
 
 
@@ -264,7 +266,7 @@ def test_backend_compiles_once_for_each_macos(mac: EvaluatedCoreML, tmp_path: Pa
     for _ in range(2):
         CoreMLBackend(weights, [1], cache=tmp_path).prepare(SECOND)
     assert len(mac.compiled) == 1
-    monkeypatch.setattr(coreml, "os_build", lambda: "25A1")
+    monkeypatch.setattr(coreml_backend, "os_build", lambda: "25A1")
     CoreMLBackend(weights, [1], cache=tmp_path).prepare(SECOND)
     path = compiled_cache_path(weights.digest, [1], SECOND, "macos15", "25A1", "9.0", tmp_path)
     assert list(path.parent.iterdir()) == [path]

@@ -15,8 +15,8 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.kernels import Dialect
-from mertd.embed.ops_mlx import THREADS, FusedMlxOps
+from mertd.embed.backends.mlx_fused_ops import THREADS, FusedMlxOps
+from mertd.embed.backends.mlx_kernels import Dialect
 
 CPU = Dialect(
     "thread",

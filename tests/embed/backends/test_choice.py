@@ -10,22 +10,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mertd.embed import backends
 from mertd.embed.architecture import TINY
 from mertd.embed.audio import measure
-from mertd.embed.backends import (
-    AGREEMENT,
-    FACTORIES,
-    Backend,
-    NumpyBackend,
-    OnnxBackend,
-    candidates,
-    check,
-    check_signal,
-    choose,
-    cosines,
-)
-from mertd.embed.mlx_backend import MlxBackend
+from mertd.embed.backends import choice
+from mertd.embed.backends.backend import Backend
+from mertd.embed.backends.choice import FACTORIES, candidates, choose
+from mertd.embed.backends.mlx_backend import MlxBackend
+from mertd.embed.backends.numpy_backend import NumpyBackend
+from mertd.embed.backends.onnx_backend import OnnxBackend
+from mertd.embed.backends.self_check import MIN_COSINE, check, check_signal, cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
@@ -66,7 +59,7 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Array], Array
             return Broken(weights, layers, spoil)
 
         monkeypatch.setitem(FACTORIES, "broken", make)
-        monkeypatch.setattr(backends, "candidates", lambda choice: ["broken", "numpy"] if choice == "auto" else [choice])
+        monkeypatch.setattr(choice, "candidates", lambda choice: ["broken", "numpy"] if choice == "auto" else [choice])
 
     return put
 
@@ -128,7 +121,7 @@ def test_a_small_disagreement_is_allowed_and_told(inject: Callable[..., None], w
     chosen = choose("auto", weights, LAYERS)
     assert chosen.backend.name == "numpy"  # the name of its class; it is the injected one
     assert not chosen.rejected
-    assert AGREEMENT < chosen.agreement < 1
+    assert MIN_COSINE < chosen.agreement < 1
 
 
 @pytest.mark.parametrize("name", ["onnx", "mlx", "numpy"])
@@ -156,7 +149,7 @@ def test_what_onnx_runtime_raises_is_a_reason_to_go_on(weights: Weights, monkeyp
 
     for broken in (Refused, Failing):
         monkeypatch.setitem(FACTORIES, "onnx", broken)
-        monkeypatch.setattr(backends, "candidates", lambda _: ["onnx", "numpy"])
+        monkeypatch.setattr(choice, "candidates", lambda _: ["onnx", "numpy"])
         chosen = choose("auto", weights, LAYERS)
         assert chosen.backend.name == "numpy"
         assert chosen.rejected["onnx"].startswith("failed its self-check: ")
@@ -181,7 +174,7 @@ def test_a_library_that_is_not_there_is_a_reason(
     ],
 )
 def test_order_of_choice(monkeypatch: pytest.MonkeyPatch, gpu: bool, platform: str, order: list[str]) -> None:
-    monkeypatch.setattr(backends, "mlx_has_gpu", lambda: gpu)
+    monkeypatch.setattr(choice, "mlx_has_gpu", lambda: gpu)
     monkeypatch.setattr(sys, "platform", platform)
     assert candidates("auto") == order
     assert candidates("mlx") == ["mlx"]

@@ -8,23 +8,23 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from mertd.embed.backends.backend import Array
 from mertd.embed.network import hidden_states
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
-Array = NDArray[np.float32]
-
 FORMS = ("conv1d", "product", "fused")
-"""Ways to convolve, see `ops_mlx`."""
+"""Formulations of the convolutions, see `mlx_ops`."""
 
 CACHE_BYTES = 1 << 30
-"""Memory that MLX may keep between windows; its default, 1.5 times the working set, looks like a leak over days. On CUDA a
-larger cache gained nothing."""
+"""Memory that MLX may keep between windows. Its default, 1.5 times the working set, looks like a leak over days."""
 
-WINDOW_BYTES, MOST_WINDOWS = 1 << 30, 8
-"""Working set of a 30 s window in a batch (0.7 to 1.1 GB), and windows in the largest batch."""
+WINDOW_BYTES = 1 << 30
+"""Working set of one 30 s window in a batch: 0.7 to 1.1 GB."""
+
+MAX_WINDOWS = 8
+"""Windows in the largest batch."""
 
 
 class MlxBackend:
@@ -41,16 +41,16 @@ class MlxBackend:
         self.device = "gpu" if gpu else "cpu"
         self.precision = precision or ("float16" if gpu else "float32")
         self.form = convolutions or fastest_form(self.precision)
-        self.max_batch = _most_windows(mx) if gpu else 1
+        self.max_batch = _max_windows(mx) if gpu else 1
         mx.set_cache_limit(CACHE_BYTES)
         ops = _ops(mx, weights, self.precision, self.form)
 
         def run(samples: Any) -> Any:
             return hidden_states(ops, weights.architecture, samples, samples.shape[1], layers)
 
-        # On a CPU MLX compiles by calling a C++ compiler, which a user need not have.
+        # On a CPU MLX compiles by calling a C++ compiler, which a user may not have.
         self._run: Callable[[Any], Any] = mx.compile(run) if gpu else run
-        self._upload = Upload(mx) if gpu and not mx.metal.is_available() else mx.array
+        self.upload: Callable[[Array], Any] = Upload(mx) if gpu and not mx.metal.is_available() else mx.array
 
     def prepare(self, length: int) -> None:
         if self.device == "gpu":  # compile now; on a CPU there is nothing to compile
@@ -60,17 +60,21 @@ class MlxBackend:
         # Batches are filled up to a power of two, so that few shapes are ever compiled.
         missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
         batch = np.pad(windows, ((0, missing), (0, 0))) if missing else windows
-        states = self._run(self._upload(batch))
+        return np.array(self.compute(self.upload(batch)), np.float32)[: len(windows)]
+
+    def compute(self, samples: Any) -> Any:
+        """Return the states of windows that are on the device, as an MLX array that has been computed."""
+        states = self._run(samples)
         self._mx.eval(states)  # here, where it lets other threads run; reading the result would not
-        return np.array(states, np.float32)[: len(windows)]
+        return states
 
 
 class Upload:
-    """Windows to an NVIDIA GPU by one copy of the driver's.
+    """Copies windows to an NVIDIA GPU with one call of its driver.
 
     `mx.array` fills managed memory, which the GPU then fetches page by page as its kernels touch it: 1.7 ms for a window of
-    30 s on an H100, against 0.4 for the copy. The memory is used again by the next batch of the same shape, so a batch must
-    have been computed before the next one is uploaded.
+    30 s on an H100, against 0.4 for the copy. The next batch of the same shape uses the memory again, so a batch must have
+    been computed before the next one is uploaded.
     """
 
     def __init__(self, mx: Any) -> None:
@@ -82,7 +86,7 @@ class Upload:
             self._driver = None
 
     def __call__(self, batch: Array) -> Any:
-        """An MLX array with the values of `batch`, (batch, samples) float32."""
+        """Return an MLX array with the values of `batch`, (batch, samples) float32."""
         if self._driver is None:
             return self._mx.array(batch)
         if batch.shape not in self._kept:
@@ -100,9 +104,9 @@ class Upload:
 
 
 def _import_mlx() -> Any:
-    # For one window a GPU waits for its host: kernels started one by one come sooner than graphs of them, 2.3 ms against 3.6.
+    # For one window a GPU waits for its host: kernels that are started one by one arrive sooner than graphs of them.
     os.environ.setdefault("MLX_USE_CUDA_GRAPHS", "0")
-    os.environ.setdefault("MLX_ENABLE_TF32", "0")  # float32 is to mean float32: it carries the statistics
+    os.environ.setdefault("MLX_ENABLE_TF32", "0")  # real float32: it carries the statistics
     try:
         import mlx.core as mx
     except ImportError as error:
@@ -111,33 +115,34 @@ def _import_mlx() -> Any:
 
 
 def _ops(mx: Any, weights: Weights, precision: str, form: str) -> Any:
-    from mertd.embed import kernels
-    from mertd.embed.ops_mlx import FusedMlxOps, MlxOps
+    from mertd.embed.backends import mlx_kernels
+    from mertd.embed.backends.mlx_fused_ops import FusedMlxOps
+    from mertd.embed.backends.mlx_ops import MlxOps
 
     if form == "fused":
         if precision != "float16":
             raise BackendError(f"the fused convolutions of mlx are float16, not {precision}")
-        return FusedMlxOps(weights.tensors, kernels.METAL if mx.metal.is_available() else kernels.CUDA)
+        return FusedMlxOps(weights.tensors, mlx_kernels.METAL if mx.metal.is_available() else mlx_kernels.CUDA)
     return MlxOps(weights.tensors, getattr(mx, precision), form)  # type: ignore[arg-type]
 
 
 def fastest_form(precision: str) -> str:
-    """The formulation of the convolutions for live use: measured on CUDA and on a CPU, expected on Metal, where nobody has."""
+    """Return the fastest formulation of the convolutions for one window: measured on CUDA and on a CPU, assumed on Metal."""
     mx = _import_mlx()
     if mx.metal.is_available():
         return "conv1d"
     return "fused" if precision == "float16" and mlx_has_gpu() else "product"
 
 
-def _most_windows(mx: Any) -> int:
-    """Windows in a batch that a quarter of the GPU's memory holds, as a power of two."""
+def _max_windows(mx: Any) -> int:
+    """Return how many windows a quarter of the GPU's memory holds, as a power of two of at most `MAX_WINDOWS`."""
     info = mx.device_info()
     memory = int(info.get("total_memory") or info.get("memory_size") or 0)
-    return min(MOST_WINDOWS, 1 << max(0, (memory // 4 // WINDOW_BYTES).bit_length() - 1))
+    return min(MAX_WINDOWS, 1 << max(0, (memory // 4 // WINDOW_BYTES).bit_length() - 1))
 
 
 def mlx_has_gpu() -> bool:
-    """Whether MLX is installed and can use a GPU here."""
+    """Return whether MLX is installed and can use a GPU here."""
     try:
         mx = _import_mlx()
     except BackendError:

@@ -1,0 +1,178 @@
+"""The one place where a daemon is put together: which part gets which others."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import zmq
+import zmq.asyncio
+
+from mertd.capture.address import Address
+from mertd.config import Settings, weights_spec
+from mertd.daemon.audio_stream import Stream, StreamOptions
+from mertd.daemon.clocks import EpochClocks
+from mertd.daemon.composer import Composer, Origin
+from mertd.daemon.embed_worker import EmbedWorker
+from mertd.daemon.event_log import log_event
+from mertd.daemon.instance import Instance, explain
+from mertd.daemon.model_reports import ModelReports
+from mertd.daemon.notify import Notifier
+from mertd.daemon.observer import NoObserver, Observer
+from mertd.daemon.parts import Parts, Sockets
+from mertd.daemon.reload import Reloader
+from mertd.daemon.requests import Requests
+from mertd.daemon.run_state import RunState, StartError
+from mertd.daemon.status import StatusReporter, StatusSources
+from mertd.daemon.streams import Streams
+from mertd.daemon.supervisor import Supervisor
+from mertd.daemon.timeline import Timeline
+from mertd.defaults import SAMPLE_RATE
+from mertd.embed.settings import ModelSettings
+from mertd.logs import QueuedHandler
+from mertd.processes.child import Inherited
+from mertd.ring import Ring
+from mertd.stream.control import ControlServer
+from mertd.stream.endpoint import InUseError
+from mertd.stream.history import History
+from mertd.stream.keyring import Keyring
+from mertd.stream.publisher import Publisher
+from mertd.stream.zap import Guard
+from mertd.windows import Schedule
+from mertd.wire import Embedding, Event, Status
+
+CLOCK_MARGIN_S = 60.0
+"""Seconds for which a clock remembers more than the ring holds, as a window may wait for its answer."""
+
+Publish = Callable[[Embedding | Event], None]
+
+
+@dataclass(frozen=True)
+class Outside:
+    """What a daemon is given besides its settings.
+
+    `log`: whose losses the status reports. `reread`: returns the settings as they would be now.
+    """
+
+    log: QueuedHandler | None = None
+    reread: Callable[[], Settings] | None = None
+    observer: Observer = field(default_factory=NoObserver)
+
+
+def make_supervisor(settings: Settings, outside: Outside = Outside()) -> Supervisor:
+    """Return a daemon, ready to `run`. Raises `WeightsError` if there are no weights; allocates nothing yet."""
+    state = RunState()
+    notifier = Notifier(os.environ)
+    model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
+    return Supervisor(state, notifier, lambda context: _assemble(settings, model, outside, state, notifier, context))
+
+
+def _assemble(
+    settings: Settings,
+    model: ModelSettings,
+    outside: Outside,
+    state: RunState,
+    notifier: Notifier,
+    context: zmq.asyncio.Context,
+) -> Parts:
+    """Bind the sockets and put the parts together, in a running event loop.
+
+    Raises `EndpointError` if an endpoint is in use, `StartError` if there is no memory; nothing is left open then.
+    """
+    boot = secrets.token_bytes(16)
+    with ExitStack() as undo:
+        streams = Streams(state, settings.exit_at_end, time.monotonic_ns)
+        rings: dict[str, Ring] = {}
+        worker = EmbedWorker(model, rings, ModelReports(streams, state, notifier, outside.observer))
+        streams.dispatcher.attach(worker)
+
+        def status() -> Status:
+            return reporter.status()
+
+        def make_requests(history: History) -> Requests:
+            return Requests(boot, streams, state, history, status)
+
+        sockets, requests = _bind(settings, context, make_requests, undo)
+        name = settings.name or fingerprint(sockets.publisher.endpoint)
+        own = _own_facts(outside.log, sockets.guard)
+        reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own))
+
+        def publish(message: Embedding | Event) -> None:
+            outside.observer.publishing(message)
+            sockets.publisher.send(message)
+            requests.published(message)
+            if isinstance(message, Event):
+                log_event(message)
+
+        for address in settings.addresses:
+            ring = rings[address.name] = _allocate_ring(settings)
+            undo.callback(ring.close)
+            origin = Origin(boot, name, address.name)
+            streams[address.name] = _make_stream(settings, address, ring, origin, publish, streams)
+        undo.pop_all()
+    return Parts(sockets, rings, worker, streams, reporter, Reloader(settings, outside.reread, streams, notifier))
+
+
+def _bind(
+    settings: Settings, context: zmq.asyncio.Context, make_requests: Callable[[History], Requests], undo: ExitStack
+) -> tuple[Sockets, Requests]:
+    synchronous = zmq.Context(context)  # the same one: keys are checked once per context
+    guard = Guard(context, Keyring(settings.keys)) if settings.curve else None
+    if guard is not None:
+        undo.callback(guard.close)
+    try:
+        publisher = Publisher(synchronous, settings.bind, guard)
+    except InUseError as error:
+        raise explain(error, "--bind") from error
+    undo.callback(publisher.close)
+    requests = make_requests(publisher.history)
+    try:
+        control = ControlServer(context, settings.control, requests.answer, guard)
+    except InUseError as error:
+        raise explain(error, "--control") from error
+    undo.callback(control.close)
+    instance = Instance(publisher.endpoint, control.endpoint, guard.folder if guard is not None else "")
+    undo.callback(instance.close)
+    return Sockets(guard, publisher, control, instance), requests
+
+
+def _allocate_ring(settings: Settings) -> Ring:
+    try:
+        return Ring(settings.ring_samples)
+    except (OSError, MemoryError) as error:
+        seconds = settings.ring_samples / SAMPLE_RATE
+        raise StartError(f"no memory for {seconds:.0f} s of audio ({error}); ask for less with --ring", 3) from error
+
+
+def _make_stream(
+    settings: Settings, address: Address, ring: Ring, origin: Origin, publish: Publish, streams: Streams
+) -> Stream:
+    schedule = Schedule(settings.window_samples, settings.hop_samples, settings.late_policy, ring.capacity)
+    clocks = EpochClocks(SAMPLE_RATE, ring.capacity / SAMPLE_RATE + CLOCK_MARGIN_S, time.time_ns)
+    timeline = Timeline(origin.stream, schedule, ring, settings.gate, clocks, Composer(origin, clocks, publish))
+    stdin = Inherited(sys.stdin.fileno()) if address.is_stdin else None
+    options = StreamOptions(settings.pace == "realtime", settings.exit_at_end, stdin)
+    return Stream(address, options, ring, timeline, streams)
+
+
+def _own_facts(lines: QueuedHandler | None, guard: Guard | None) -> Callable[[], dict[str, Any]]:
+    """Return what tells the parts of the status that only the supervisor's own process knows."""
+
+    def facts() -> dict[str, Any]:
+        lost = {"log_lost": lines.lost if lines else 0, "log_left_out": lines.left_out if lines else 0}
+        return {**lost, **(guard.facts if guard is not None else {})}
+
+    return facts
+
+
+def fingerprint(endpoint: str) -> str:
+    """Return what a daemon without a name is called: the same after each start, another one for each host and endpoint."""
+    return hashlib.sha256(f"{platform.node()} {endpoint}".encode()).hexdigest()[:8]

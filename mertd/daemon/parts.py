@@ -1,0 +1,38 @@
+"""The parts of a daemon, put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from mertd.daemon.embed_worker import EmbedWorker
+from mertd.daemon.instance import Instance
+from mertd.daemon.reload import Reloader
+from mertd.daemon.status import StatusReporter
+from mertd.daemon.streams import Streams
+from mertd.ring import Ring
+from mertd.stream.control import ControlServer
+from mertd.stream.publisher import Publisher
+from mertd.stream.zap import Guard
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """What clients can reach, and the lock that says so."""
+
+    guard: Guard | None  # decides which keys are let in; None without CURVE
+    publisher: Publisher
+    control: ControlServer
+    instance: Instance
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A daemon whose sockets are bound and whose processes are not yet started."""
+
+    sockets: Sockets
+    rings: Mapping[str, Ring]
+    worker: EmbedWorker
+    streams: Streams
+    reporter: StatusReporter
+    reloader: Reloader

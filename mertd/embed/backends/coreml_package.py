@@ -1,0 +1,158 @@
+"""The Core ML package that holds the network: written here, so that any Core ML program can load it, and checked when it comes
+from elsewhere.
+
+coremltools is imported inside functions only and kept quiet, and its errors become `BackendError`. A package has one fixed
+window length.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import os
+import stat
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from mertd.embed.backends import mil_ops
+from mertd.embed.weights.tensors import Weights
+from mertd.errors import BackendError, UsageError
+
+Target = Literal["macos14", "macos15"]
+
+SUFFIX = ".mlpackage"
+
+AUTHOR = "MERT by Li et al. 2024, arXiv 2306.00107; converted by mertd"
+"""What a package names as its author."""
+
+LICENCE = "CC-BY-NC-4.0"
+"""Licence of the trained weights."""
+
+MAX_PACKAGE_ITEMS = 64
+"""Files and folders in a package that is accepted from elsewhere; one that mertd writes has 6."""
+
+MAX_PACKAGE_BYTES = 2 << 30
+"""Size of a package that is accepted from elsewhere; in float32 the network has 380 MB."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Around coremltools alone: no progress bars on stderr, no warnings about libraries that mertd does not use.
+
+    stderr is that of the whole process, so what another thread prints there meanwhile is lost too.
+    """
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def export(weights: Weights, path: Path, layers: Sequence[int], window_samples: int, target: Target = "macos14") -> None:
+    """Write a Core ML package: `input_values`, (1, window_samples) -> `hidden_states`, (layers, hidden), both float32.
+
+    The input is 24 kHz and normalised as `mertd.embed.audio.normalise` does. `layers`: which states, ascending. `macos14` runs
+    on macOS 14 and iOS 17 or later; `macos15` needs macOS 15 or iOS 18 and has fused attention. What was at `path` is replaced,
+    and only by a whole package. Raises `UsageError` for a request that makes no sense, `BackendError` if coremltools is not
+    installed or fails, or if the package cannot be written.
+    """
+    architecture = weights.architecture
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path}: a Core ML package is named *{SUFFIX}")
+    if not layers or list(layers) != sorted(set(layers)) or layers[0] < 0 or layers[-1] > architecture.layers:
+        raise UsageError(f"layers are ascending numbers from 0 to {architecture.layers}, not {list(layers)}")
+    if window_samples < architecture.shortest:
+        raise UsageError(f"a window of {window_samples} samples is too short: the network needs {architecture.shortest}")
+    if not path.parent.is_dir():
+        raise BackendError(f"cannot write {path}: there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as work:
+            package = Path(work, "package" + SUFFIX)
+            _convert(weights, Path(work), layers, window_samples, target).save(str(package))
+            for item in package.rglob("*"):
+                item.chmod(0o755 if item.is_dir() else 0o644)  # coremltools leaves them private, and packages are passed on
+            replace_folder(path, package, Path(work, "replaced"))
+    except OSError as error:
+        raise BackendError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_package(path: Path) -> None:
+    """Raise `UsageError` if `path` is no folder, holds links or devices, or more or larger files than a package of MERT.
+
+    Core ML itself reads and judges what is in the files.
+    """
+    if not path.is_dir():
+        raise UsageError(f"no Core ML package at {path}")
+    items, size = 0, 0
+    for folder, names, files in os.walk(path):
+        for name in (*names, *files):
+            found = Path(folder, name).lstat()
+            items, size = items + 1, size + found.st_size
+            if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
+                raise UsageError(f"{path} is not a Core ML package: it holds something that is neither a file nor a folder")
+            if items > MAX_PACKAGE_ITEMS or size > MAX_PACKAGE_BYTES:
+                raise UsageError(
+                    f"{path} is not a Core ML package of MERT: it has more than {MAX_PACKAGE_ITEMS} files and folders, "
+                    f"or more than {MAX_PACKAGE_BYTES:,} bytes"
+                )
+
+
+def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, target: Target) -> Any:
+    """The `coremltools.models.MLModel`, described but not loaded; its files are in `work`."""
+    with quiet():
+        try:
+            import coremltools as ct
+        except ImportError as error:
+            raise BackendError(f"coremltools is not installed here ({error})") from error
+        opset = ct.target.iOS18 if target == "macos15" else ct.target.iOS17
+        try:
+            program = mil_ops.build(weights.architecture, weights.tensors, length, layers, opset, fused=target == "macos15")
+            model = ct.convert(
+                program,
+                convert_to="mlprogram",
+                minimum_deployment_target=opset,
+                compute_precision=ct.precision.FLOAT32,  # as `ops_mil` wrote it: no cast is added
+                skip_model_load=True,
+                package_dir=str(work / ("converted" + SUFFIX)),
+            )
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise BackendError(f"coremltools cannot convert the network: {first_line(error)}") from error
+    kind = "trained" if weights.trained else "random, untrained"
+    model.author = AUTHOR
+    model.license = f"{LICENCE} (weights)" if weights.trained else "random weights: none of the original's, no licence needed"
+    model.short_description = f"MERT-v1-95M: mean-pooled hidden states of {length} samples at 24 kHz; {kind} weights"
+    model.input_description[mil_ops.INPUT] = "One window of mono audio, float32, 24 kHz, with zero mean and unit variance"
+    model.output_description[mil_ops.OUTPUT] = f"Hidden states {joined(layers)}, each averaged over time"
+    facts = {"weights": weights.digest, "trained": str(weights.trained).lower(), "layers": joined(layers)}
+    facts |= {"window_samples": str(length), "target": target}
+    for key, value in facts.items():
+        model.user_defined_metadata[f"mertd.{key}"] = value
+    return model
+
+
+def replace_folder(path: Path, new: Path, old: Path) -> None:
+    """Put the folder `new` at `path`; a folder that is there goes to `old`. All three on one file system."""
+    with contextlib.suppress(FileNotFoundError):
+        path.rename(old)
+    try:
+        new.rename(path)
+    except OSError:
+        if old.exists():
+            old.rename(path)
+        raise
+
+
+def first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+def joined(layers: Sequence[int], separator: str = ",") -> str:
+    return separator.join(map(str, layers))

@@ -1,0 +1,44 @@
+"""The numpy backend: the reference that the others are checked against. Exact, slow, always available."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.embed.backends.backend import Array
+from mertd.embed.backends.numpy_ops import NumpyOps
+from mertd.embed.network import hidden_states
+from mertd.embed.weights.tensors import Weights
+
+
+class NumpyBackend:
+    """The network in plain numpy, float32."""
+
+    name = "numpy"
+    precision = "float32"
+    device = "cpu"
+    max_batch = 1
+
+    def __init__(self, weights: Weights, layers: Sequence[int]) -> None:
+        self._architecture = weights.architecture
+        self._layers = layers
+        self._ops = NumpyOps(_Widened(weights.tensors))
+
+    def prepare(self, length: int) -> None:
+        """Do nothing: numpy has no compiled form."""
+
+    def embed(self, windows: Array) -> Array:
+        return hidden_states(self._ops, self._architecture, windows, windows.shape[1], self._layers)
+
+
+class _Widened(dict[str, Array]):
+    """Tensors in float32, each converted when it is first used: those of unused layers never are."""
+
+    def __init__(self, tensors: Mapping[str, NDArray[np.float16]]) -> None:
+        super().__init__()
+        self._tensors = tensors
+
+    def __missing__(self, name: str) -> Array:
+        return self.setdefault(name, self._tensors[name].astype(np.float32))
