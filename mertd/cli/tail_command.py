@@ -48,7 +48,7 @@ def tail(
             received = subscriber.receive(max(0.0, min(1.0, deadline - time.monotonic())))
             if received is None:
                 if time.monotonic() >= deadline:
-                    raise EndpointError(f"no embedding from {connect} in {timeout:g} s; `mertd status` may say why")
+                    raise EndpointError(f"no embedding in {timeout:g} s from {connect}; `mertd status` may say why")
                 continue
             message = received.message
             if received.lost:

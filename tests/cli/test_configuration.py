@@ -15,7 +15,7 @@ def test_init_show_and_check(tmp_path: Path) -> None:
     path = tmp_path / "new" / "mertd.toml"
     assert "every setting with its default" in mertd("config", "init", str(path)).stdout
     again = mertd("config", "init", str(path))
-    assert (again.returncode, again.stderr) == (2, f"mertd: {path} exists; --force writes over it\n")
+    assert (again.returncode, again.stderr) == (2, f"mertd: {path} exists; --force overwrites it\n")
     assert mertd("config", "init", str(path), "--force").returncode == 0
     assert mertd("config", "check", str(path)).stdout == f"{path}: no mistakes\n"
 

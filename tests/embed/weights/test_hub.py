@@ -237,7 +237,7 @@ def test_a_wrong_digest_is_refused(hub: Hub, files: Files, pull: Puller) -> None
 def test_a_converted_file_that_is_not_what_the_hub_announces(hub: Hub, files: Files, pull: Puller) -> None:
     name = f"{CONVERTED}/mlx/MERT.safetensors"
     hub.files, hub.truth = {name: files.converted}, {name: "0" * 64}
-    assert f"instead of {len(files.converted)} bytes, sha256 {'0' * 64}" in pull()["message"]
+    assert f"expected {len(files.converted)} bytes, sha256 {'0' * 64}" in pull()["message"]
 
 
 def test_a_damaged_cache_is_repaired(hub: Hub, files: Files, pull: Puller) -> None:
