@@ -17,10 +17,15 @@ import typer.main
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.cli.app import app
 from mertd.config import LIVE_SETTINGS, Settings, as_toml
+from mertd.stream import connections, control, endpoint, envelope, history, publisher, request, subscriptions
+from mertd.wire import MAX_BYTES
 
 DOCS = Path(__file__).parent
 VALUES = {"path": "PATH", "float": "NUMBER", "int": "NUMBER", "integer": "NUMBER"}
 """What stands for a value, by the first word of its type's name; TEXT for all others."""
+
+CUT_OFF = "the connection is cut off"
+CUT_OFF_SHORT = "is cut off"
 
 
 def cell(text: object) -> str:
@@ -87,9 +92,53 @@ def sources() -> str:
     return rows(["address", "what is heard", "resumes after a loss", "consent on a Mac"], body)
 
 
+def amount(value: float) -> str:
+    """Return a number of bytes in the unit that fits."""
+    for unit, size in (("MiB", 1 << 20), ("kiB", 1 << 10)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value:g} bytes"
+
+
+def unread(which: str) -> str:
+    """Return a limit on what clients have sent and the daemon has not read, of both sockets."""
+    return ", ".join(f"{amount(getattr(limit, which))} ({domain})" for domain, limit in connections.LIMITS.items())
+
+
+def limits() -> str:
+    """Return what the daemon and the client library bound."""
+    asks, pages, changes = control.REQUESTS, control.PAGE_BYTES, subscriptions.CHANGES
+    body = [
+        ["a message", amount(MAX_BYTES), "the daemon does not publish it; the client library refuses it"],
+        ["messages queued for one subscriber", f"{publisher.HIGH_WATER_MARK}", "it misses messages, and sees that in `seq`"],
+        ["a topic", amount(subscriptions.MAX_TOPIC_BYTES), CUT_OFF],
+        ["topics of a connection", f"{subscriptions.MAX_TOPICS_PER_CONNECTION}", CUT_OFF],
+        ["topics of a key", f"{subscriptions.MAX_TOPICS_PER_KEY}", CUT_OFF],
+        ["subscriptions made or ended", f"{changes.per_second:g} a second, {changes.burst:g} in reserve", CUT_OFF],
+        ["memory for all topics", amount(subscriptions.MAX_COST_BYTES), f"the connection that exceeds it {CUT_OFF_SHORT}"],
+        ["a request", amount(envelope.MAX_REQUEST), CUT_OFF],
+        ["requests of a client or key", f"{asks.per_second:g} a second, {asks.burst:g} in reserve", "an error as answer"],
+        ["refused requests in a row", f"{control.MAX_REFUSED}", CUT_OFF],
+        ["event loop's time for requests", f"{control.LOOP_TIME.per_second:.0%}", "requests wait"],
+        ["bytes sent and not yet read, one connection", unread("of_one"), CUT_OFF],
+        ["bytes sent and not yet read, all connections", unread("of_all"), f"the largest {CUT_OFF_SHORT}"],
+        ["a page of history", f"{history.PAGE_MESSAGES} messages, {amount(history.PAGE_BYTES)}", "`more` is true"],
+        ["history that a client reads", f"{pages.per_second / 1e6:g} MB a second", "its next page waits"],
+        ["pages that a client waits for", f"{control.MAX_PACED_PER_CLIENT}", "an error as answer"],
+        ["requests waiting for a window (`now`)", f"{control.WAITING}", "an error as answer"],
+        ["answers not read, one connection", amount(connections.MAX_UNREAD_BYTES), CUT_OFF],
+        ["answers not read, all connections", amount(connections.MAX_UNREAD_BYTES_IN_ALL), f"the largest {CUT_OFF_SHORT}"],
+        ["connections", f"{connections.MAX_CONNECTIONS}, or fewer if there are few descriptors", f"one {CUT_OFF_SHORT}"],
+        ["a handshake", f"{endpoint.HANDSHAKE_MS / 1000:g} s", CUT_OFF],
+        ["an answer that the client library reads", amount(request.MAX_REPLY), "the connection is closed"],
+    ]
+    return rows(["what", "limit", "beyond it"], body)
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("configuration.md", settings),
     "commands": ("commands.md", commands),
+    "limits": ("security.md", limits),
     "sources": ("sources.md", sources),
 }
 """Tables by name: the page that holds it, and what makes it."""

@@ -15,7 +15,7 @@ from mertd.capture.entry import open_source
 from mertd.capture.mono import MonoConverter
 from mertd.capture.reports import CaptureSettings
 from mertd.defaults import SAMPLE_RATE
-from mertd.embed.audio import Levels, measure
+from mertd.embed.audio import Levels, measure_levels
 from mertd.embed.embedder import Embedder
 from mertd.errors import SourceError
 from mertd.wire import Audio, Embedding, Latency, Span, Time
@@ -48,7 +48,7 @@ def embed_source(
     sequence, done = count(), 0
     for start, samples in windows(address, window, hop, heard):
         span = Span(start, start + window, SAMPLE_RATE)
-        levels = measure(samples)
+        levels = measure_levels(samples)
         done += 1
         if levels.rms_dbfs < gate_dbfs:
             yield Silent(span, levels)

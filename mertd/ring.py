@@ -1,14 +1,15 @@
 """The last seconds of one stream, in memory shared between processes and addressed by absolute sample index.
 
-Rules: the memory holds samples and nothing else. Who may read what is known to the supervisor, from messages over pipes, which
-also order the writes of one process before the reads of another. The memory has no name: the file descriptor travels to a
-child when it is spawned, and whatever way the processes end, nothing of the audio is left behind.
+Rules of this file: the memory holds samples and nothing else. Messages over pipes tell the supervisor which samples are valid;
+they also order the writes of one process before the reads of another. The memory has no name: a child inherits the file
+descriptor when it is spawned, so however the processes end, no audio is left behind.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+import sys
 from multiprocessing import reduction
 from multiprocessing.context import get_spawning_popen
 from typing import Any
@@ -16,25 +17,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-ITEM = np.dtype("<f4").itemsize
+SAMPLE_BYTES = np.dtype("<f4").itemsize
+"""Bytes of one sample."""
 
 
 class Ring:
-    """Float32 samples [end - capacity, end) of a stream, for whichever `end` was written last."""
+    """Float32 samples [end - capacity, end) of a stream, where `end` is the end of the newest write.
+
+    Attributes:
+        capacity: samples that fit.
+    """
 
     def __init__(self, capacity: int) -> None:
-        """Allocate room for `capacity` samples. Raises `ValueError` if it is not positive, `OSError` if memory is short."""
+        """Allocate room for `capacity` samples. Raises `ValueError` if that is not positive, `OSError` if memory is short."""
         if capacity <= 0:
-            raise ValueError(f"a ring of {capacity} samples")
-        self._map(_anonymous_memory(capacity * ITEM), capacity)
+            raise ValueError(f"a ring of {capacity} samples is too small; it needs room for at least one")
+        self._map(_anonymous_memory(capacity * SAMPLE_BYTES), capacity)
 
     def _map(self, descriptor: int, capacity: int) -> None:
-        self._descriptor, self.capacity = descriptor, capacity
-        self._memory = mmap.mmap(descriptor, capacity * ITEM)
+        self.capacity = capacity
+        self._descriptor = descriptor
+        self._memory = mmap.mmap(descriptor, capacity * SAMPLE_BYTES)
         self._samples: NDArray[np.float32] = np.frombuffer(self._memory, "<f4")
 
     def write(self, start: int, samples: NDArray[np.float32]) -> None:
-        """Put `samples`, (n,), at indexes [start, start + n). Raises `ValueError` if there are more than the ring holds."""
+        """Write `samples`, (n,), to indexes [start, start + n). Raises `ValueError` if there are more than the ring holds."""
         count = len(samples)
         if count > self.capacity:
             raise ValueError(f"{count} samples do not fit a ring of {self.capacity}")
@@ -44,7 +51,10 @@ class Ring:
         self._samples[: count - first] = samples[first:]
 
     def read(self, start: int, end: int) -> NDArray[np.float32]:
-        """A copy of samples [start, end), (end - start,). Whether they were still those, `overwritten` says afterwards."""
+        """Return a copy of samples [start, end), (end - start,). Whether they were still there, `overwritten` tells afterwards.
+
+        Raises `ValueError` for more samples than the ring holds.
+        """
         if not 0 <= end - start <= self.capacity:
             raise ValueError(f"samples [{start}, {end}) from a ring of {self.capacity}")
         at = start % self.capacity
@@ -52,17 +62,17 @@ class Ring:
         return np.concatenate([first, self._samples[: end - start - len(first)]])
 
     def overwritten(self, start: int, written: int) -> bool:
-        """Whether sample `start` is gone once `written` is the end of all that may have been written."""
+        """Return whether sample `start` may be gone, if `written` is the end of all samples that may have been written."""
         return written - start > self.capacity
 
     def close(self) -> None:
-        """Give this process's view back; the memory itself goes with the last one."""
+        """Release this process's view. The system frees the memory with the last view of any process."""
         del self._samples
         self._memory.close()
         os.close(self._descriptor)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Only a child being spawned may inherit the memory."""
+        """Let a child that is being spawned inherit the memory. Raises `TypeError` at any other time."""
         if get_spawning_popen() is None:
             raise TypeError("a ring can be given to a process only when it is spawned")
         return {"descriptor": reduction.DupFd(self._descriptor), "capacity": self.capacity}
@@ -72,22 +82,23 @@ class Ring:
 
 
 def _anonymous_memory(size: int) -> int:
-    """A descriptor of `size` bytes of memory without a name."""
-    if hasattr(os, "memfd_create"):  # Linux
+    """Return a descriptor of `size` bytes of memory without a name."""
+    if sys.platform == "linux":
         descriptor = os.memfd_create("mertd")
         try:
-            os.posix_fallocate(descriptor, 0, size)  # all of it now: a shortage later would be a SIGBUS, in whichever process
+            os.posix_fallocate(descriptor, 0, size)  # all of it now: a shortage later would be a SIGBUS, in any process
         except OSError:
             os.close(descriptor)
             raise
         return descriptor
-    from multiprocessing.shared_memory import SharedMemory
+    else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
+        from multiprocessing.shared_memory import SharedMemory
 
-    named = SharedMemory(create=True, size=size)
-    try:
-        assert named.buf is not None
-        named.buf[:size] = bytes(size)  # all of it now, as above: here pages come when they are first written
-        return os.dup(named._fd)  # type: ignore[attr-defined]
-    finally:
-        named.close()
-        named.unlink()
+        named = SharedMemory(create=True, size=size)
+        try:
+            assert named.buf is not None
+            named.buf[:size] = bytes(size)  # all of it now, as above: here a page is allocated when it is first written
+            return os.dup(named._fd)  # type: ignore[attr-defined]
+        finally:
+            named.close()
+            named.unlink()

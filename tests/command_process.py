@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -70,8 +71,22 @@ class Traces:
         """What is there that should not be, once the command has ended."""
         files = [path for path in self.folder.rglob("*") if path not in (self._temporary, self._home)]
         ours = [str(path.relative_to(self.folder)) for path in files if not _of_pulseaudio(path)]
-        shared = sorted(_shared_memory() - self._shared_before)
+        shared = sorted(self._shared_memory_left())
         return [f"process {process.pid}" for process in self.processes()] + ours + shared
+
+    def _shared_memory_left(self) -> set[str]:
+        """New shared memory, except what a process of another test has mapped: tests run side by side.
+
+        Files are told by their inodes, because a semaphore is mapped under a temporary name.
+        """
+        new = _shared_memory() - self._shared_before
+        used: set[int] = set()
+        for process in psutil.process_iter() if new else ():
+            with contextlib.suppress(psutil.AccessDenied, psutil.NoSuchProcess, OSError):
+                if process.environ().get("_MERTD_TEST") != self._mark:
+                    maps = Path(f"/proc/{process.pid}/maps").read_text(errors="replace")
+                    used |= {int(line.split()[4]) for line in maps.splitlines() if str(_SHARED_MEMORY) in line}
+        return {path for path in new if (inode := _inode(path)) and inode not in used}
 
     def forget_lock(self) -> None:
         """Remove what says which daemon runs: one that was killed leaves it to the next one of the same user."""
@@ -91,6 +106,14 @@ class Traces:
 def _of_pulseaudio(path: Path) -> bool:
     """Its client library keeps a cookie and a runtime folder for each user."""
     return path.name == ".config" or "pulse" in str(path)
+
+
+def _inode(path: str) -> int:
+    """Return the inode of a file; 0 if it is gone."""
+    try:
+        return Path(path).stat().st_ino
+    except FileNotFoundError:
+        return 0
 
 
 def _shared_memory() -> set[str]:

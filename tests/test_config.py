@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.config import Settings, changes, collect, load, template, validate, weights_spec
 from mertd.errors import UsageError, WeightsError
 from mertd.windows import Late
@@ -184,7 +185,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
         max_size=5,
     )
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(600))
 def test_any_values_are_settings_or_mistakes(values: dict[str, Any]) -> None:
     try:
         found = load(None, values)

@@ -14,13 +14,14 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "defaults", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
+CORE = {"errors", "defaults", "descriptors", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "text": set(),
     "defaults": set(),
+    "descriptors": {"errors"},
     "safe_path": set(),
     "vocabulary": set(),
     "logs": {"text"},
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "processes": {"errors", "text", "vocabulary", "logs"},
     "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
     "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
-    "stream": {"errors", "defaults", "files", "text", "vocabulary", "wire"},
+    "stream": {"errors", "defaults", "descriptors", "files", "text", "vocabulary", "wire"},
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,

@@ -10,6 +10,7 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.capture.address import Address, parse
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
@@ -42,7 +43,7 @@ def embedder() -> Embedder:
 
 
 @given(window=st.integers(1, 150_000), hop=st.integers(2_000, 150_000))
-@settings(max_examples=40)
+@settings(max_examples=examples(80))
 def test_windows_are_those_of_a_daemon(song: Address, window: int, hop: int) -> None:
     found = list(windows(song, window, hop, ignore))
     due, _ = Schedule(window, hop, Late.QUEUE, 10**9).committed(len(MUSIC))

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import ring_writer
-from mertd.ring import ITEM, Ring
+from mertd.ring import SAMPLE_BYTES, Ring
 
 SPAWN = multiprocessing.get_context("spawn")
 SHARED = Path("/dev/shm")
@@ -38,7 +38,7 @@ def numbers(start: float, count: int) -> NDArray[np.float32]:
 def test_all_memory_is_there_from_the_start() -> None:
     """What is only promised may be missing later: the writer would die of it."""
     ring = Ring(1_000_000)
-    assert os.fstat(ring._descriptor).st_blocks * 512 >= 1_000_000 * ITEM
+    assert os.fstat(ring._descriptor).st_blocks * 512 >= 1_000_000 * SAMPLE_BYTES
     ring.close()
 
 
@@ -153,4 +153,4 @@ def named_memory() -> list[str]:
             sizes[path.name] = path.stat().st_size
         except FileNotFoundError:  # of another process, just gone
             continue
-    return [name for name, size in sizes.items() if size == CAPACITY * ITEM]
+    return [name for name, size in sizes.items() if size == CAPACITY * SAMPLE_BYTES]

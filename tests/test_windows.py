@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from example_counts import examples
 from mertd.windows import MAX_ASKED, Late, Schedule, Skip, Window
 
 
@@ -116,7 +117,7 @@ class ScheduleMachine(RuleBasedStateMachine):
 
 
 TestSchedule = ScheduleMachine.TestCase
-TestSchedule.settings = settings(max_examples=150, stateful_step_count=40)
+TestSchedule.settings = settings(max_examples=examples(300), stateful_step_count=40)
 
 
 class WishesMachine(RuleBasedStateMachine):
@@ -202,7 +203,7 @@ class WishesMachine(RuleBasedStateMachine):
 
 
 TestWishes = WishesMachine.TestCase
-TestWishes.settings = settings(max_examples=150, stateful_step_count=40)
+TestWishes.settings = settings(max_examples=examples(300), stateful_step_count=40)
 
 
 @pytest.mark.parametrize("asked_first", [True, False])

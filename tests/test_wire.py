@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import msgpack_reader
+from example_counts import examples
 from mertd import wire
 from mertd.errors import WireError
 from mertd.windows import Late
@@ -162,14 +163,14 @@ def test_another_kind_is_refused_by_name(kind: object) -> None:
 
 
 @given(st.lists(st.binary(max_size=64), max_size=4) | st.binary().map(lambda data: [b"event/room/", data]))
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_arbitrary_bytes_are_refused(frames: list[bytes]) -> None:
     with pytest.raises(WireError):
         decode(frames)
 
 
 @given(message=st.sampled_from(EXAMPLES), edits=st.lists(st.tuples(st.integers(0, 1 << 20), st.binary(max_size=3)), min_size=1))
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_damaged_bytes_are_refused_or_make_a_message(message: Message, edits: list[tuple[int, bytes]]) -> None:
     topic, payload = encode(message)
     damaged = bytearray(payload)
@@ -184,7 +185,7 @@ def test_damaged_bytes_are_refused_or_make_a_message(message: Message, edits: li
 
 
 @given(message=st.sampled_from(EXAMPLES), data=st.data())
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_any_value_anywhere_is_refused_or_makes_a_message(message: Message, data: st.DataObject) -> None:
     topic, payload = encode(message)
     body = msgpack_reader.read(payload)
@@ -400,7 +401,7 @@ anything: st.SearchStrategy[Any] = st.recursive(
 
 
 @given(st.dictionaries(words, anything, max_size=4))
-@settings(max_examples=300)
+@settings(max_examples=examples(600))
 def test_whatever_is_encoded_can_be_decoded(detail: dict[str, Any]) -> None:
     for message in (event(detail=detail), status(streams=detail, model=detail)):
         try:
@@ -411,7 +412,7 @@ def test_whatever_is_encoded_can_be_decoded(detail: dict[str, Any]) -> None:
 
 
 @given(st.dictionaries(words | st.integers() | st.none(), anything, max_size=4))
-@settings(max_examples=300)
+@settings(max_examples=examples(600))
 def test_whatever_is_made_to_fit_can_be_published(detail: dict[Any, Any]) -> None:
     message = status(model=fit(detail), streams=fit({"a": detail}), processes=fit({"b": [detail]}))
     decode(encode(message))
@@ -432,6 +433,7 @@ def test_a_text_of_5_mb_is_cut_and_says_so() -> None:
     assert len(encode(event(detail=detail))[1]) < 20_000
 
 
+@pytest.mark.slow
 def test_many_long_texts_are_cut_shorter_and_the_rest_is_left_out() -> None:
     streams = {f"s{number}": {"problem": "x" * 5_000, "state": "lost"} for number in range(1_000)}
     kept = fit(streams)

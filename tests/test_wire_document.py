@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from daemon_process import SHORT, TINY, Daemon, listening
 from docs import pages
 from docs.pages import table, words
+from example_counts import examples
 from mertd.vocabulary import (
     EpochReason,
     EventName,
@@ -123,12 +124,16 @@ def test_the_dump_is_a_message() -> None:
 
 def test_the_limits_are_those_of_the_code() -> None:
     assert MAX_BYTES == 1 << 20
-    from mertd.stream.control import MAX_ID, MAX_REQUEST
+    from mertd.stream.control import REQUESTS
+    from mertd.stream.envelope import MAX_ID, MAX_REQUEST
     from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES
 
-    assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 4 << 20)
-    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 4 MB", "at most 64 characters"):
-        assert text in PAGE
+    assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 1 << 20)
+    assert (REQUESTS.per_second, REQUESTS.burst) == (50, 100)
+    page = " ".join(PAGE.split())
+    for text in ("at most 1 MiB", "at most 4 kB", "at most 256 messages and 1 MiB", "at most 64 characters"):
+        assert text in page
+    assert "50 times a second, with a reserve of 100 requests" in page
 
 
 def test_the_schema_is_one() -> None:
@@ -136,7 +141,7 @@ def test_the_schema_is_one() -> None:
 
 
 @given(embeddings | events)
-@settings(max_examples=50)
+@settings(max_examples=examples(100))
 def test_whatever_can_be_sent_fits_the_schema(message: Message) -> None:
     VALIDATOR.validate(as_json(message))
 
@@ -152,6 +157,7 @@ def test_what_cannot_be_sent_does_not(message: Message) -> None:
     VALIDATOR.validate({**body, "new": 1})
 
 
+@pytest.mark.slow
 def test_what_a_daemon_sends_fits_the_schema() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords?seconds=3", "--source", "synth:silence?seconds=3") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:

@@ -1,4 +1,4 @@
-"""What the daemon adds to the model: its CPU, its messages, and where a window's time goes until a subscriber has it."""
+"""Measure what the daemon adds to the model: CPU, the cost of messages, and where the time of a window goes on its way."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import zmq
 
 from mertd.bench.fanout import example
 from mertd.bench.measure import Spread, cpu_s, percentiles, resident_mb, take_turns
-from mertd.bench.running import PATIENCE_S, Daemon, sources
+from mertd.bench.running import PATIENCE_S, DaemonProcess, sources
 from mertd.config import Settings, load
 from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.embed.messages import Answers, Request, Token
@@ -25,17 +25,21 @@ from mertd.errors import BackendError
 from mertd.wire import Embedding, Event, decode, encode
 
 _SPAWN = multiprocessing.get_context("spawn")
+
 TINY = {"weights": "random:0?size=tiny", "layers": (1,)}
+"""Settings of a model that takes next to no time."""
+
 STAGES = ("capture", "wait", "copy and levels", "embed", "hand-over", "held", "publish")
-"""From the sound itself to the report of it; until the model is free; and so on. Held: until capture has reported once more."""
+"""The stages of a window: from its last sample to the report of it; until the model is free; copied; embedded; on the way to
+the supervisor; held until capture has reported once more; on the way to a subscriber."""
 
 
 @dataclass
 class Notes:
-    """What a watched daemon has done, by stream and first sample. Times: monotonic nanoseconds, the same in all processes."""
+    """What a daemon has done, by stream and first sample of a window. Times: monotonic nanoseconds, as in all processes."""
 
-    ready: dict[tuple[str, int], int] = field(default_factory=dict)  # vector there, in the embed process
-    heard: dict[tuple[str, int], int] = field(default_factory=dict)  # and in the supervisor
+    ready: dict[tuple[str, int], int] = field(default_factory=dict)  # the embed process has the vector
+    answered: dict[tuple[str, int], int] = field(default_factory=dict)  # the supervisor has it
     sent: dict[tuple[str, int], int] = field(default_factory=dict)  # handed to the publisher
     lateness: dict[tuple[str, int], int] = field(default_factory=dict)  # from the last sample's own time until then
     messages: dict[tuple[str, int], Embedding] = field(default_factory=dict)
@@ -69,7 +73,7 @@ class Watcher:
         for answer in answers.answers:
             key = (answer.token.stream, self._starts.pop(answer.token))
             self.notes.ready[key] = answers.at_ns
-            self.notes.heard[key] = time.monotonic_ns()
+            self.notes.answered[key] = time.monotonic_ns()
 
     def publishing(self, message: Embedding | Event) -> None:
         """Note when an embedding is handed to the publisher."""
@@ -83,9 +87,9 @@ class Watcher:
 
 
 def overhead(seconds: float, progress: Callable[[str], object]) -> dict[str, dict[str, float]]:
-    """Per process, without the model: share of one core in percent over `seconds`, and resident megabytes at the end."""
+    """Return for each process but the model's: percent of one core over `seconds`, and resident megabytes at the end."""
     progress(f"one stream for {seconds:g} s")
-    with Daemon(*sources(1), "--weights", "random:0?size=tiny", "--layers", "1") as daemon:
+    with DaemonProcess(*sources(1), "--weights", "random:0?size=tiny", "--layers", "1") as daemon:
         status = daemon.until(
             lambda s: s.phase == "running" and all(stream["samples"] > 48_000 for stream in s.streams.values())
         )
@@ -100,7 +104,7 @@ def overhead(seconds: float, progress: Callable[[str], object]) -> dict[str, dic
 
 
 def wire_us(runs: int) -> dict[str, Spread]:
-    """Microseconds to encode, and to decode, one message with one layer of 768."""
+    """Return the microseconds to encode, and to decode, one message with one layer of 768."""
     message = example()
     frames = encode(message)
 
@@ -116,32 +120,31 @@ def wire_us(runs: int) -> dict[str, Spread]:
 
 
 def publish_path(windows: int, subscribers: int, progress: Callable[[str], object]) -> dict[str, dict[str, float]]:
-    """Milliseconds from a vector that is ready in the embed process to each of several subscribers in other processes.
+    """Return the milliseconds from a vector in the embed process to each of several subscribers in other processes.
 
-    The network is tiny, for the sake of many windows; everything else is the real thing. In between, a window is held until
-    capture has reported once more, and so that it was not overwritten: that is counted apart, because a model that takes
-    longer than a report is away does not wait for it.
+    The network is tiny, to get many windows; everything else is real. On the way, a window is held until capture has reported
+    once more, which shows that it was not overwritten. That time is counted apart: a slow model does not wait for it.
     """
     progress(f"{windows} windows to {subscribers} subscribers")
     settings = {**TINY, "window": 1.0, "hop": 0.25, "source": ("synth:chords",), "backend": "auto", "pace": "realtime"}
     notes = watch(settings, windows, subscribers)
-    hand_over = {key: notes.heard[key] - ready for key, ready in notes.ready.items()}
+    hand_over = {key: notes.answered[key] - ready for key, ready in notes.ready.items()}
     path = [(hand_over[key] + at - notes.sent[key]) / 1e6 for key, ats in notes.received.items() for at in ats]
-    held = [(notes.sent[key] - notes.heard[key]) / 1e6 for key in notes.received]
+    held = [(notes.sent[key] - notes.answered[key]) / 1e6 for key in notes.received]
     return {"vector ready to received": percentiles(path), "held until capture reports": percentiles(held)}
 
 
 def journey(
     weights: str, layers: Sequence[int], window: float, windows: int, progress: Callable[[str], object]
 ) -> dict[str, Spread]:
-    """Milliseconds that a window spends in each of `STAGES`, with the network that is asked for, in real time."""
+    """Return the milliseconds that a window spends in each of `STAGES`, with the given network, in real time."""
     progress(f"{windows} windows of {window:g} s in real time")
     settings = {"weights": weights, "layers": tuple(layers), "window": window, "source": ("synth:chords",)}
     notes = watch(settings, windows, 1)
     stages: dict[str, list[float]] = {name: [] for name in STAGES}
     for key, ats in notes.received.items():
         latency, sent = notes.messages[key].latency_ns, notes.sent[key]
-        ready, heard, due = notes.ready[key], notes.heard[key], sent - latency.total
+        ready, heard, due = notes.ready[key], notes.answered[key], sent - latency.total
         stages["capture"].append(max(0, notes.lateness[key] - latency.total))  # the clock's own error may exceed it
         stages["wait"].append(latency.wait)
         stages["copy and levels"].append(ready - latency.embed - latency.wait - due)
@@ -153,7 +156,7 @@ def journey(
 
 
 def watch(settings: dict[str, Any], windows: int, subscribers: int) -> Notes:
-    """Run a watched daemon until so many windows were published, with so many subscribers in processes of their own."""
+    """Run a daemon until so many windows were published, with subscribers in processes of their own. Return what happened."""
     with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
         ends = {name: f"ipc://{Path(folder, name)}" for name in ("bind", "control")}
         watcher = Watcher(windows)
@@ -169,7 +172,9 @@ def watch(settings: dict[str, Any], windows: int, subscribers: int) -> Notes:
 
 @contextmanager
 def _listeners(endpoint: str, count: int) -> Iterator[Callable[[], list[list[tuple[str, int, int]]]]]:
-    """Subscribers in processes of their own. Gives a function that ends them: (stream, first sample, when) of each message."""
+    """Start subscribers in processes of their own. Yield a function that ends them, and returns what each has received: stream,
+    first sample and time of every message.
+    """
     pipes, processes = [], []
     for _ in range(count):
         pipe, theirs = _SPAWN.Pipe()
@@ -196,7 +201,7 @@ def _listeners(endpoint: str, count: int) -> Iterator[Callable[[], list[list[tup
 
 
 def _listen(endpoint: str, pipe: Connection) -> None:
-    """A subscriber's process: notes when each message came, and reads them only in the end."""
+    """Be a subscriber: note when each message comes, and decode them only in the end."""
     receipts: list[tuple[int, list[bytes]]] = []
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.linger, socket.rcvhwm = 0, 0

@@ -20,6 +20,8 @@ from mertd.stream.publisher import HIGH_WATER_MARK, Publisher
 from mertd.wire import Audio, Embedding, Latency, Model, Span, Time, encode
 
 _SPAWN = multiprocessing.get_context("spawn")
+"""Starts processes that share nothing with this one."""
+
 MESSAGES = HIGH_WATER_MARK // 2 - 50
 """Messages of one round. None is lost: half a queue always fits, as ZeroMQ learns after every half queue that it was read."""
 
@@ -142,7 +144,9 @@ def _receive(endpoint: str, count: int, pipe: Connection) -> None:
         sockets = []
         for number in range(count):
             socket = context.socket(zmq.SUB)
-            socket.linger, socket.rcvhwm, socket.rcvtimeo = 0, 0, TIMEOUT_MS
+            socket.linger = 0
+            socket.rcvhwm = 0
+            socket.rcvtimeo = TIMEOUT_MS
             socket.subscribe("embedding/")
             socket.subscribe(f"here/{os.getpid()}/{number}/")  # a publisher is told of a topic only once
             socket.connect(endpoint)

@@ -231,11 +231,10 @@ def _parts(
     ms = {row.contender.states: row.ms.median for row in of_best}
     if not {(0,), production, every_state} <= set(ms):
         return {}
-    start, middle, end = ms[(0,)], ms[production], ms[every_state]
     return {
-        "convolutions, positional": start,
-        f"layers 1-{production[0]}": max(0.0, middle - start),
-        f"layers {production[0] + 1}-{every_state[-1]}": max(0.0, end - middle),
+        "convolutions, positional": ms[(0,)],
+        f"layers 1-{production[0]}": max(0.0, ms[production] - ms[(0,)]),
+        f"layers {production[0] + 1}-{every_state[-1]}": max(0.0, ms[every_state] - ms[production]),
     }
 
 

@@ -1,4 +1,4 @@
-"""A picture of what was measured: bars against the reference, and stacked bars of where the time goes. Needs matplotlib."""
+"""A picture of what was measured: bars next to the reference, and stacked bars of where the time goes. Needs matplotlib."""
 
 from __future__ import annotations
 
@@ -9,15 +9,24 @@ from typing import Any
 
 from mertd.errors import UsageError
 
-OURS, THEIRS, OVER = "#2a6f97", "#b8b8b8", "#c8553d"
+OURS = "#2a6f97"
+"""Colour of what mertd does."""
+
+THEIRS = "#b8b8b8"
+"""Colour of what it is compared with."""
+
+SKIPPED = "#c8553d"
+"""Colour of skipped windows."""
+
 LOGARITHMIC = 30
 """Bars that differ by more than this factor are drawn on a logarithmic axis."""
 
 STACK = ("#2a6f97", "#e9a03b", "#6a994e", "#8e5572", "#577590", "#bc6c25", "#a3b18a", "#c8553d")
+"""Colours of the parts of a stacked bar."""
 
 
 def draw(found: dict[str, Any], path: Path) -> None:
-    """Write a picture with a panel for each section measured. Raises `UsageError` if it cannot be written there."""
+    """Write a picture to `path`, with a panel for each section that was measured. Raises `UsageError` if that fails."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -45,7 +54,7 @@ def draw(found: dict[str, Any], path: Path) -> None:
 
 
 def _panels(found: dict[str, Any]) -> list[tuple[Callable[[Any], None], int]]:
-    """What to draw on each axis, and how many rows it has."""
+    """Return what draws each axis, and how many rows the axis has."""
     panels: list[tuple[Callable[[Any], None], int]] = []
     if section := found.get("backends"):
         for batch in sorted({row["batch"] for row in section["rows"]}):
@@ -72,7 +81,7 @@ def _panels(found: dict[str, Any]) -> list[tuple[Callable[[Any], None], int]]:
 
 
 def _backends(axis: Any, rows: list[dict[str, Any]]) -> None:
-    """Longest on top; the figure at the end of a bar says how many times as fast as PyTorch's eager float32 it is."""
+    """Draw the slowest on top. A bar ends with how many times as fast as PyTorch's eager float32 it is."""
     rows = sorted(rows, key=lambda row: row["ms_per_window"]["median"])
     eager = [row for row in rows if (row["name"], row["precision"]) == ("PyTorch eager", "float32")]
     reference = eager[0]["ms_per_window"]["median"] if eager else None
@@ -93,7 +102,7 @@ def _backends(axis: Any, rows: list[dict[str, Any]]) -> None:
 
 
 def _stack(axis: Any, title: str, parts: dict[str, float], without: tuple[str, ...] = ()) -> None:
-    """`without`: parts to leave out, the others keeping their colours."""
+    """Draw one stacked bar. `without`: parts that are left out; the others keep their colours."""
     left = 0.0
     for colour, (part, value) in zip(STACK, parts.items(), strict=False):
         if part in without:
@@ -150,7 +159,7 @@ def _streams(axis: Any, found: dict[str, Any]) -> None:
     embedded = [trial["embedded"] / max(1, trial["due"]) * 100 for trial in trials]
     skipped = [trial["skipped"] / max(1, trial["due"]) * 100 for trial in trials]
     axis.bar(names, embedded, color=OURS, width=0.6, label="embedded")
-    axis.bar(names, skipped, bottom=embedded, color=OVER, width=0.6, label="skipped")
+    axis.bar(names, skipped, bottom=embedded, color=SKIPPED, width=0.6, label="skipped")
     axis.set_ylabel("% of windows")
     axis.set_xlabel("streams at once, hop 5 s")
     axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))

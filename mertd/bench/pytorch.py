@@ -12,6 +12,7 @@ from mertd.embed.weights.tensors import Weights
 from mertd.errors import WeightsError
 
 Array = NDArray[np.float32]
+"""Samples or states."""
 
 
 def is_installed() -> bool:

@@ -1,4 +1,4 @@
-"""A real daemon in a process of its own, as a user starts it, and what it says."""
+"""A real daemon in a process of its own, started as a user starts it, and its log."""
 
 from __future__ import annotations
 
@@ -17,12 +17,19 @@ from mertd.stream.request import ask
 from mertd.wire import Status
 
 MERTD = [sys.executable, "-m", "mertd"]
+"""The command line of this installation."""
+
 PATIENCE_S = 120.0
-"""After so long without what was waited for, something is wrong."""
+"""Seconds to wait for anything before it counts as failed."""
 
 
-class Daemon:
-    """`mertd run` with sockets in a folder of its own, as a context manager. `lines`: seconds since its start, and the text."""
+class DaemonProcess:
+    """`mertd run` with sockets in a directory of its own, as a context manager.
+
+    Attributes:
+        publish, control: its endpoints.
+        lines: its log so far: seconds since its start, and the text of each line.
+    """
 
     def __init__(self, *options: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mertd-")
@@ -61,7 +68,7 @@ class Daemon:
             self._said.notify_all()
 
     def said(self, text: str) -> float:
-        """Wait for a line of its log that holds `text`; returns when it came, in seconds since the start."""
+        """Wait for a line of its log that contains `text`. Return when it came, in seconds since the start."""
 
         def found() -> float | None:
             return next((at for at, line in self.lines if text in line), None)
@@ -74,7 +81,7 @@ class Daemon:
         return at
 
     def until(self, condition: Callable[[Status], bool]) -> Status:
-        """Ask for its status until that satisfies `condition`."""
+        """Ask for its status until that satisfies `condition`, and return it."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -85,12 +92,12 @@ class Daemon:
             if isinstance(status, Status) and condition(status):
                 return status
             time.sleep(0.1)
-        raise BackendError(self._complaint("did not get where it was to"))
+        raise BackendError(self._complaint("did not reach the expected state in time"))
 
     def _complaint(self, failure: str) -> str:
-        return "\n".join([f"the daemon {failure}; its last words:", *(line for _, line in self.lines[-5:])])
+        return "\n".join([f"the daemon {failure}; the end of its log:", *(line for _, line in self.lines[-5:])])
 
 
 def sources(count: int) -> Sequence[str]:
-    """Options for so many synthesised streams."""
+    """Return the options for `count` synthesised streams."""
     return [word for i in range(count) for word in ("--source", f"synth:chords?name=s{i}")]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mertd.bench.measure import Spread
-from mertd.bench.running import MERTD, Daemon
+from mertd.bench.running import MERTD, DaemonProcess
 
 _LINES = {"imports, sockets bound": "publishing on", "capture hears": ": started ", "ready": " ready on "}
 """Stage of the start-up -> the text in the daemon's log that ends it."""
@@ -43,11 +43,13 @@ def measure_startup(weights: str, layers: str, window: float, runs: int, progres
     options = ["--weights", weights, "--layers", layers, "--window", f"{window:g}"]
     for run in range(runs + 1):
         progress(f"start-up: {run} of {runs}")
-        with Daemon("--source", "synth:chords", *options) as started:
+        with DaemonProcess("--source", "synth:chords", *options) as started:
             found = {name: started.said(text) for name, text in _LINES.items()}
         stages = _stages(weights, layers, window)
         spent = {"mertd --help": _cpu([*MERTD, "--help"])}
-        with Daemon("--source", "synth:chords", "--weights", "random:0?size=tiny", "--layers", "1", "--window", "1") as tiny:
+        with DaemonProcess(
+            "--source", "synth:chords", "--weights", "random:0?size=tiny", "--layers", "1", "--window", "1"
+        ) as tiny:
             tiny.said(" ready on ")
             listen = ["tail", "--connect", tiny.publish, "--control", tiny.control, "--last", "1", "--count", "1"]
             tiny.until(lambda status: status.published > 5 and any(s["embedded"] for s in status.streams.values()))

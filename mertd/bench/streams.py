@@ -1,4 +1,4 @@
-"""How many real-time streams this machine carries before windows are skipped: the real daemon, ever more sources."""
+"""Measure how many real-time streams this machine carries before windows are skipped, with the real daemon."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mertd.bench.running import Daemon, sources
+from mertd.bench.running import DaemonProcess, sources
 from mertd.wire import Status
 
 
 @dataclass(frozen=True)
 class Trial:
-    """So many streams at once, and their windows."""
+    """What became of the windows of some streams at once."""
 
     streams: int
     due: int
@@ -29,10 +29,10 @@ class Trial:
 
 
 def measure(options: list[str], seconds: float, first: int, most: int, progress: Callable[[str], object]) -> list[Trial]:
-    """Trials, ordered by number of streams: from `first` doubled until windows are skipped, or `most` is passed; then the gap
-    is halved until it is an eighth or less of what was carried.
+    """Run trials and return them, ordered by number of streams. The number is doubled from `first` on until windows are skipped
+    or `most` is exceeded; then the gap is halved until it is at most an eighth of what was carried.
 
-    `options`: of `mertd run`. `seconds`: how long each trial counts, after the first windows of all streams are embedded.
+    `options`: of `mertd run`. `seconds`: how long each trial counts, once every stream has an embedding.
     """
     trials: dict[int, Trial] = {}
 
@@ -52,15 +52,15 @@ def measure(options: list[str], seconds: float, first: int, most: int, progress:
 
 
 def most_carried(trials: list[Trial]) -> int:
-    """The largest number of streams below the first that was too many."""
+    """Return the largest number of streams below the first that was too large."""
     return max((t.streams for t in trials if t.carried), default=0)
 
 
 def trial(options: list[str], count: int, seconds: float) -> Trial:
-    """Run `count` streams for `seconds`. What was skipped before each had its first embedding, as the model was loading, does
-    not count.
+    """Run `count` streams for `seconds`. Windows that were skipped before every stream had its first embedding do not count:
+    the model was still loading.
     """
-    with Daemon(*sources(count), *options) as daemon:
+    with DaemonProcess(*sources(count), *options) as daemon:
         start = daemon.until(lambda s: all(stream["embedded"] for stream in s.streams.values()))
         time.sleep(seconds)
         end = daemon.until(lambda _: True)

@@ -50,8 +50,8 @@ class Address:
 
 def parse(url: str) -> Address:
     """Return the address in `url`. Raises `UsageError`, which says what is expected."""
-    name, colon, rest = url.partition(":")
-    kind = KINDS.get(name) if colon else None
+    name, rest = url.split(":", 1) if ":" in url else (url, "")
+    kind = KINDS.get(name) if ":" in url else None
     if kind is None:
         raise UsageError(f"source {url!r}: unknown kind of source; expected {forms()}{did_you_mean(name, KINDS)}")
     target, query = kind.split(rest)

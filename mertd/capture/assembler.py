@@ -141,12 +141,12 @@ class Assembler:
         frames = np.frombuffer(b"".join(buffer.data for buffer in joined), np.float32).reshape(-1, self._channels)
         # Each buffer gives an estimate of when this block began; one that was delayed does not move their median.
         ahead = 0
-        starts = []
+        starts: list[tuple[int, ClockPair]] = []
         for buffer in joined:
-            age_ns = buffer.age_ns(self._rate) + ahead * 1_000_000_000 // self._rate
-            starts.append((buffer.called_at.steady_ns - age_ns, age_ns, buffer.called_at))
+            starts.append((buffer.age_ns(self._rate) + ahead * 1_000_000_000 // self._rate, buffer.called_at))
             ahead += buffer.frames
-        _, age_ns, called_at = sorted(starts, key=lambda start: start[0])[len(starts) // 2]
+        starts.sort(key=lambda start: start[1].steady_ns - start[0])
+        age_ns, called_at = starts[len(starts) // 2]
         frames, nonfinite = self._zero_nonfinite(frames)
         return Block(frames, called_at.earlier(age_ns), age_ns, lost, nonfinite)
 

@@ -98,7 +98,9 @@ class Line:
 
     def __init__(self, groups: list[Group]) -> None:
         """Fit to at least one group."""
-        self._x, low, median = np.array([(group.x, group.low, group.median) for group in groups]).T
+        self._x = np.array([group.x for group in groups])
+        low = np.array([group.low for group in groups])
+        median = np.array([group.median for group in groups])
         used = _inliers(self._x, low)
         x, y = self._x[used], low[used]
         self._mean = x.mean()

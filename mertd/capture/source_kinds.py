@@ -48,8 +48,8 @@ class SourceKind:
 
 
 def _split_query(rest: str) -> tuple[str, str]:
-    target, mark, query = rest.rpartition("?")
-    return (target, query) if mark else (rest, "")
+    target, query = rest.rsplit("?", 1) if "?" in rest else (rest, "")
+    return target, query
 
 
 def _split_path(rest: str) -> tuple[str, str]:

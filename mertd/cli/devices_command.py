@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+from mertd.capture.source_kinds import without_device
 from mertd.capture.sources.device import devices as input_devices
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Json
@@ -23,4 +24,4 @@ def devices(json: Json = False) -> None:
         mark = "*" if device.default else " "
         say(f"{mark} device:{device.name}  ({device.host}, {device.channels} channels, {device.rate} Hz)")
     if not found:
-        say("no input device; file:, pipe: and synth: sources need none")
+        say(f"no input device; {without_device()} sources need none")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import resource
 import sys
 from typing import Annotated
 
@@ -17,9 +15,6 @@ from mertd.cli.read_settings import daemon_settings
 from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.logs import QueuedHandler, install, uninstall
-
-MAX_OPEN_FILES = 10_240
-"""File descriptors to ask for: the most that macOS gives to a process, whatever its limit says."""
 
 commands = single_command()
 
@@ -66,20 +61,7 @@ def run(
     descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
     handler = QueuedHandler(descriptor, settings.log_format)
     install(handler, settings.log_level)
-    _allow_many_files()
     try:
         asyncio.run(make_supervisor(settings, Outside(handler, lambda: daemon_settings(config, flags))).run())
     finally:
         uninstall(handler)
-
-
-def _allow_many_files() -> None:
-    """Raise the limit of open files: each subscriber takes a descriptor, and each stream several.
-
-    Systems begin with 256 (macOS) or 1,024, and allow more to a process that asks.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    limit = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(MAX_OPEN_FILES, hard)
-    if soft != resource.RLIM_INFINITY and soft < limit:
-        with contextlib.suppress(OSError, ValueError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))

@@ -36,10 +36,12 @@ from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE
+from mertd.descriptors import raise_limit
 from mertd.embed.settings import ModelSettings
 from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
 from mertd.ring import Ring
+from mertd.stream.connections import Connections
 from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError
 from mertd.stream.history import History
@@ -102,7 +104,7 @@ def _assemble(
 
         sockets, requests = _bind(settings, context, make_requests, undo)
         name = settings.name or fingerprint(sockets.publisher.endpoint)
-        own = _own_facts(outside.log, sockets.guard)
+        own = _own_facts(outside.log, sockets)
         reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own))
 
         def publish(message: Embedding | Event) -> None:
@@ -124,24 +126,28 @@ def _assemble(
 def _bind(
     settings: Settings, context: zmq.asyncio.Context, make_requests: Callable[[History], Requests], undo: ExitStack
 ) -> tuple[Sockets, Requests]:
-    synchronous = zmq.Context(context)  # the same one: keys are checked once per context
+    raise_limit()
+    synchronous: zmq.Context[zmq.Socket[bytes]] = zmq.Context(context)  # the same one: keys are checked once per context
     guard = Guard(context, Keyring(settings.keys)) if settings.curve else None
     if guard is not None:
         undo.callback(guard.close)
+    connections = Connections(synchronous, guard.handshake_failed if guard is not None else lambda *_: None)
+    undo.callback(connections.close)
     try:
-        publisher = Publisher(synchronous, settings.bind, guard)
+        publisher = Publisher(synchronous, settings.bind, guard, connections)
     except InUseError as error:
         raise explain(error, "--bind") from error
     undo.callback(publisher.close)
     requests = make_requests(publisher.history)
     try:
-        control = ControlServer(context, settings.control, requests.answer, guard)
+        control = ControlServer(synchronous, settings.control, requests.answer, guard, connections)
     except InUseError as error:
         raise explain(error, "--control") from error
     undo.callback(control.close)
     instance = Instance(publisher.endpoint, control.endpoint, guard.folder if guard is not None else "")
     undo.callback(instance.close)
-    return Sockets(guard, publisher, control, instance), requests
+    connections.start()
+    return Sockets(connections, guard, publisher, control, instance), requests
 
 
 def _allocate_ring(settings: Settings) -> Ring:
@@ -163,12 +169,12 @@ def _make_stream(
     return Stream(address, options, ring, timeline, streams)
 
 
-def _own_facts(lines: QueuedHandler | None, guard: Guard | None) -> Callable[[], dict[str, Any]]:
+def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], dict[str, Any]]:
     """Return what tells the parts of the status that only the supervisor's own process knows."""
 
     def facts() -> dict[str, Any]:
         lost = {"log_lost": lines.lost if lines else 0, "log_left_out": lines.left_out if lines else 0}
-        return {**lost, **(guard.facts if guard is not None else {})}
+        return {**lost, **sockets.connections.facts, **(sockets.guard.facts if sockets.guard is not None else {})}
 
     return facts
 

@@ -88,7 +88,7 @@ class Stream:
         self.description = ""
         self.problem = ""
         name = f"capture-{address.name}"
-        bounds = BOUNDS if self._resumable else FINAL_BOUNDS
+        bounds = BOUNDS if address.resumable else FINAL_BOUNDS
         self.process = ManagedProcess(name, bounds, self, spawn or spawner(name, "mertd.capture.entry"))
         self._options = options
         self._ring = ring
@@ -105,7 +105,7 @@ class Stream:
 
     async def pause(self) -> None:
         """Close the source until `resume`. Raises `ValueError` for a source that cannot go on where it was."""
-        if not self._resumable:
+        if not self.address.resumable:
             raise ValueError(f"{self.address} cannot be paused: it would start over, or in the middle of a frame")
         if self.state not in (StreamState.OPENING, StreamState.LISTENING, StreamState.LOST):
             raise ValueError(f"{self.address.name} is {self.state}")
@@ -154,11 +154,6 @@ class Stream:
         if self.state in (StreamState.ENDED, StreamState.PAUSED):
             return {**self.process.as_dict, "state": self.state.value}
         return self.process.as_dict
-
-    @property
-    def _resumable(self) -> bool:
-        """Whether a new process could go on: a file would start over, raw PCM on standard input in mid-frame."""
-        return self.address.resumable
 
     # What the dispatcher asks
 
@@ -217,7 +212,7 @@ class Stream:
             case Discontinuity(_, jump_ns, dropped):
                 self.timeline.begin_epoch(EpochReason.CLOCK, jump_ns=jump_ns, dropped=dropped)
             case Notice(event, index, detail):
-                self.timeline.event(EventName(event), index, **detail)
+                self.timeline.event(event, index, **detail)
             case Ended() | CaptureFailed():
                 self._outcome = message
 
@@ -238,7 +233,7 @@ class Stream:
 
     def on_exit(self, how: str) -> Verdict:
         """The audio is over, or the source must be opened again, or it cannot be."""
-        outcome = self._outcome or CaptureFailed(f"capture process {how}", SourceError.exit_code, self._resumable)
+        outcome = self._outcome or CaptureFailed(f"capture process {how}", SourceError.exit_code, self.address.resumable)
         self.timeline.capture_over(isinstance(outcome, Ended), time.monotonic_ns())
         verdict = self._on_ended(outcome) if isinstance(outcome, Ended) else self._on_failed(outcome)
         self._host.capture_exited()
@@ -259,7 +254,7 @@ class Stream:
 
     def _on_failed(self, outcome: CaptureFailed) -> Verdict:
         self.problem = outcome.message
-        if self._next_epoch is not None and outcome.retry and self._resumable:
+        if self._next_epoch is not None and outcome.retry and self.address.resumable:
             if self.state is not StreamState.LOST:
                 self.timeline.event(EventName.DEVICE_LOST, message=outcome.message)
             self.state = StreamState.LOST

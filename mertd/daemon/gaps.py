@@ -51,7 +51,7 @@ class GapLog:
             "missing": sum(gap.end - gap.start for gap in gaps),
             "end": gaps[-1].end,
             "gaps": len(gaps),
-            "reason": ", ".join(sorted({str(gap.reason) for gap in gaps})),
+            "reason": ", ".join(sorted({gap.reason.value for gap in gaps})),
         }
 
     def missing_in(self, window: Window) -> int:

@@ -1,7 +1,7 @@
-"""One daemon per control endpoint: a lock that says who holds it, so that a second one can name the first.
+"""One daemon per control endpoint: a lock file that describes its holder, so that a second daemon can name the first.
 
-The sockets themselves keep two daemons apart; this file makes the refusal say by whom. Locks are advisory ones of the system
-(flock), so a killed daemon holds none: what is left of its file is no obstacle, and is cleared away by the next one.
+The sockets themselves keep two daemons apart; the lock only explains the refusal. They are advisory locks of the system
+(flock), so a killed daemon holds none: the file that it leaves behind is no obstacle, and the next daemon removes it.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ from mertd.stream.keys import LOCAL, ClientKeys
 
 log = logging.getLogger(__name__)
 
-LOOKS, LOOK_S = 5, 0.05
-"""A daemon that starts looks into the locks of others, and so holds one for a moment that nobody else does."""
+LOCK_ATTEMPTS = 5
+"""Attempts to lock: another daemon that starts may hold the lock for a moment, to find out whether anyone else does."""
+
+LOCK_WAIT_S = 0.05
+"""Seconds between two attempts."""
 
 
 @dataclass(frozen=True)
@@ -37,13 +40,13 @@ class Holder:
     pid: int
     publish: str
     control: str
-    keys: str = ""  # its key folder, if it is started with --curve
+    keys: str = ""  # its key directory, if it was started with --curve
 
 
 def folder() -> Path:
-    """Where locks are kept: the user's folder for what lasts as long as the session. Raises `OSError` if it is not safe."""
+    """Return where locks are kept: the user's directory for files of the session. Raises `OSError` if it is not safe."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no XDG_RUNTIME_DIR; a temporary folder does
+        warnings.simplefilter("ignore")  # about a missing XDG_RUNTIME_DIR; a temporary directory will do
         return Path(platformdirs.user_runtime_dir("mertd"))
 
 
@@ -51,7 +54,7 @@ class Instance:
     """The lock of a running daemon."""
 
     def __init__(self, publish: str, control: str, keys: str = "") -> None:
-        """`publish`, `control`: as they are bound; `keys`: the key folder, if clients need a key.
+        """Lock the control endpoint. `publish`, `control`: as they are bound; `keys`: the key directory, if clients need a key.
 
         Raises `EndpointError` if another daemon has the control endpoint.
         """
@@ -60,13 +63,13 @@ class Instance:
             self._path = folder() / (hashlib.sha256(control.encode()).hexdigest()[:16] + ".lock")
             _own_folder(self._path.parent)
             clean()
-            for _ in range(LOOKS):
+            for _ in range(LOCK_ATTEMPTS):
                 if (descriptor := _acquire(self._path)) is not None:
                     break
-                time.sleep(LOOK_S)
+                time.sleep(LOCK_WAIT_S)
             self._descriptor = descriptor
         except OSError as error:
-            log.warning("no lock file (%s): a second daemon will not be told of this one", error)
+            log.warning("no lock file (%s): a second daemon cannot be told about this one", error)
             return
         if self._descriptor is None:
             raise EndpointError(taken(control, "--control", _read(self._path)))
@@ -74,18 +77,18 @@ class Instance:
         os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control, keys))).encode(), 0)
 
     def close(self) -> None:
-        """Let go, and leave nothing behind."""
+        """Release the lock, and remove its file."""
         if self._descriptor is None:
             return
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
         self._descriptor = None
-        with contextlib.suppress(OSError):  # another daemon's lock is there
+        with contextlib.suppress(OSError):  # it holds the lock of another daemon
             self._path.parent.rmdir()
 
 
 def holder(endpoint: str) -> Holder | None:
-    """The running daemon of this user that has an endpoint, or its port."""
+    """Return the running daemon of this user that has an endpoint, or its port; None if there is none."""
     for path in _locks():
         if _is_held(path) and (found := _read(path)) and any(_same(endpoint, e) for e in (found.publish, found.control)):
             return found
@@ -93,13 +96,13 @@ def holder(endpoint: str) -> Holder | None:
 
 
 def local_keys(endpoint: str) -> ClientKeys | None:
-    """What this user needs to talk to his own daemon at an endpoint; None if that asks for no keys. Raises `KeysError`."""
+    """Return the keys that this user needs for their own daemon at an endpoint; None if it needs none. Raises `KeysError`."""
     by = holder(endpoint)
     return Keyring(by.keys).client(LOCAL) if by and by.keys else None
 
 
 def clean() -> None:
-    """Remove what killed daemons have left."""
+    """Remove the lock files of killed daemons."""
     for path in _locks():
         with contextlib.suppress(OSError):
             if (descriptor := _acquire(path, os.O_RDWR)) is not None:
@@ -108,12 +111,12 @@ def clean() -> None:
 
 
 def stale() -> list[Path]:
-    """Lock files that nobody holds: what killed daemons have left."""
+    """Return the lock files that nobody holds: killed daemons have left them."""
     return [path for path in _locks() if not _is_held(path)]
 
 
 def explain(error: InUseError, option: str) -> EndpointError:
-    """What to do about an endpoint in use, depending on by whom. `option`: with which it was named."""
+    """Return an error that says what to do about an endpoint in use. `option`: the command line option that named it."""
     by = holder(error.endpoint)
     if by is None and error.pid is not None:
         return EndpointError(
@@ -123,7 +126,7 @@ def explain(error: InUseError, option: str) -> EndpointError:
 
 
 def taken(endpoint: str, option: str, by: Holder | None) -> str:
-    """Why an endpoint cannot be had, in words."""
+    """Return in words why an endpoint cannot be bound. `by`: the daemon that has it, if that is known."""
     if by is not None:
         return (
             f"{endpoint} is in use by another mertd, process {by.pid} (it publishes on {by.publish}, control on {by.control}): "
@@ -135,7 +138,7 @@ def taken(endpoint: str, option: str, by: Holder | None) -> str:
 
 
 def _same(a: str, b: str) -> bool:
-    """Whether two endpoints cannot both be bound: TCP ones by their port, as 127.0.0.1 and localhost are the same place."""
+    """Return whether two endpoints cannot both be bound. TCP ones are compared by port: localhost is 127.0.0.1."""
     if a.startswith("tcp:") and b.startswith("tcp:"):
         return a.rpartition(":")[2] == b.rpartition(":")[2]
     return a == b
@@ -149,13 +152,13 @@ def _own_folder(path: Path) -> None:
 
 def _locks() -> list[Path]:
     with contextlib.suppress(OSError):
-        if folder().stat().st_uid == os.getuid():  # what another user has put there would mislead
+        if folder().stat().st_uid == os.getuid():  # files that another user has put there would mislead
             return sorted(folder().glob("*.lock"))
     return []
 
 
 def _acquire(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
-    """A descriptor that holds the lock, or None if somebody else does. It is not inherited by children."""
+    """Return a descriptor that holds the lock, or None if another process holds it. Children do not inherit the descriptor."""
     while True:
         descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
         try:
@@ -167,7 +170,7 @@ def _acquire(path: Path, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
             return None
         except FileNotFoundError:
             pass
-        os.close(descriptor)  # the last holder removed the file just then
+        os.close(descriptor)  # the last holder has just removed the file
 
 
 def _is_held(path: Path) -> bool:
@@ -187,5 +190,5 @@ def _is_held(path: Path) -> bool:
 def _read(path: Path) -> Holder | None:
     try:
         return Holder(**json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):  # it is being written, or is none of ours
+    except (OSError, ValueError, TypeError):  # it is being written, or is not one of ours
         return None

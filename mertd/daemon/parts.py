@@ -11,6 +11,7 @@ from mertd.daemon.reload import Reloader
 from mertd.daemon.status import StatusReporter
 from mertd.daemon.streams import Streams
 from mertd.ring import Ring
+from mertd.stream.connections import Connections
 from mertd.stream.control import ControlServer
 from mertd.stream.publisher import Publisher
 from mertd.stream.zap import Guard
@@ -20,6 +21,7 @@ from mertd.stream.zap import Guard
 class Sockets:
     """What clients can reach, and the lock that says so."""
 
+    connections: Connections  # watches what clients of both sockets send and leave unread
     guard: Guard | None  # decides which keys are let in; None without CURVE
     publisher: Publisher
     control: ControlServer

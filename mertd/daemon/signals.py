@@ -1,4 +1,4 @@
-"""What tells the daemon to stop, or to read its configuration again."""
+"""The signals that tell the daemon to stop, or to read its configuration again."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ import os
 import signal
 from collections.abc import Callable
 
-STOPPING = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Signals that stop the daemon in order."""
 
 
 class Signals:
-    """Within, SIGINT and SIGTERM call `stop`, and SIGHUP `reload`; after, they do what they did before. A stop that was held
-    back until now counts.
+    """A context in which SIGINT and SIGTERM call `stop`, and SIGHUP calls `reload`. Afterwards they have their default effect.
 
-    With a terminal, SIGHUP says that this has closed, and stops. Where it is ignored, as under nohup, it stays so.
+    A stop signal that was blocked and is pending calls `stop` on entry. With a controlling terminal, SIGHUP means that the
+    terminal was closed, and calls `stop`. Where SIGHUP is ignored, as under nohup, it stays ignored.
     """
 
     def __init__(self, stop: Callable[[], None], reload: Callable[[], None]) -> None:
-        self._stop, self._reload = stop, reload
-        self._handled = list(STOPPING)
+        self._stop = stop
+        self._reload = reload
+        self._handled = list(STOP_SIGNALS)
 
     def __enter__(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in STOPPING:
+        for number in STOP_SIGNALS:
             loop.add_signal_handler(number, self._stop)
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             self._handled.append(signal.SIGHUP)
             loop.add_signal_handler(signal.SIGHUP, self._stop if _has_terminal() else self._reload)
-        if signal.sigpending() & set(STOPPING):
+        if signal.sigpending() & set(STOP_SIGNALS):
             self._stop()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(STOPPING))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, set(STOP_SIGNALS))
 
     def __exit__(self, *_: object) -> None:
         for number in self._handled:

@@ -71,12 +71,13 @@ class Supervisor:
         sockets = parts.sockets
         loops: list[Coroutine[Any, Any, None]] = [
             self._state.wait_for_stop(),
+            sockets.publisher.serve(),
             sockets.control.serve(),
             self._publish_status(parts),
             self._watch_processes(parts),
         ]
         if sockets.guard is not None:
-            loops += [sockets.guard.serve(), sockets.guard.watch_list(sockets.publisher.bound, sockets.control.bound)]
+            loops += [sockets.guard.serve(), sockets.guard.watch_list(sockets.connections)]
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -92,6 +93,7 @@ class Supervisor:
         if sockets.guard is not None:
             shutdown.callback(sockets.guard.close)
         shutdown.callback(sockets.instance.close)
+        shutdown.callback(sockets.connections.close)
         shutdown.callback(sockets.publisher.close, LINGER_S)
         shutdown.callback(sockets.control.close)
         for ring in parts.rings.values():
@@ -119,7 +121,6 @@ class Supervisor:
         """Publish the status once a second."""
         while True:
             parts.sockets.publisher.send(parts.reporter.status())
-            parts.sockets.publisher.forget_subscriptions()
             self._notifier.turned("status", parts.reporter.summary())
             await asyncio.sleep(STATUS_S)
 

@@ -68,7 +68,7 @@ def _packages(facts: Facts) -> Iterator[Finding]:
 def _portaudio(facts: Facts) -> Iterator[Finding]:
     if facts.audio.portaudio_problem:
         fix = "brew install portaudio" if sys.platform == "darwin" else "apt install libportaudio2 libasound2-plugins"
-        why = "devices cannot be captured without it; file:, pipe: and synth: sources can"
+        why = f"devices cannot be captured without it; {without_device()} sources can"
         yield Finding("portaudio", "problem", facts.audio.portaudio_problem, why, fix)
 
 

@@ -1,1 +1,1 @@
-"""Process 2: windows of audio in, pooled hidden states of MERT out."""
+"""The embed process and its model: windows of audio in, pooled hidden states of MERT out."""

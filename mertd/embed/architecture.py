@@ -1,4 +1,4 @@
-"""The shape of the network: its sizes, its tensors and its cost. No arithmetic on audio happens here."""
+"""The shape of the network: its sizes, its tensors and its cost. Nothing here computes on audio."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 POSITIONAL = "encoder.pos_conv_embed.conv"
+"""Checkpoint name of the positional convolution."""
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,19 @@ class Architecture:
 
     @property
     def states(self) -> int:
-        """Hidden states the network can give: the encoder input, then one per layer."""
+        """Number of hidden states: the encoder's input, then the output of each layer."""
         return self.layers + 1
 
     @property
     def shortest(self) -> int:
-        """Fewest samples that still give one frame."""
+        """Fewest samples from which the convolutions make one frame."""
         samples = 1
         for kernel, stride in zip(reversed(self.kernels), reversed(self.strides), strict=True):
             samples = (samples - 1) * stride + kernel
         return samples
 
     def lengths(self, samples: int) -> list[int]:
-        """Time steps after each convolution for a window of `samples`; the last one is the number of frames."""
+        """Return the time steps after each convolution for a window of `samples`; the last number is that of the frames."""
         lengths = []
         for kernel, stride in zip(self.kernels, self.strides, strict=True):
             samples = (samples - kernel) // stride + 1
@@ -46,7 +47,7 @@ class Architecture:
 
     @cached_property
     def tensors(self) -> dict[str, tuple[int, ...]]:
-        """Every tensor's name and shape, in checkpoint order: 209 for MERT-v1-95M.
+        """Name and shape of every tensor, in checkpoint order: 209 for MERT-v1-95M.
 
         Names are those of `transformers.HubertModel`, except that the positional convolution's weight norm is folded into one
         `weight`. Convolution weights are (out, kernel, in), linear ones (out, in).
@@ -83,7 +84,7 @@ class Architecture:
         return shapes
 
     def flops(self, samples: int, deepest: int | None = None) -> int:
-        """Floating-point operations (a multiply-add counts as two) for one window, stopping after layer `deepest`."""
+        """Return the floating-point operations for one window up to layer `deepest`; a multiply-add counts as two."""
         lengths = self.lengths(samples)
         frames, size = lengths[-1], self.hidden
         into, total = 1, 0
@@ -98,15 +99,17 @@ class Architecture:
 
 
 MERT_95M = Architecture()
+"""The published model."""
+
 TINY = Architecture(channels=32, hidden=64, heads=4, layers=2, feed_forward=128, positional_kernel=32, positional_groups=4)
-"""The same network small enough to run in milliseconds: for tests and for trying the plumbing."""
+"""The same network, small enough to run in milliseconds: for tests, and for trying mertd without weights."""
 
 
 def conv_layer(index: int) -> str:
-    """Checkpoint name of convolution `index`, from 0."""
+    """Return the checkpoint name of convolution `index`, from 0."""
     return f"feature_extractor.conv_layers.{index}"
 
 
 def encoder_layer(index: int) -> str:
-    """Checkpoint name of transformer layer `index`, from 0."""
+    """Return the checkpoint name of transformer layer `index`, from 0."""
     return f"encoder.layers.{index}"

@@ -1,4 +1,4 @@
-"""What is done to a window before the network hears it: measured, perhaps gated, then normalised."""
+"""The levels of a window, for the gate and the message, and its normalisation for the network."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FLOOR_DBFS = -200.0
-"""Level reported for digital silence, in place of minus infinity."""
+"""Level that is reported for digital silence, instead of minus infinity."""
 
 CLIP_LEVEL = 32767 / 32768
 """Magnitude from which a sample counts as clipped: full scale of a 16-bit converter."""
@@ -26,11 +26,11 @@ class Levels:
     rms_dbfs: float
     peak_dbfs: float
     clipped: int  # samples at or beyond full scale
-    zeros: int  # samples that are exactly 0: a dead or muted input gives nothing else
+    zeros: int  # samples that are exactly 0: a dead or muted input has no others
 
 
-def measure(samples: NDArray[np.float32]) -> Levels:
-    """Return the levels of one window, (samples,). They are infinite or NaN exactly if a sample is."""
+def measure_levels(samples: NDArray[np.float32]) -> Levels:
+    """Return the levels of one window, (samples,). Its levels in dBFS are finite exactly if all samples are."""
     with np.errstate(invalid="ignore"):  # of a NaN
         magnitude = np.abs(samples)
         power = float(np.square(samples, dtype=np.float64).mean())  # squares of float32 values cannot overflow float64

@@ -1,4 +1,4 @@
-"""Windows of samples in, vectors out: the one path that the daemon and the offline command share."""
+"""The model as the daemon and the offline command use it: windows of samples in, vectors out."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ RECHECK_S = 60.0
 
 
 class Embedder:
-    """A loaded, checked and warm model."""
+    """A model that is loaded, checked and compiled."""
 
     def __init__(self, settings: ModelSettings, trying: Callable[[str, tuple[str, ...]], object] = lambda *_: None) -> None:
         """Load the model that `settings` describe. `trying` is called with each backend before it is tried, and with the
@@ -67,14 +67,16 @@ class Embedder:
         return results
 
     def _check_backend(self, windows: int, length: int) -> None:
-        """Run the backend on a batch of the same size that is known to be good. Does nothing if it did so lately."""
+        """Run the backend on a batch of the same size that is known to be good, unless it did so less than `RECHECK_S` ago."""
         if time.monotonic() - self._checked_s < RECHECK_S:
             return
         self._checked_s = time.monotonic()
         good = normalise(np.resize(check_signal(), length))
         if not np.isfinite(self.backend.embed(np.stack([good] * windows))).all():
             raise BackendError(f"{self.backend.name} gave hidden states that are not finite numbers, also for a test signal")
-        log.warning("the hidden states of a window were not finite numbers; %s itself passed a check", self.backend.name)
+        log.warning(
+            "%s gave hidden states that are not finite numbers for a window, but not for a test signal", self.backend.name
+        )
 
 
 def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings) -> ModelInfo:
@@ -93,11 +95,11 @@ def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings) -> Mode
 
 
 def model_name(architecture: Architecture) -> str:
-    """What a message calls the model."""
+    """Return the name of the model in messages."""
     return "MERT-v1-95M" if architecture == MERT_95M else "MERT-tiny"
 
 
 def space(model: str, weights: Weights, layers: Sequence[int], window: int) -> str:
-    """Fingerprint of all that makes two vectors comparable: 16 hexadecimal digits."""
-    facts = [model, weights.digest, ",".join(map(str, layers)), POOLING, str(window), NORMALISATION]
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+    """Return the fingerprint of everything that makes two vectors comparable: 16 hexadecimal digits."""
+    parts = [model, weights.digest, ",".join(map(str, layers)), POOLING, str(window), NORMALISATION]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

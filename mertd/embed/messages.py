@@ -1,4 +1,4 @@
-"""What the embed process and the supervisor say to each other, over one pipe."""
+"""The messages between the embed process and the supervisor, over one pipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mertd.wire import Model
 
 @dataclass(frozen=True)
 class Trying:
-    """The weights are loaded, and a backend is about to be. `others`: what would be tried next."""
+    """The weights are loaded and `backend` is tried next. `others`: the backends that would be tried after it."""
 
     backend: str
     others: tuple[str, ...]
@@ -49,7 +49,7 @@ class ModelInfo:
 
 @dataclass(frozen=True)
 class Ready:
-    """The model is loaded, has passed its self-check and is warm."""
+    """The model is loaded, has passed its self-check and is compiled."""
 
     info: ModelInfo
     max_batch: int  # windows in the largest useful batch
@@ -75,7 +75,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Copied:
-    """The samples of these requests are out of the ring. `at_ns`: monotonic time after the last one."""
+    """The samples of these requests have been copied from the ring. `at_ns`: monotonic time after the last one."""
 
     tokens: tuple[Token, ...]
     at_ns: int
@@ -98,7 +98,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers to one batch of requests. `at_ns`: monotonic time at which the vectors were there."""
+    """All answers to one batch of requests. `at_ns`: monotonic time at which the vectors were computed."""
 
     answers: tuple[Answer, ...]
     at_ns: int = 0
@@ -111,11 +111,14 @@ class Alive:
 
 @dataclass(frozen=True)
 class Failed:
-    """The process cannot start or go on."""
+    """The process cannot start or continue, and ends."""
 
     message: str
     exit_code: int
 
 
 FromEmbed = Trying | Ready | Copied | Answers | Alive | Failed
+"""What the embed process sends."""
+
 ToEmbed = tuple[Request, ...]
+"""What it receives: one batch."""

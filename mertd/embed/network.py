@@ -1,16 +1,13 @@
 """MERT's forward pass, written once.
 
-`hidden_states` speaks only to an `Ops`, a small set of operations that each backend implements: numpy computes at once, mlx
-traces, onnx and mil write down a graph. So the backends share every step of the network and can differ only in arithmetic.
+`hidden_states` uses only an `Ops`, a small set of operations that each backend implements: numpy computes at once, mlx traces,
+onnx and mil build a graph. So the backends share every step of the network and can differ only in arithmetic.
 
-Windows overlap by 25 of 30 s, and of that work nothing but the resampling is done only once. The instance norm after
-convolution 0 spans the window, so every later value changes when the window moves. Keeping the convolutions' features of the
-last windows would save a third of the time on a CPU (1.8 of 4.6 s), but they were normalised by other sounds: layer 6 then has
-cosine 0.999997 on steady music, 0.997 where the loudness swings by 20 dB, and 0.946 where one piece follows another, which is
-farther off than one window is from the next. It is not an option that a listener should be offered.
+Windows overlap, but nothing of one can be used for the next: the instance norm after convolution 0 spans the window, so every
+later value changes when the window moves. docs/benchmarks.md has what reusing it would cost.
 
-Rules of this file: no library is imported, no layout is assumed beyond what `Ops` promises, no tensor is computed that the
-layers asked for do not need. `tests/embed` holds it against `transformers.HubertModel`.
+Rules of this file: no library is imported, no layout is assumed beyond what `Ops` promises, and no tensor is computed that the
+requested layers do not need. `tests/reference` compares it with `transformers.HubertModel`.
 """
 
 from __future__ import annotations
@@ -21,15 +18,16 @@ from typing import Protocol, TypeVar
 from mertd.embed.architecture import POSITIONAL, Architecture, conv_layer, encoder_layer
 
 T = TypeVar("T")
+"""The tensor type of a backend."""
 
 
 class Ops(Protocol[T]):
-    """What a backend must be able to do.
+    """The operations that a backend implements.
 
-    `T` is the backend's tensor. Sequences are (batch, time, features). A *feature map* is the same thing in whatever layout
-    the backend convolves best in; `first_map` and `conv` make them and `sequence` turns one back. Parameters are named, as in
+    Sequences are (batch, time, features). A *feature map* holds the same values in the layout in which the backend convolves
+    fastest; `first_map` and `conv` return one, and `sequence` turns it into a sequence. Parameters are named as in
     `Architecture.tensors`; an operation that takes `name` reads `name.weight` and, where there is one, `name.bias`.
-    The elementary operations keep float32 whatever the precision of the backend: they only carry statistics.
+    The elementary operations stay in float32 whatever the precision of the backend: they only compute statistics.
     """
 
     # Elementary, float32. Axes of length 1 broadcast, as in numpy.
@@ -56,7 +54,7 @@ class Ops(Protocol[T]):
 
     # The network's own, in the backend's working precision.
     def first_convolution(self, architecture: Architecture, samples: T, length: int) -> T:
-        """Convolution 0 and the instance norm after it, as a feature map: the function of this name below, or its equal."""
+        """Convolution 0 and the instance norm after it, as a feature map: the function of this name below, or an equal one."""
 
     def first_map(self, frames: T, weight: T, bias: T) -> T:
         """(batch, time, k) frames times (batch, channels, k) weights plus (channels,) bias, as a feature map."""
@@ -89,11 +87,11 @@ class Ops(Protocol[T]):
 
 
 def hidden_states(ops: Ops[T], architecture: Architecture, samples: T, length: int, layers: Sequence[int]) -> T:
-    """Mean-pooled hidden states of a batch of windows.
+    """Return the mean-pooled hidden states of a batch of windows, (batch, len(layers), hidden).
 
     `samples`: (batch, length), 24 kHz, each window with zero mean and unit variance. `layers`: which states, ascending; 0 is
-    the encoder's input after its layer norm, k the output of transformer layer k. Layers past the last one asked for are not
-    computed. Returns (batch, len(layers), hidden).
+    the encoder's input after its layer norm, k the output of transformer layer k. Layers behind the last of `layers` are not
+    computed.
     """
     epsilon = architecture.epsilon
 
@@ -115,14 +113,15 @@ def hidden_states(ops: Ops[T], architecture: Architecture, samples: T, length: i
 
 
 def first_convolution(ops: Ops[T], architecture: Architecture, samples: T, length: int) -> T:
-    """Convolution 0 and the instance norm after it, as one product.
+    """Return the feature map of convolution 0 and the instance norm after it, computed as one product.
 
     Let c_t be the t-th frame of samples less the mean frame, and R = mean_t(c_t c_t'), a 10 x 10 Gram matrix. A channel with
     weights w then has mean zero over the window and variance w' R w, so the norm folds into the weights:
-    y_t = c_t . (w * gamma / sqrt(max(w' R w, 0) + epsilon)) + beta. This is exact, and the statistics of 144,000 frames by
-    512 channels become those of 10 numbers a frame, which are kept in float32.
+    y_t = c_t . (w * gamma / sqrt(max(w' R w, 0) + epsilon)) + beta. This is exact, and it needs the statistics of 10 numbers a
+    frame, which are kept in float32, instead of those of 512 channels over 144,000 frames.
     """
-    name, kernel, channels = conv_layer(0), architecture.kernels[0], architecture.channels
+    name = conv_layer(0)
+    kernel, channels = architecture.kernels[0], architecture.channels
     frames = ops.frames(samples, kernel, architecture.strides[0])
     centred = ops.subtract(frames, ops.mean(frames, axis=1))
     gram = ops.multiply(ops.matmul(ops.transpose(centred), centred), 1 / architecture.lengths(length)[0])
@@ -136,7 +135,7 @@ def first_convolution(ops: Ops[T], architecture: Architecture, samples: T, lengt
 
 
 def transformer_layer(ops: Ops[T], architecture: Architecture, h: T, name: str) -> T:
-    """One post-norm transformer layer over (batch, time, hidden)."""
+    """Return the output of one post-norm transformer layer, (batch, time, hidden)."""
     attention = f"{name}.attention"
     query, key, value = ops.linears(h, [f"{attention}.{projection}_proj" for projection in "qkv"])
     attended = ops.linear(ops.attention(query, key, value, architecture.heads), f"{attention}.out_proj")

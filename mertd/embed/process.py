@@ -1,6 +1,6 @@
-"""The embed process: loads the model, then answers requests for windows until the supervisor is gone.
+"""The embed process: loads the model, then answers requests for windows until the supervisor ends it.
 
-Everything native happens in the main thread, because MLX demands it; a second thread listens, a third one beats.
+All native code runs in the main thread, because MLX requires it; a second thread receives, a third one sends heartbeats.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 
-from mertd.embed.audio import measure
+from mertd.embed.audio import measure_levels
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.settings import ModelSettings
@@ -24,13 +24,14 @@ from mertd.ring import Ring
 from mertd.text import shorten
 
 HEARTBEAT_S = 0.5
+"""Seconds between heartbeats."""
 
 NICE = 5
-"""Below capture, which must not wait: on two busy cores its sleep of 50 ms overran by a median of 2.0 ms in place of 3.8."""
+"""Priority below that of capture, whose sleep of 50 ms on two busy cores then overran by 2.0 ms instead of 3.8 (medians)."""
 
 
 def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -> None:
-    """Entry point of the process. `rings`: by stream."""
+    """Run the process. `rings`: stream -> its samples."""
     requests: queue.SimpleQueue[tuple[Request, ...]] = queue.SimpleQueue()
     begin(pipe, requests.put)
     outbox = Outbox(pipe)
@@ -43,10 +44,10 @@ def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -
         while True:
             _answer(embedder, rings, requests.get(), outbox)
     except MemoryError as error:
-        outbox.send(Failed(f"embed process is out of memory: {error or 'no more could be had'}", MertdError.exit_code))
+        outbox.send(Failed(f"embed process is out of memory: {error or 'an allocation failed'}", MertdError.exit_code))
     except MertdError as error:
         outbox.send(Failed(shorten(str(error)), error.exit_code))
-    except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
+    except Exception:  # noqa: BLE001 - a bug: its traceback belongs in the daemon's log
         outbox.send(Failed(shorten(traceback.format_exc()), 1))
 
 
@@ -59,8 +60,8 @@ def _beat(outbox: Outbox) -> None:
 def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
     windows = [rings[request.token.stream].read(request.start, request.end) for request in batch]
     outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
-    levels = [measure(samples) for samples in windows]
-    # A level that is not finite comes from samples that are not: the embedder refuses those, however loud the rest is.
+    levels = [measure_levels(samples) for samples in windows]
+    # Levels that are not finite come from samples that are not. No gate applies to those: the embedder refuses them.
     loud = [not level.rms_dbfs < request.gate_dbfs for request, level in zip(batch, levels, strict=True)]
     started = time.monotonic_ns()
     vectors = iter(embedder.embed([samples for samples, is_loud in zip(windows, loud, strict=True) if is_loud]))

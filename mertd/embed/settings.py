@@ -1,4 +1,4 @@
-"""What the embed process is told at its start."""
+"""The settings of the embed process."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 POOLING = "mean"
+"""How a hidden state's frames become one vector, as messages name it."""
+
 NORMALISATION = "zero-mean-unit-variance"
+"""What is done to a window before the network, as the fingerprint of a space names it."""
 
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """Which model, for which windows. `window`: samples.
+    """Which model to load, and for which windows."""
 
-    `excluded`: backends that `auto` must not try again, and why.
-    """
-
-    weights: str
+    weights: str  # a path, or random:SEED
     layers: tuple[int, ...]
-    backend: str
-    window: int
-    excluded: Mapping[str, str] = field(default_factory=dict)
+    backend: str  # a name, or auto
+    window: int  # samples
+    excluded: Mapping[str, str] = field(default_factory=dict)  # backends that `auto` must not try -> reason

@@ -1,7 +1,7 @@
-"""What both kinds of child process share: how they start, and their end of the pipe to the supervisor.
+"""The child's side of a child process: how it starts, and its end of the pipe to the supervisor.
 
-A child ignores the signals that stop the daemon: the supervisor gets them too and stops the children in order. It ends when the
-supervisor says so or has gone, whatever it is doing at that moment.
+A child ignores the signals that stop the daemon: the supervisor gets them too, and stops its children in order. A child ends
+when the supervisor tells it to or is gone, whatever it is doing at that moment.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
 
-GONE = 70
-"""Exit status of a child whose supervisor has vanished."""
+EXIT_PARENT_GONE = 70
+"""Exit status of a child whose supervisor is gone."""
 
 PR_SET_PDEATHSIG = 1
-"""Of Linux's <sys/prctl.h>: the signal that a process gets when its parent dies."""
+"""Option of Linux's prctl(2): sets the signal that a process gets when its parent dies."""
 
 
 class Inherited:
-    """A file descriptor that travels to a child when it is spawned."""
+    """A file descriptor that a child inherits when it is spawned."""
 
     def __init__(self, descriptor: int) -> None:
         self._dup: Any = descriptor
 
     def detach(self) -> int:
-        """The descriptor, in whichever process this is."""
+        """Return the descriptor, as it is numbered in this process."""
         return self._dup if isinstance(self._dup, int) else int(self._dup.detach())
 
     def __getstate__(self) -> dict[str, Any]:
@@ -40,9 +40,10 @@ class Inherited:
 
 
 def run(module: str, stderr: Inherited, *args: Any) -> None:
-    """Target of every child process: `module`'s `main`. By name, so that the supervisor never loads a child's libraries.
+    """Run `main(*args)` of `module`: the target of every child process. The module is given by name, so that the supervisor
+    never loads the libraries of a child.
 
-    `stderr`: what becomes its standard error, so that the supervisor hears what native libraries say, and their last words.
+    `stderr`: becomes standard error, so that the supervisor gets what native libraries print, above all before they abort.
     """
     _die_with_parent()
     descriptor = stderr.detach()
@@ -52,24 +53,23 @@ def run(module: str, stderr: Inherited, *args: Any) -> None:
 
 
 def _die_with_parent() -> None:
-    """Where the system can do that, it ends this process with the supervisor: even one that is stopped or hangs in native code.
+    """On Linux, let the system kill this process when the supervisor ends, even if it is stopped or hangs in native code.
 
-    Linux ties this to the *thread* that started the process, so the supervisor starts its children in the thread that runs its
-    event loop, which lasts as long as itself. Elsewhere, only the end of the pipe tells (see `begin`).
+    Linux ties this to the *thread* that started the process, so the supervisor starts its children in the thread of its event
+    loop, which lives as long as the supervisor. On other systems only the end of the pipe tells (see `begin`).
     """
-    if sys.platform != "linux":
-        return
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    parent = multiprocessing.parent_process()
-    if parent is not None and os.getppid() != parent.pid:  # it has died already
-        os._exit(GONE)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        parent = multiprocessing.parent_process()
+        if parent is not None and os.getppid() != parent.pid:  # it has already died
+            os._exit(EXIT_PARENT_GONE)
 
 
 def begin(pipe: Connection, on_message: Callable[[Any], None]) -> None:
-    """Call first in a child: detaches it from terminal signals and hands every message from the supervisor to `on_message`.
+    """Ignore the signals of a terminal, and pass every message from the supervisor to `on_message`. A child calls this first.
 
-    `on_message` runs in a thread of its own. When the supervisor is gone the process exits at once: there is nobody to clean up
-    for, and a native call may be blocking the main thread.
+    `on_message` runs in a thread of its own. When the supervisor is gone the process exits at once: nothing needs to be cleaned
+    up, and a native call may be blocking the main thread.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -80,21 +80,23 @@ def begin(pipe: Connection, on_message: Callable[[Any], None]) -> None:
             try:
                 message = pipe.recv()
             except (EOFError, OSError):
-                os._exit(GONE)
+                os._exit(EXIT_PARENT_GONE)
             on_message(message)
 
     threading.Thread(target=listen, name="supervisor", daemon=True).start()
 
 
 class Outbox:
-    """Sends to the supervisor from any thread; exits the process if it is gone."""
+    """Sends messages to the supervisor, from any thread."""
 
     def __init__(self, pipe: Connection) -> None:
-        self._pipe, self._lock = pipe, threading.Lock()
+        self._pipe = pipe
+        self._lock = threading.Lock()
 
     def send(self, message: object) -> None:
+        """Send a message. Exits the process if the supervisor is gone."""
         with self._lock:
             try:
                 self._pipe.send(message)
             except OSError:
-                os._exit(GONE)
+                os._exit(EXIT_PARENT_GONE)

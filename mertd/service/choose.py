@@ -87,7 +87,7 @@ def unmet_requirements(service: ServiceManager, settings: Settings) -> list[str]
     problems = []
     if "SUDO_UID" in os.environ:
         problems.append("a service belongs to the user who installs it, here root; run this command without sudo")
-    files = [(f"source {a}", Path(a.target)) for a in settings.addresses if a.kind in ("file", "pipe") and not a.is_stdin]
+    files = [(f"source {a}", Path(a.target)) for a in settings.addresses if KINDS[a.kind].is_path and not a.is_stdin]
     try:
         weights = weights_spec(settings)
         files += [] if weights.startswith("random:") else [("weights", Path(weights))]

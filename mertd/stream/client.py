@@ -31,10 +31,13 @@ from mertd.stream.keys import ClientKeys
 from mertd.stream.monitor import Refusals
 from mertd.stream.request import PATIENCE_S, ask, ask_page
 from mertd.stream.sequence import Gap, Sequence
-from mertd.wire import Embedding, Event, Message, Status, decode
+from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status, decode
 
 BACK_OFF_S = 10.0
 """After a control socket that did not answer, so long nothing is asked of it."""
+
+MAX_MESSAGE = MAX_BYTES + 4_096
+"""Bytes of one frame, with what encryption adds; libzmq disconnects a daemon that sends more, and tries again later."""
 
 REFUSED_S = 1.0
 """After a daemon that refused us, so long it is left alone."""
@@ -68,6 +71,7 @@ class _Connection:
         self.connects_again = float("inf")  # monotonic seconds
         self.socket = context.socket(zmq.SUB)
         harden(self.socket)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
         self.refusals = Refusals(context, self.socket, endpoint, keys is not None, keys is not None)
         for topic in topics:
             self.socket.subscribe(topic)

@@ -19,8 +19,11 @@ LIMIT_BYTES = 8 << 20
 OVERHEAD = 400
 """Bytes that Python needs for a kept message besides its payload: measured as growth of the process per event, rounded up."""
 
-PAGE_MESSAGES, PAGE_BYTES = 256, 4 << 20
-"""What one answer may hold, so that no question keeps the daemon from its work for longer than 10 ms."""
+PAGE_MESSAGES = 256
+"""Messages that one page holds at most."""
+
+PAGE_BYTES = 1 << 20
+"""Bytes that one page holds at most, so that building it keeps the daemon from its work for a few milliseconds only."""
 
 
 @dataclass(frozen=True)

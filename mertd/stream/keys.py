@@ -19,9 +19,6 @@ LOCAL = "local"
 Domain = Literal["publish", "control"]
 """Of the daemon's two sockets, as the ZAP handler hears of them."""
 
-HANDSHAKE_MS = 10_000
-"""Whoever has not proven who it is after so long is disconnected."""
-
 
 @dataclass(frozen=True)
 class Pair:
@@ -42,7 +39,6 @@ class ServerKeys(Pair):
         socket.setsockopt(zmq.ZAP_DOMAIN, domain.encode())
         # Without this libzmq would encrypt and let everyone in if the handler were gone.
         socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
-        socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
 
 
 @dataclass(frozen=True)

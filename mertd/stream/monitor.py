@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Iterator
 from typing import Any
 
 import zmq
@@ -38,6 +39,11 @@ class Monitor:
         """Event and value: 16 and 32 bits in the machine's order."""
         event, value = struct.unpack("=HI", frames[0])
         return event, value
+
+    def waiting(self) -> Iterator[tuple[int, int]]:
+        """The events that have come, without waiting for more."""
+        while self.socket.poll(0):
+            yield self.parse(self.socket.recv_multipart())
 
     def close(self) -> None:
         self.socket.close()

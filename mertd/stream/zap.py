@@ -4,8 +4,8 @@ libzmq asks here about each client that has proven to have the secret key of its
 they have no key or take the daemon for another one, are only heard of through a monitor of the socket. Each rejection is
 counted by its reason, and logged once for each key.
 
-libzmq asks once per connection and cannot drop a single one later. So when a key is revoked, `reload` tells, and the sockets
-are bound anew: all clients are disconnected, come back by themselves, and are asked about again.
+libzmq asks once per connection. So when a key is revoked, its connections are severed (see `mertd.stream.connections`), and
+those of which the key is not known yet: whoever is allowed comes back and is asked about again.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 import time
 from collections import Counter, OrderedDict
 from typing import Any
@@ -21,23 +22,27 @@ import zmq
 import zmq.asyncio
 from zmq.utils import z85
 
+from mertd.descriptors import SpareDescriptor
 from mertd.errors import KeysError, WireError
-from mertd.stream.endpoint import Bound
+from mertd.stream.connections import Connections
 from mertd.stream.keyring import Client, Keyring
 from mertd.stream.keys import Domain
-from mertd.stream.monitor import FAILED, MISMATCH, Monitor, is_cryptographic
+from mertd.stream.monitor import MISMATCH, is_cryptographic
 
 log = logging.getLogger(__name__)
 
 ADDRESS = "inproc://zeromq.zap.01"
-LOOK_S, UNBOUND_S = 0.25, 2.0
-"""How often the list is looked at; after so long without an endpoint the log says so."""
+LOOK_S = 0.25
+"""Seconds between two looks at the list of clients."""
 
-REMEMBERED, FORGET_S = 1_024, 3_600.0
-"""Keys of which is known that their rejection has been logged, and after how long it is worth a line again."""
+REMEMBERED = 1_024
+"""Keys whose rejection was already logged."""
+
+FORGET_S = 3_600.0
+"""Seconds after which the rejection of a key is logged again."""
 
 READING = {"status", "history"}
-"""Requests of which clients may make use who may only listen."""
+"""Requests allowed to clients with the `listen` right."""
 
 HINTS = {
     "unknown_key": "its key is not on the list; `mertd keys allow NAME %s` lets it in",
@@ -54,17 +59,19 @@ class Rejections:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self._logged: OrderedDict[tuple[str, str, str], float] = OrderedDict()
+        self._lock = threading.Lock()  # handshakes that fail are reported by another thread than keys that are unknown
 
     def add(self, reason: str, domain: str, key: str = "", address: str = "") -> None:
         """One more. `key`: public, if it is known."""
-        self.counts[reason] += 1
-        now, who = time.monotonic(), (reason, domain, key)
-        if now - self._logged.get(who, -FORGET_S) < FORGET_S:
-            return
-        self._logged[who] = now
-        self._logged.move_to_end(who)
-        if len(self._logged) > REMEMBERED:
-            self._logged.popitem(last=False)
+        with self._lock:
+            self.counts[reason] += 1
+            now, who = time.monotonic(), (reason, domain, key)
+            if now - self._logged.get(who, -FORGET_S) < FORGET_S:
+                return
+            self._logged[who] = now
+            self._logged.move_to_end(who)
+            if len(self._logged) > REMEMBERED:
+                self._logged.popitem(last=False)
         hint = HINTS[reason] % repr(key) if "%s" in HINTS[reason] else HINTS[reason]
         log.warning("a client%s was rejected on the %s socket: %s", f" at {address}" if address else "", domain, hint)
 
@@ -78,7 +85,7 @@ class Guard:
         self._stamp = self._seen = self._look()
         self._clients = {client.public: client for client in keyring.clients().values()}
         self.rejections, self.problem = Rejections(), ""
-        self._context, self._monitors = context, list[tuple[Domain, Monitor]]()
+        self._spare = SpareDescriptor()
         self._zap = context.socket(zmq.REP)
         self._zap.setsockopt(zmq.LINGER, 0)
         self._zap.bind(ADDRESS)
@@ -86,7 +93,6 @@ class Guard:
     def secure(self, socket: zmq.Socket[Any], domain: Domain) -> None:
         """To be called before a socket is bound."""
         self._keys.secure(socket, domain)
-        self._monitors.append((domain, Monitor(self._context, socket, FAILED)))
 
     @property
     def folder(self) -> str:
@@ -106,16 +112,10 @@ class Guard:
     # Judging
 
     async def serve(self) -> None:
-        """Answer libzmq, and hear what the monitors tell, until cancelled."""
-        listeners = [asyncio.create_task(self._listen(domain, monitor)) for domain, monitor in self._monitors]
-        try:
-            while True:
-                request: list[bytes] = await self._zap.recv_multipart()
-                await self._zap.send_multipart(self.judge(request))
-        finally:
-            for task in listeners:
-                task.cancel()
-            await asyncio.gather(*listeners, return_exceptions=True)
+        """Answer libzmq until cancelled."""
+        while True:
+            request: list[bytes] = await self._zap.recv_multipart()
+            await self._zap.send_multipart(self.judge(request))
 
     def judge(self, request: list[bytes]) -> list[bytes]:
         """The answer to a ZAP request; the public key becomes the `User-Id` of all that the client sends."""
@@ -140,48 +140,49 @@ class Guard:
                 f"`mertd keys allow {client.name} PUBLIC --control` lets it"
             )
 
-    async def _listen(self, domain: Domain, monitor: Monitor) -> None:
-        while True:
-            event, value = monitor.parse(await monitor.socket.recv_multipart())
-            if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-                self.rejections.add("unfinished", domain)
-            elif value == MISMATCH:
-                self.rejections.add("no_key", domain)
-            elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                self.rejections.add("wrong_server_key" if is_cryptographic(value) else "malformed", domain)
+    def handshake_failed(self, domain: Domain, event: int, value: int) -> None:
+        """Count a handshake that libzmq has ended by itself. May be called in any thread."""
+        if event == zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL:
+            self.rejections.add("unfinished", domain)
+        elif value == MISMATCH:
+            self.rejections.add("no_key", domain)
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            self.rejections.add("wrong_server_key" if is_cryptographic(value) else "malformed", domain)
 
     # The list
 
     def reload(self) -> list[Client]:
-        """Read the list again if it has changed, and has not changed since the last call. Gives those who are no longer on it,
-        and may still be connected.
+        """Read the list again if it has changed, and has not changed since the last call. Returns the clients that are no
+        longer on it, and may still be connected.
 
-        A list that cannot be read changes nothing: that is logged, and told in the status.
+        While the list cannot be read, the one before applies: that is logged once, shown in the status, and tried again at each
+        call.
         """
         stamp = self._look()
         settled, self._seen = stamp == self._seen, stamp
         if stamp == self._stamp or not settled:  # an editor may be in the middle of writing it
             return []
-        self._stamp = stamp
         try:
-            clients = {client.public: client for client in self._keyring.clients().values()}
-        except KeysError as error:
+            clients = self._spare.use_for(self._keyring.clients)
+        except (KeysError, OSError) as error:
+            if str(error) != self.problem:
+                log.error("the list of clients cannot be read, so the one before still applies; trying again: %s", error)
             self.problem = str(error)
-            log.error("the list of clients is not read, and stays as it was: %s", error)
             return []
-        self.problem, before, self._clients = "", self._clients, clients
-        for public in clients.keys() - before.keys():
-            log.info("%s is allowed from now on", clients[public].name)
-        gone = [client for public, client in before.items() if public not in clients]
+        self._stamp, self.problem = stamp, ""
+        before, self._clients = self._clients, {client.public: client for client in clients.values()}
+        for public in self._clients.keys() - before.keys():
+            log.info("%s is allowed from now on", self._clients[public].name)
+        gone = [client for public, client in before.items() if public not in self._clients]
         for client in gone:
-            log.info("%s is revoked; all clients have to prove again who they are", client.name)
+            log.info("%s is revoked; its connections are cut off", client.name)
         return gone
 
-    async def watch_list(self, *sockets: Bound) -> None:
-        """Read the list whenever it changes, and when somebody is revoked disconnect everyone, until cancelled."""
+    async def watch_list(self, connections: Connections) -> None:
+        """Read the list whenever it changes, and cut off every client that is not on it, until cancelled."""
         while True:
-            if self.reload():
-                await asyncio.gather(*map(_cut_off, sockets))
+            revoked = self.reload()
+            connections.keep_only(self._clients.keys(), bool(revoked))
             await asyncio.sleep(LOOK_S)
 
     def _look(self) -> tuple[int, ...]:
@@ -195,18 +196,6 @@ class Guard:
         return tuple(found)
 
     def close(self) -> None:
-        """When the sockets are closed."""
-        for _, monitor in self._monitors:
-            monitor.close()
+        """Stop answering, once the sockets are closed."""
         self._zap.close()
-
-
-async def _cut_off(bound: Bound) -> None:
-    """Disconnect all clients; whoever is allowed comes back within a moment."""
-    bound.unbind()
-    began, warned = time.monotonic(), False
-    while not bound.bind_again():
-        if not warned and time.monotonic() - began > UNBOUND_S:
-            warned = True
-            log.error("%s cannot be bound again; it is tried until it can", bound.endpoint)
-        await asyncio.sleep(0.01)
+        self._spare.close()

@@ -39,6 +39,7 @@ SECTIONS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [["fanout"], list(SECTIONS)], ids=lambda names: "-".join(names))
 def test_a_picture_of_whatever_was_measured(tmp_path: Path, names: list[str]) -> None:
     draw({"machine": MACHINE, **{name: SECTIONS[name] for name in names}}, tmp_path / "x.png")

@@ -54,6 +54,7 @@ def test_a_message_takes_microseconds_to_write_and_to_read() -> None:
     assert all(0.1 < spread.median < 10_000 for spread in found.values())
 
 
+@pytest.mark.slow
 def test_every_window_reaches_every_subscriber_and_its_stages_are_its_latency() -> None:
     settings = {**daemon.TINY, "window": 1.0, "hop": 0.25, "source": ("synth:chords",)}
     notes = daemon.watch(settings, 4, 2)
@@ -94,6 +95,7 @@ def test_the_search_for_the_number_of_streams_closes_the_gap(
     assert streams.most_carried(found) == min(limit, most)
 
 
+@pytest.mark.slow
 def test_streams_are_counted_by_the_real_daemon() -> None:
     options = ["--weights", TINY, "--layers", "1", "--window", "1", "--hop", "0.25"]
     (found,) = streams.measure(options, 0.5, 1, 1, quiet)

@@ -17,7 +17,11 @@ from mertd.ring import Ring
 class HangingSource:
     """A source that breaks and then hangs."""
 
-    rate, channels, description, reopens, explain_zeros = 48_000, 2, "hanging", False, None
+    rate = 48_000
+    channels = 2
+    description = "hanging"
+    reopens = False
+    explain_zeros = None
 
     def blocks(self) -> Iterator[Block | None]:
         yield None

@@ -25,7 +25,9 @@ class ScriptedSource:
         self, rate: int, channels: int, script: Iterable[Step], explain_zeros: Callable[[], ZerosExplanation] | None = None
     ) -> None:
         self.explain_zeros = explain_zeros
-        self.rate, self.channels, self.description = rate, channels, "scripted"
+        self.rate = rate
+        self.channels = channels
+        self.description = "scripted"
         self._script = list(script)
 
     def blocks(self) -> Iterator[Block | None]:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.capture.address import PCM_FORMATS, Address, distinct, parse
 from mertd.capture.source_kinds import SYNTHS
 from mertd.errors import UsageError
@@ -74,7 +75,7 @@ def test_wrong_addresses_are_explained(url: str) -> None:
     st.from_regex(r"(device|file|pipe|synth):[^?]{0,10}(\?(rate|mix|name|format|channels|seconds)=\w{0,4})?", fullmatch=True)
     | st.text(max_size=20)
 )
-@settings(max_examples=300)
+@settings(max_examples=examples(600))
 def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
     try:
         address = parse(text)

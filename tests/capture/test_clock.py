@@ -8,6 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from capture.simulated_clocks import RATE, STEADY_NS, UNIX_NS, SimulatedClocks, delays
+from example_counts import examples
 from footprint import footprint
 from mertd.capture.clock import MIN_STEP_NS, Clock, ClockReading, SampleTime, StepDetector
 from mertd.capture.clock_pair import ClockPair
@@ -38,7 +39,8 @@ def seen(wall: list[tuple[float, float]], begin: float, end: float) -> bool:
 @pytest.mark.parametrize("drift", [-200.0, -30.0, 0.0, 200.0])
 @pytest.mark.parametrize(("mean_ms", "stalls", "block_ms"), [(2, 0.0, 0), (5, 0.01, 0), (4, 0.01, 10)])
 def test_ordinary_jitter_leaves_milliseconds(drift: float, mean_ms: float, stalls: float, block_ms: float) -> None:
-    generator, world, clock = np.random.Generator(np.random.PCG64(7)), SimulatedClocks(drift), Clock(RATE)
+    generator = np.random.Generator(np.random.PCG64(7))
+    world, clock = SimulatedClocks(drift), Clock(RATE)
     seconds = np.arange(0, 120, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3, stalls, block_ms / 1e3)
     for begin in range(0, 2_400, 100):
@@ -64,7 +66,7 @@ def test_ordinary_jitter_leaves_milliseconds(drift: float, mean_ms: float, stall
     seed=st.integers(0, 2**32),
     data=st.data(),
 )
-@settings(max_examples=60)
+@settings(max_examples=examples(120))
 def test_the_truth_is_within_the_bound(
     drift: float,
     wobble: float,
@@ -149,7 +151,8 @@ def test_samples_lost_unnoticed_move_the_line_and_widen_the_bound_there() -> Non
 @pytest.mark.parametrize("mean_ms", [0.1, 3])
 def test_a_pause_without_catching_up_widens_the_bound_from_the_first_block_on(mean_ms: float) -> None:
     """As with a pipe whose writer had to drop a second: the bound covers it from then on, and not before."""
-    generator, world, clock = np.random.Generator(np.random.PCG64(3)), SimulatedClocks(), Clock(RATE)
+    generator = np.random.Generator(np.random.PCG64(3))
+    world, clock = SimulatedClocks(), Clock(RATE)
     seconds = np.arange(0, 20, 0.05)
     late = delays(generator, len(seconds), mean_ms / 1e3)
     pause, at_s = 1.0, 10.23
@@ -263,7 +266,7 @@ def test_a_step_is_noticed_once() -> None:
 
 
 @given(ppm=st.floats(-500, 500), hours=st.integers(1, 48))
-@settings(max_examples=20)
+@settings(max_examples=examples(40))
 def test_slewing_is_not_a_step_however_long_it_lasts(ppm: float, hours: int) -> None:
     """`adjtime` and ntpd slew by at most 500 ppm."""
     steps = StepDetector()

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from example_counts import examples
 from mertd.capture.mono import ACTIVE_BLOCK_S, ACTIVE_BLOCKS, MonoConverter
 from mertd.defaults import SAMPLE_RATE
 from mertd.errors import SourceError
@@ -36,7 +37,7 @@ def run(pipeline: MonoConverter, parts: list[Array]) -> Array:
 @pytest.mark.parametrize("mix", ["mean", "2", "active"])
 @pytest.mark.parametrize("rate", RATES)
 @given(cuts=st.lists(st.integers(0, 3) | st.integers(0, 4_000), max_size=12), channels=st.sampled_from([2, 3, 9]))
-@settings(max_examples=12)
+@settings(max_examples=examples(24))
 def test_any_chunking_equals_one_shot(rate: int, mix: str, cuts: list[int], channels: int) -> None:
     signal = frames(rate, channels)
     ends = [0, *np.minimum(np.cumsum(cuts), len(signal)).tolist(), len(signal)]

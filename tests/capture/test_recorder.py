@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from capture import hanging_source
 from capture.scripted_source import CheckedRing, Reports, ScriptedSource, ScriptedTime, Step
 from command_process import PATIENCE_S
+from example_counts import examples
 from mertd.capture import recorder
 from mertd.capture.address import parse
 from mertd.capture.clock import ClockReading
@@ -84,7 +85,7 @@ def blocks(*sizes: int, first: int = 0) -> list[Block]:
     sizes=st.lists(st.integers(0, 5_000) | st.none(), max_size=8),
     lost=st.dictionaries(st.integers(1, 7), st.integers(1, 4_000)),
 )
-@settings(max_examples=25)
+@settings(max_examples=examples(50))
 def test_the_ring_holds_what_was_captured_with_zeros_for_what_was_lost(
     rate: int, sizes: list[int | None], lost: dict[int, int]
 ) -> None:

@@ -73,8 +73,9 @@ def test_the_command_line_and_the_service_know_each_kind(kind: SourceKind) -> No
     assert spec.needs_microphone == (kind.consent is Consent.MICROPHONE)
 
 
-def test_what_needs_no_device_is_named() -> None:
+def test_what_needs_no_device_is_named_in_one_place() -> None:
     assert without_device() == "file:, pipe: and synth:"
+    assert not [path for path in ROOT.rglob("*.py") if "pipe: and synth:" in path.read_text(encoding="utf-8")]
 
 
 def test_only_a_pipe_reads_standard_input() -> None:

@@ -18,7 +18,8 @@ MUTED = ZerosExplanation("muted", "unmute it")
 
 def notices(*seconds: float) -> list[Notice]:
     """Return the notices for runs of zeros and of signal in turn, zeros first, in blocks of 50 ms."""
-    watch, index, found = ZerosDetector(RATE, lambda: MUTED), 0, []
+    watch = ZerosDetector(RATE, lambda: MUTED)
+    index, found = 0, []
     for turn, length in enumerate(seconds):
         for _ in range(round(length * 20)):
             block = np.full((50, 2), turn % 2, np.float32)
@@ -28,7 +29,9 @@ def notices(*seconds: float) -> list[Notice]:
 
 
 def test_long_zeros_are_reported_once_and_when_they_are_over() -> None:
-    zeros, over, again = notices(3_600, 1, MIN_ZEROS_S)
+    found = notices(3_600, 1, MIN_ZEROS_S)
+    zeros, over = found[:2]
+    (again,) = found[2:]
     assert zeros == Notice("zeros", 0, {"seconds": MIN_ZEROS_S, "cause": "muted", "hint": "unmute it"})
     assert over == Notice("zeros_over", 3_600 * RATE, {"seconds": 3_600.0})
     assert (again.event, again.index) == ("zeros", 3_601 * RATE)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from chaos.onlooker import complaints
 from chaos.timecode import Timecode
-from mertd.embed.audio import measure
+from mertd.embed.audio import measure_levels
 
 RATE, WINDOW = 24_000, 24_000
 HOUR = 3_600 * RATE
@@ -27,7 +27,7 @@ def sound(code: Timecode, count: int, made_ns: int) -> np.ndarray:
 def test_the_level_of_a_window_tells_its_first_sample_within_a_millisecond(start: int, most: int) -> None:
     code = Timecode(most, RATE, WINDOW)
     samples = sound(code, 4 * RATE, 0)
-    level = measure(samples[start : start + WINDOW]).rms_dbfs
+    level = measure_levels(samples[start : start + WINDOW]).rms_dbfs
     assert abs(code.number(level) - start) <= RATE // 1_000
 
 
@@ -35,7 +35,7 @@ def test_what_a_pipe_did_not_take_is_a_leap_in_time() -> None:
     code = Timecode(HOUR, RATE, WINDOW)
     first = sound(code, RATE, 5_000_000_000)
     rest = sound(code, RATE, 7_000_000_000)
-    level = measure(np.concatenate([first, rest])[RATE // 2 :][:WINDOW]).rms_dbfs
+    level = measure_levels(np.concatenate([first, rest])[RATE // 2 :][:WINDOW]).rms_dbfs
     found = code.window(level)
     assert found is not None
     assert np.allclose(found, (5_500_000_000, 7_500_000_000), atol=1e6)
@@ -44,8 +44,8 @@ def test_what_a_pipe_did_not_take_is_a_leap_in_time() -> None:
 def test_what_was_never_made_has_no_time() -> None:
     code = Timecode(HOUR, RATE, WINDOW)
     samples = sound(code, WINDOW, 0)
-    assert code.window(measure(samples).rms_dbfs) is not None
-    assert code.window(measure(samples).rms_dbfs + 3) is None
+    assert code.window(measure_levels(samples).rms_dbfs) is not None
+    assert code.window(measure_levels(samples).rms_dbfs + 3) is None
     assert code.window(-200.0) is None
 
 

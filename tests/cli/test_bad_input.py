@@ -141,6 +141,7 @@ def test_wrong_configuration(place: Path, name: str) -> None:
     assert all(line.startswith(f"mertd: {name}") for line in said(done.stderr, CONFIGURATIONS[name]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", FAILURES)
 def test_what_cannot_be_done(place: Path, case: str) -> None:
     line = check(place, FAILURES[case][0], 3, FAILURES[case][1])
@@ -212,6 +213,7 @@ def test_a_port_in_use(place: Path, option: str) -> None:
         check(place, [*SYNTH, option, endpoint], 3, [f"{endpoint} is in use by another program"])
 
 
+@pytest.mark.slow
 def test_sockets_of_another_daemon(place: Path) -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as first:
         with listening(first, "status", "embedding") as heard:

@@ -15,6 +15,7 @@ from mertd.errors import UsageError
 TINY = Plan(["backends"], "random:0?size=tiny", seconds=1.0, runs=2, quick=True)
 
 
+@pytest.mark.slow
 def test_json_on_standard_output_is_all_there_is() -> None:
     done = mertd("bench", "--quick", "--only", "backends", "--only", "fanout", "--json", "-")
     assert (done.returncode, done.stderr) == (0, "")

@@ -6,6 +6,8 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from command_process import mertd
 from daemon_process import SHORT, TINY, Daemon, listening
 from mertd.wire import Event
@@ -31,6 +33,7 @@ def test_init_show_and_check(tmp_path: Path) -> None:
     assert len(wrong.stderr.splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_a_daemon_reads_it_again(tmp_path: Path) -> None:
     """What can change does, what cannot is named, what is wrong changes nothing."""
     path = tmp_path / "mertd.toml"
@@ -55,6 +58,7 @@ def test_a_daemon_reads_it_again(tmp_path: Path) -> None:
     assert "windw: unknown setting; did you mean 'window'" in events[3].detail["error"]
 
 
+@pytest.mark.slow
 def test_a_hop_of_the_command_line_is_not_changed_by_the_file(tmp_path: Path) -> None:
     path = tmp_path / "mertd.toml"
     path.write_text("gate = -70")

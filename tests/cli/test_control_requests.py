@@ -33,6 +33,7 @@ def request(daemon: Daemon, name: str, **words: Any) -> list[Message]:
     return ask(daemon.control, {"request": name, **words}, PATIENCE_S)
 
 
+@pytest.mark.slow
 def test_what_can_be_asked_of_a_stream() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", "--source", "synth:tone?name=other", "--name", "attic") as daemon:
         daemon.until(lambda s: s.phase == "running" and s.streams["chords"]["embedded"] > 0)
@@ -105,6 +106,7 @@ def test_what_can_be_asked_of_a_stream() -> None:
         assert "stopping: asked to over the control socket" in daemon.stderr
 
 
+@pytest.mark.slow
 def test_standard_input_cannot_be_paused() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", "--source", "pipe:-", stdin=-1) as daemon:
         daemon.until(lambda s: s.phase == "running")
@@ -124,6 +126,7 @@ def test_the_commands() -> None:
         daemon.exits(0)
 
 
+@pytest.mark.slow
 def test_a_flood_of_malformed_requests_harms_nobody() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         before = daemon.until(lambda s: s.phase == "running" and s.streams["chords"]["embedded"] > 0)

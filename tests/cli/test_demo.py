@@ -30,6 +30,7 @@ def test_a_daemon_that_cannot_start_fails_the_demo() -> None:
     assert "mertd: no weights file at nowhere.safetensors" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "group", "code"), [(signal.SIGINT, True, 130), (signal.SIGTERM, False, 143)])
 def test_a_signal_ends_it_with_its_daemon(number: signal.Signals, group: bool, code: int) -> None:
     traces = Traces()

@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 LINE = re.compile(r"\d\d:\d\d:\d\d\.\d{6} chords \(2, 64\) \[ ?-?\d+\.\d* +-?\d+\.\d* +-?\d+\.\d*\s*\]")
 
 
+@pytest.mark.slow
 def test_subscribe() -> None:
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords") as daemon:
         daemon.bound()
@@ -39,6 +40,7 @@ def test_subscribe_knows_nothing_of_mertd() -> None:
     assert len(source.splitlines()) <= 40
 
 
+@pytest.mark.slow
 def test_follow_and_follow_async() -> None:
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords", "--name", "attic") as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 2)

@@ -44,7 +44,7 @@ def write_all(path: Path, data: bytes) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("pace", ["fast", "realtime"])
+@pytest.mark.parametrize("pace", ["fast", pytest.param("realtime", marks=pytest.mark.slow)])
 def test_a_killed_model_is_replaced_and_every_window_is_embedded(pace: str, tmp_path: Path) -> None:
     """The audio is in the ring, which outlives the process; the vectors are those of an undisturbed run."""
     seconds = 12 if pace == "fast" else 4
@@ -79,6 +79,7 @@ def skipped(status: Status) -> bool:
     return status.streams["chords"]["skipped"] > 0
 
 
+@pytest.mark.slow
 def test_a_window_that_kills_the_model_is_given_up_and_announced() -> None:
     """Whichever window the model dies of twice is skipped; those behind it are embedded."""
     options = [*TINY, "--backend", "numpy", "--window", "30", "--hop", "1", "--pace", "fast"]
@@ -98,6 +99,7 @@ def test_a_window_that_kills_the_model_is_given_up_and_announced() -> None:
     assert len(embeddings(heard, "chords")) == 1
 
 
+@pytest.mark.slow
 def test_a_killed_capture_process_is_replaced_in_a_new_epoch() -> None:
     with Daemon(*LIVE, "--source", "synth:chords", "--source", "synth:tone") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
@@ -123,6 +125,7 @@ def test_a_killed_capture_process_is_replaced_in_a_new_epoch() -> None:
     assert times == sorted(times)
 
 
+@pytest.mark.slow
 def test_a_hanging_capture_process_is_replaced() -> None:
     with Daemon(*LIVE, "--source", "synth:chords") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
@@ -172,6 +175,7 @@ def test_a_killed_reader_of_a_fifo_opens_it_again(tmp_path: Path) -> None:
     assert {m.epoch for m in embeddings(heard, "radio")} == {1}
 
 
+@pytest.mark.slow
 def test_a_capture_process_killed_at_fast_pace_loses_no_window_already_due() -> None:
     with Daemon(*FAST, "--ring", "3", "--source", "synth:chords?seconds=20", "--exit-at-end") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:

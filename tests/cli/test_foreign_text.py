@@ -103,6 +103,7 @@ def test_a_status_that_is_none(changes: dict[str, Any]) -> None:
     assert lines_of(done.stderr)[0].startswith(f"mertd: {control} sent an invalid status: ")
 
 
+@pytest.mark.slow
 def test_names_of_tensors(tmp_path: Path) -> None:
     path, long = tmp_path / "evil.safetensors", tmp_path / "long.safetensors"
     save_file({f"{EVIL}{number}": np.zeros(1, np.float16) for number in range(2)}, path)
@@ -122,6 +123,7 @@ def test_names_of_tensors(tmp_path: Path) -> None:
     assert "characters cut) …" in done.stderr
 
 
+@pytest.mark.slow
 def test_names_of_files(tmp_path: Path) -> None:
     evil = tmp_path / f"[red]{ESCAPES}\n{FORGED}.wav"
     write_wav(evil, music(2))

@@ -67,6 +67,7 @@ def test_keys_are_made_shown_allowed_and_revoked_and_no_secret_is_printed(ring: 
         assert not any(secret in text for text in shown)
 
 
+@pytest.mark.slow
 def test_mistakes_are_explained(ring: Keyring) -> None:
     assert "mertd keys new --server` makes them" in refused("run", *RUN, "--curve")
     assert "keys: not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
@@ -118,6 +119,7 @@ def test_on_the_same_machine_it_just_works_and_a_revoked_client_is_cut_off(ring:
         wait_until(lambda: daemon.stderr.count(ring.client("viewer").public) == 2, PATIENCE_S, lambda: daemon.stderr)
 
 
+@pytest.mark.slow
 def test_strangers_are_told_and_counted_each_by_what_is_wrong(ring: Keyring, tmp_path: Path) -> None:
     said("new", "--server")
     elsewhere = tmp_path / "elsewhere"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from command_process import complaints, mertd
 from daemon_process import SHORT, music, write_wav
 
 
+@pytest.mark.slow
 def test_random_weights_in_a_file_are_those_of_the_seed(tmp_path: Path) -> None:
     made = [
         mertd("model", "random", "--seed", seed, "--size", "tiny", "--out", tmp_path / n) for seed, n in ((7, "a"), (7, "b"))

@@ -108,6 +108,7 @@ def test_a_thousand_subscribers_come_and_go() -> None:
         steady.close()
 
 
+@pytest.mark.slow
 def test_windows_that_the_model_cannot_keep_up_with_are_skipped_counted_and_announced() -> None:
     """The model is frozen for some hops. On a machine so slow that it is replaced meanwhile, the same must hold."""
     with Daemon(*LIVE, "--source", "synth:chords") as daemon:

@@ -63,6 +63,7 @@ def assert_same(live: list[Embedding], alone: list[dict]) -> None:
         assert ours.audio.rms_dbfs == pytest.approx(theirs["audio"]["rms_dbfs"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_several_sources_are_streams_of_their_own(tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "Some Song.wav", music(4.2, 44_100, 2), 44_100)
     fifo = tmp_path / "radio"
@@ -87,6 +88,7 @@ def test_several_sources_are_streams_of_their_own(tmp_path: Path) -> None:
     assert {m.model.name for m in heard if isinstance(m, Embedding)} == {"MERT-tiny"}
 
 
+@pytest.mark.slow
 def test_offline_and_live_and_a_decoders_pipe_give_the_same_vectors(tmp_path: Path) -> None:
     pcm = music(4.3, 44_100, 2)
     wav = write_wav(tmp_path / "song.wav", pcm, 44_100)
@@ -116,6 +118,7 @@ def test_silence_is_announced_and_not_embedded(tmp_path: Path) -> None:
     assert_conserved(heard, "pause")
 
 
+@pytest.mark.slow
 def test_real_time_is_not_faster_than_sound() -> None:
     started_ns, source = time.time_ns(), "synth:tone?seconds=2.5"
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--late", "queue", "--source", source, "--exit-at-end") as daemon:
@@ -132,6 +135,7 @@ def test_real_time_is_not_faster_than_sound() -> None:
         assert m.audio.rms_dbfs == pytest.approx(-15.05, abs=0.1)  # a sine of amplitude 1/4
 
 
+@pytest.mark.slow
 def test_latest_skips_what_a_stalled_model_missed_and_says_so() -> None:
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
@@ -153,6 +157,7 @@ def test_latest_skips_what_a_stalled_model_missed_and_says_so() -> None:
     assert sum(m.skipped for m in found) == len(gone)
 
 
+@pytest.mark.slow
 def test_a_stalled_model_loses_nothing_at_fast_pace() -> None:
     with Daemon(*FAST, "--ring", "2", "--source", "synth:chords?seconds=20", "--exit-at-end") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
@@ -168,6 +173,7 @@ def test_a_stalled_model_loses_nothing_at_fast_pace() -> None:
     assert not events(heard, "chords", "skipped")
 
 
+@pytest.mark.slow
 def test_status_is_answered_and_published_every_second() -> None:
     with Daemon(*FAST, "--source", "synth:chords?seconds=3") as daemon:
         with listening(daemon, "status") as heard:

@@ -45,6 +45,7 @@ def test_a_dry_run_of(verb: str, capsys: pytest.CaptureFixture[str], tmp_path: P
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_dry_run_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     stand_ins = StandIns(tmp_path)
     monkeypatch.setenv("PATH", f"{stand_ins.bin}:{os.environ['PATH']}")

@@ -78,6 +78,7 @@ def test_stops_while_its_children_start(number: signal.Signals) -> None:
         assert "ready on" not in daemon.stderr
 
 
+@pytest.mark.slow
 @both
 def test_stops_while_waiting_for_the_first_window(number: signal.Signals) -> None:
     with Daemon(*TINY, "--source", "synth:chords") as daemon:
@@ -108,6 +109,7 @@ def test_stops_between_windows(number: signal.Signals) -> None:
         assert len(embeddings(heard, stream)) >= 2
 
 
+@pytest.mark.slow
 def test_stops_in_the_middle_of_a_long_inference() -> None:
     """Half a minute of sound through the whole network in plain numpy: it cannot be interrupted, only ended."""
     with Daemon(*LONG) as daemon:
@@ -121,6 +123,7 @@ def test_stops_in_the_middle_of_a_long_inference() -> None:
     assert not embeddings(heard, "chords")
 
 
+@pytest.mark.slow
 def test_stops_although_its_children_hang() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", "--source", "synth:tone") as daemon:
         with listening(daemon, "event", "status") as heard:
@@ -141,6 +144,7 @@ def test_stops_when_its_source_is_held_up() -> None:
     assert_announced(heard, "chords")
 
 
+@pytest.mark.slow
 def test_a_reload_does_not_end_it() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         before = daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
@@ -160,6 +164,7 @@ def test_a_terminal_that_closes_ends_it() -> None:
         assert "stopping: asked to" in daemon.stderr
 
 
+@pytest.mark.slow
 def test_an_impatient_user_presses_ctrl_c_again() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
@@ -169,6 +174,7 @@ def test_an_impatient_user_presses_ctrl_c_again() -> None:
         daemon.stop(signal.SIGINT, group=True)
 
 
+@pytest.mark.slow
 def test_children_of_a_killed_daemon_go_by_themselves_and_the_next_one_can_bind() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", "--source", "synth:tone") as daemon:
         daemon.until(lambda s: s.streams["tone"]["embedded"] > 0)
@@ -184,6 +190,7 @@ def test_children_of_a_killed_daemon_go_by_themselves_and_the_next_one_can_bind(
         daemon.traces.forget_lock()
 
 
+@pytest.mark.slow
 def test_children_of_a_killed_daemon_go_even_in_the_middle_of_an_inference() -> None:
     with Daemon(*LONG) as daemon:
         daemon.until(lambda s: s.phase == "running" and s.streams["chords"]["waiting"] == 1)

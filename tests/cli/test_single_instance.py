@@ -29,6 +29,7 @@ def refusal(*options: object) -> str:
     return line
 
 
+@pytest.mark.slow
 def test_a_second_daemon_on_the_same_ports(runtime: Path) -> None:
     anywhere = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", endpoints=anywhere) as first:

@@ -49,6 +49,7 @@ def crash(daemon: Daemon, times: int) -> None:
     daemon.until(lambda s: ready(s, pid))
 
 
+@pytest.mark.slow
 def test_a_model_that_hangs_is_suspected_killed_and_replaced() -> None:
     with Daemon(*LIVE, "--late", "queue") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
@@ -76,6 +77,7 @@ def test_a_model_that_hangs_is_suspected_killed_and_replaced() -> None:
     assert embed["last_error"] in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_backend_that_crashes_three_times_makes_way_for_the_next() -> None:
     """`auto` means ONNX Runtime here, then numpy."""
     with Daemon(*LIVE, "--backend", "auto") as daemon:
@@ -95,6 +97,7 @@ def test_a_backend_that_crashes_three_times_makes_way_for_the_next() -> None:
     assert "failed" not in [e.detail["state"] for e in health(heard, "embed")]
 
 
+@pytest.mark.slow
 def test_a_backend_without_alternative_is_tried_for_ever() -> None:
     with Daemon(*LIVE, "--backend", "numpy") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
@@ -125,6 +128,7 @@ def test_a_model_that_never_was_ready_ends_the_daemon() -> None:
         assert "embed process was ended by SIGKILL" in line
 
 
+@pytest.mark.slow
 def test_a_daemon_that_was_stopped_itself_blames_nobody() -> None:
     """As after a sleep of the machine: nothing was heard for longer than any process may be silent."""
     with Daemon(*LIVE) as daemon:
@@ -160,6 +164,7 @@ def test_memory_that_is_not_there_is_missed_at_the_start() -> None:
     assert "--ring" in line
 
 
+@pytest.mark.slow
 def test_the_log_as_json_tells_every_event_and_every_change_of_health() -> None:
     options = [*TINY, *SHORT, "--bind", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*", "--pace", "fast"]
     source = ["--source", "synth:silence?seconds=2", "--exit-at-end"]
@@ -179,6 +184,7 @@ def test_the_log_as_json_tells_every_event_and_every_change_of_health() -> None:
     assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs /dev/full and a pipe of known size")
 @pytest.mark.parametrize("where", ["full", "closed", "unread"])
 def test_a_log_that_cannot_be_written_stops_nothing(where: str) -> None:

@@ -64,6 +64,7 @@ def test_only_the_streams_asked_for_and_events_only_if_asked_for(live: Daemon) -
     assert {json.loads(line)["stream"] for line in both.stdout.splitlines()} == {"tone", "chords"}
 
 
+@pytest.mark.slow
 def test_a_daemon_that_ends_is_seen_in_events() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)

@@ -59,6 +59,7 @@ def test_three_daemons_and_a_restart() -> None:
         assert subscriber.lost == 0
 
 
+@pytest.mark.slow
 def test_without_a_name_daemons_are_told_apart_by_their_endpoint() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.bound()

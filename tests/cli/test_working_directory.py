@@ -57,6 +57,7 @@ def standard_library() -> list[str]:
     return sorted(name for name in sys.stdlib_module_names if name not in ("sys", "builtins", "__main__", *BEFORE_US))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [PROGRAM, MODULE, SAFE_MODULE], ids=["program", "python -m", "python -P -m"])
 @pytest.mark.parametrize("python_path", [None, os.pathsep + "/nowhere"], ids=["", "empty entry of PYTHONPATH"])
 def test_the_daemon_and_its_children(start: list[str], python_path: str | None, tmp_path: Path, traces: Traces) -> None:

@@ -1,14 +1,25 @@
-"""How long the model may take, before it is taken to hang although its heart beats."""
+"""The embed worker: what it is given, how long it may take, and what follows when it dies. No process, virtual time."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from daemon.scripted_daemon import HOP, WINDOW, ScriptedDaemon
+from daemon.simulation import MODEL
 from mertd.daemon.embed_worker import BOUNDS, FIRST_BATCH_S, MIN_PATIENCE_S, PATIENCE_FACTOR, patience_s
+from mertd.embed.messages import Failed, Ready, Trying
 from mertd.embed.process import HEARTBEAT_S
+from mertd.processes.health import CRASH_LIMIT
+from mertd.wire import Event
+from virtual_time import run
 
 
 def test_patience_follows_experience() -> None:
@@ -25,3 +36,141 @@ def test_a_batch_that_takes_as_long_as_any_before_is_never_a_hang(took: list[flo
 
 def test_hearts_beat_often_enough_for_the_bounds() -> None:
     assert 2 * HEARTBEAT_S < BOUNDS.suspect_s < BOUNDS.silent_s < BOUNDS.opening_s < BOUNDS.ready_s
+
+
+def play(story: Callable[[ScriptedDaemon], Coroutine[Any, Any, None]]) -> ScriptedDaemon:
+    """Let a story happen to the worker of a daemon whose only source is open and whose model is still loading."""
+
+    async def all_of_it() -> ScriptedDaemon:
+        daemon = ScriptedDaemon("device:x?name=room")
+        await daemon.opened("room")
+        daemon.published.clear()
+        await story(daemon)
+        await daemon.close()
+        return daemon
+
+    return run(all_of_it())
+
+
+async def crash(daemon: ScriptedDaemon, how: str = "was ended by SIGABRT") -> None:
+    """The process dies, and the next one starts."""
+    runs = len(daemon.model.runs)
+    daemon.model.run.end(how)
+    while len(daemon.model.runs) == runs and not daemon.state.stop_asked:
+        await asyncio.sleep(0.1)
+
+
+def test_nothing_is_submitted_before_the_model_is_ready_and_one_batch_at_a_time_then() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        daemon.wrote("room", 2 * WINDOW)
+        assert daemon.worker.room == 0
+        assert not daemon.batches
+        assert daemon.state.phase == "starting"
+        await daemon.model_ready()
+        assert daemon.state.phase == "running"
+        (batch,) = daemon.batches
+        assert [request.start for request in batch] == [0, HOP, 2 * HOP]
+        daemon.wrote("room", WINDOW)
+        assert len(daemon.batches) == 1
+        daemon.answer(batch)
+        assert [request.start for request in daemon.batches[1]] == [3 * HOP, 4 * HOP]
+
+    play(story)
+
+
+def test_a_model_that_says_why_it_cannot_start_stops_the_daemon() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        daemon.model.run.report(Trying("mlx", ("onnx",)))
+        daemon.model.run.report(Failed("these are not MERT's weights", 3))
+        await crash(daemon, "ended unexpectedly with status 0")
+
+    failure = play(story).state.failure
+    assert str(failure) == "these are not MERT's weights"
+
+
+def test_a_model_that_dies_before_anything_else_can_be_tried_stops_the_daemon() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        await crash(daemon, "was ended by SIGKILL")
+
+    assert str(play(story).state.failure) == "embed process was ended by SIGKILL"
+
+
+def test_a_backend_that_crashes_makes_way_for_the_next_one() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        for _ in range(CRASH_LIMIT):
+            assert daemon.model.run.args[0].excluded == {}
+            daemon.model.run.report(Trying("mlx", ("onnx",)))
+            await crash(daemon)
+        reason = f"its process died {CRASH_LIMIT} times in a row; the last time: embed process was ended by SIGABRT"
+        assert daemon.model.run.args[0].excluded == {"mlx": reason}
+        daemon.model.run.report(Ready(replace(MODEL, rejected={"mlx": reason}), 4))
+
+    daemon = play(story)
+    assert daemon.state.failure is None
+    assert daemon.detail("room", "backend_changed")["backend"] == "numpy"
+    assert "failed" not in [m.detail["state"] for m in daemon.published if isinstance(m, Event) and m.event == "health"]
+
+
+def test_a_backend_without_alternative_is_tried_again_and_again() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.model_ready()
+        for _ in range(10):
+            daemon.model.run.report(Trying("numpy", ()))
+            await crash(daemon)
+        assert daemon.worker.process.restarts == 10
+
+    daemon = play(story)
+    assert daemon.state.failure is None
+    assert daemon.detail("room", "health")["state"] == "failed"
+
+
+def test_a_start_that_the_system_refuses_is_not_the_fault_of_the_backend() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        daemon.model.run.report(Trying("mlx", ("onnx",)))
+        await daemon.model_ready()
+        daemon.model.refusals = 6
+        await crash(daemon)
+        assert daemon.model.run.args[0].excluded == {}
+
+    assert play(story).state.failure is None
+
+
+def test_a_window_of_which_the_process_dies_twice_is_given_up_and_the_next_is_embedded() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        daemon.wrote("room", WINDOW)
+        for _ in range(2):
+            await daemon.model_ready()
+            await crash(daemon)
+        assert daemon.detail("room", "skipped")["reason"] == "failed"
+        daemon.wrote("room", HOP)
+        await daemon.model_ready()
+        daemon.answer(daemon.batches[0])
+        daemon.wrote("room", 0)
+
+    assert play(story).embedded("room") == [HOP]
+
+
+def test_a_batch_is_waited_for_as_long_as_experience_says() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.model_ready()
+        daemon.wrote("room", WINDOW)
+        began, runs = asyncio.get_running_loop().time(), len(daemon.model.runs)
+        while len(daemon.model.runs) == runs:
+            daemon.model.run.beat()
+            daemon.worker.process.watch()
+            await asyncio.sleep(0.25)
+        assert asyncio.get_running_loop().time() - began == pytest.approx(FIRST_BATCH_S, abs=1)
+
+    play(story)
+
+
+def test_nothing_is_submitted_to_a_worker_that_stops() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.model_ready()
+        stopping = asyncio.create_task(daemon.worker.stop())
+        await asyncio.sleep(0)
+        daemon.wrote("room", WINDOW)
+        await stopping
+        assert not daemon.batches
+
+    play(story)

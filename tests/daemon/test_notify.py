@@ -197,6 +197,7 @@ def stopped(daemon: Daemon) -> bool:
     return psutil.Process(daemon.process.pid).status() == psutil.STATUS_STOPPED
 
 
+@pytest.mark.slow
 def test_a_daemon_as_systemd_starts_it(monkeypatch: pytest.MonkeyPatch) -> None:
     with tempfile.TemporaryDirectory() as folder, listening(f"{folder}/notify") as manager:
         monkeypatch.setenv("NOTIFY_SOCKET", manager.address)

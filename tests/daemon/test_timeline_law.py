@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from daemon.simulation import Simulation
+from example_counts import examples
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES
 from mertd.windows import Late
 from mertd.wire import Embedding, Event
@@ -157,7 +158,7 @@ class TimelineMachine(RuleBasedStateMachine):
 
 
 TestTimeline = TimelineMachine.TestCase
-TestTimeline.settings = settings(max_examples=120, stateful_step_count=50)
+TestTimeline.settings = settings(max_examples=examples(240), stateful_step_count=50)
 
 
 class WishesMachine(TimelineMachine):
@@ -197,4 +198,4 @@ class WishesMachine(TimelineMachine):
 
 
 TestWishes = WishesMachine.TestCase
-TestWishes.settings = settings(max_examples=80, stateful_step_count=50)
+TestWishes.settings = settings(max_examples=examples(160), stateful_step_count=50)

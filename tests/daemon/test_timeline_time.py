@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from capture.scripted_source import ScriptedSource
 from capture.simulated_clocks import RATE, SimulatedClocks, delays
 from daemon.simulation import LEVELS, MODEL, make_timeline
+from example_counts import examples
 from mertd.capture.address import parse
 from mertd.capture.recorder import CaptureControl, Recorder
 from mertd.capture.reports import CaptureSettings, Committed, Discontinuity, FilledGap
@@ -84,6 +85,7 @@ def check(listener: Listener, world: SimulatedClocks) -> list[int]:
     return [message.time.error_ns for message in listener.embeddings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("drift", [-200.0, 200.0])
 def test_a_day_of_drift(drift: float) -> None:
     """24 h at 200 ppm, which temperature bends by 10 ppm an hour; NTP slews by 500 ppm for ten minutes every three hours."""
@@ -169,7 +171,7 @@ def _unheard(start: float, end: float, unheard: tuple[tuple[float, float], ...])
     window=st.sampled_from([2.0, 10.0]),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=25)
+@settings(max_examples=examples(50))
 def test_any_mixture_of_steps_and_losses_stays_within_the_bound(
     drift: float, moves: list[tuple[float, float]], silent: list[tuple[float, float]], window: float, seed: int
 ) -> None:

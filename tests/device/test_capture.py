@@ -20,7 +20,10 @@ from mertd.embed.embedder import Embedder
 from mertd.embed.settings import ModelSettings
 from signals import wandering
 
-RATE, WINDOW_S, HOP_S, COUNT = 24_000, 5, 1, 5
+RATE = 24_000
+WINDOW_S = 5
+HOP_S = 1
+COUNT = 5
 TAKES = 3
 pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("device")]
 

@@ -8,40 +8,40 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, SMALLEST, measure, normalise
+from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, SMALLEST, measure_levels, normalise
 from signals import chord_progression
 
 windows = npst.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e3, 1e3, width=32))
 
 
 def test_a_full_scale_sine_is_at_minus_three() -> None:
-    levels = measure(np.sin(2 * np.pi * np.arange(24_000) / 24).astype(np.float32))
+    levels = measure_levels(np.sin(2 * np.pi * np.arange(24_000) / 24).astype(np.float32))
     assert levels.rms_dbfs == pytest.approx(-3.01, abs=0.01)
     assert levels.peak_dbfs == pytest.approx(0, abs=0.01)
 
 
 def test_a_square_wave_of_a_tenth_is_at_minus_twenty() -> None:
-    levels = measure(np.tile(np.array([0.1, -0.1], np.float32), 100))
+    levels = measure_levels(np.tile(np.array([0.1, -0.1], np.float32), 100))
     assert (levels.rms_dbfs, levels.peak_dbfs) == (pytest.approx(-20, abs=1e-4), pytest.approx(-20, abs=1e-4))
     assert (levels.clipped, levels.zeros) == (0, 0)
 
 
 def test_silence_has_a_floor() -> None:
-    levels = measure(np.zeros(100, np.float32))
+    levels = measure_levels(np.zeros(100, np.float32))
     assert (levels.rms_dbfs, levels.peak_dbfs, levels.zeros) == (FLOOR_DBFS, FLOOR_DBFS, 100)
-    faint = measure(np.full(100, 1e-30, np.float32))
+    faint = measure_levels(np.full(100, 1e-30, np.float32))
     assert (faint.rms_dbfs, faint.peak_dbfs, faint.zeros) == (FLOOR_DBFS, FLOOR_DBFS, 0)
 
 
 def test_clipped_samples_are_those_at_a_16_bit_converters_end() -> None:
     samples = np.array([1.0, -1.0, 1.5, CLIP_LEVEL, -CLIP_LEVEL, 32766 / 32768, 0.5, 0, -0.0], np.float32)
-    assert measure(samples).clipped == 5
-    assert measure(samples).zeros == 2
+    assert measure_levels(samples).clipped == 5
+    assert measure_levels(samples).zeros == 2
 
 
 @given(windows)
 def test_levels_are_those_of_the_definition(samples: np.ndarray) -> None:
-    levels = measure(samples)
+    levels = measure_levels(samples)
     assert np.isfinite([levels.rms_dbfs, levels.peak_dbfs]).all()
     assert FLOOR_DBFS <= levels.rms_dbfs <= levels.peak_dbfs + 1e-4
     exact = samples.astype(np.float64)
@@ -81,9 +81,9 @@ def test_the_epsilon_is_that_of_the_feature_extractor() -> None:
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_levels_are_finite_only_if_all_samples_are(value: float) -> None:
     samples = chord_progression(0.1)
-    assert np.isfinite(measure(samples).rms_dbfs)
+    assert np.isfinite(measure_levels(samples).rms_dbfs)
     samples[100] = value
-    levels = measure(samples)
+    levels = measure_levels(samples)
     assert not np.isfinite(levels.rms_dbfs)
     assert not np.isfinite(levels.peak_dbfs)
 
@@ -94,7 +94,7 @@ LARGEST = np.finfo(np.float32).max
 @pytest.mark.parametrize("samples", [[LARGEST, -LARGEST], [LARGEST, LARGEST], [LARGEST, 0.0], [3e38, 1e-40]])
 def test_the_largest_floats_do_not_overflow(samples: list[float]) -> None:
     window = np.tile(np.array(samples, np.float32), 1000)
-    levels = measure(window)
+    levels = measure_levels(window)
     assert 760 < levels.rms_dbfs <= levels.peak_dbfs + 1e-6 < 771
     out = normalise(window)
     assert np.isfinite(out).all()

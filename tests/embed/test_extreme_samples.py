@@ -14,7 +14,7 @@ import pytest
 
 from daemon_process import SHORT, TINY, Daemon
 from mertd.embed import process
-from mertd.embed.messages import Alive, Answer, Answers, Copied, Ready, Request, Trying
+from mertd.embed.messages import Alive, Answer, Answers, Copied, Ready, Request, Token, Trying
 from mertd.embed.settings import ModelSettings
 from mertd.ring import Ring
 from mertd.wire import Status
@@ -69,19 +69,19 @@ def test_an_embed_process_goes_on_whatever_the_samples(rings: dict[str, Ring], b
     theirs.close()
     try:
         names = ["good", *EXTREMES, "good"]
-        requests = tuple(Request(token, name, 0, RATE, -300.0) for token, name in enumerate(names))
+        requests = tuple(Request(Token(name, number), 0, RATE, -300.0) for number, name in enumerate(names))
         pipe.send((requests[0],))
         (alone,) = answers(pipe)
         pipe.send(requests)
         got = answers(pipe)
-        assert [answer.token for answer in got] == list(range(len(names)))
+        assert [answer.token for answer in got] == [request.token for request in requests]
         assert {name for name, answer in zip(names, got, strict=True) if answer.failed} == NOT_FINITE
         for name, answer in zip(names, got, strict=True):
             assert (answer.vector is None) == (name in NOT_FINITE)
             assert answer.vector is None or (answer.vector.shape == (2, 64) and np.isfinite(answer.vector).all())
         for answer in (got[0], got[-1]):
             np.testing.assert_allclose(answer.vector, alone.vector, rtol=1e-4, atol=1e-5)
-        pipe.send(tuple(Request(token, name, 0, RATE, -60.0) for token, name in enumerate(names)))
+        pipe.send(tuple(Request(Token(name, number), 0, RATE, -60.0) for number, name in enumerate(names)))
         gated = dict(zip(names, answers(pipe), strict=True))
         assert not gated["silence"].failed, "a window below the gate is silent, not failed"
         assert gated["nan"].failed, "no gate can hear a NaN"

@@ -24,7 +24,12 @@ def weights() -> Weights:
 
 
 @pytest.mark.parametrize(
-    ("backend", "seconds", "least"), [(NumpyBackend, 5, 0.999999), (OnnxBackend, 5, 0.99999), (MlxBackend, 1, 0.99999)]
+    ("backend", "seconds", "least"),
+    [
+        pytest.param(NumpyBackend, 5, 0.999999, marks=pytest.mark.slow),
+        (OnnxBackend, 5, 0.99999),
+        pytest.param(MlxBackend, 1, 0.99999, marks=pytest.mark.slow),
+    ],
 )
 def test_backend_agrees_with_pytorch(weights: Weights, backend: type[Backend], seconds: int, least: float) -> None:
     got = backend(weights, ALL).embed(clip(seconds)[None])[0]  # type: ignore[call-arg]

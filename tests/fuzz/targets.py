@@ -17,7 +17,7 @@ from mertd import config
 from mertd.capture.address import parse
 from mertd.embed.weights.checkpoint import import_checkpoint
 from mertd.embed.weights.loading import from_file, load, save
-from mertd.embed.weights.torch_pickle import open_checkpoint
+from mertd.embed.weights.torch_archive import open_checkpoint
 from mertd.errors import UsageError, WeightsError, WireError
 from mertd.wire import decode, encode
 from messages import embedding, event, status

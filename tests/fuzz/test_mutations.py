@@ -24,6 +24,7 @@ def test_a_claim_of_four_billion_entries_allocates_nothing(target: str) -> None:
     assert peak_bytes(target, runs_of(target), 2) < 8 << 20
 
 
+@pytest.mark.slow
 def test_a_daemon_answers_whatever_it_is_asked() -> None:
     assert 0 < fuzz_control(1000, 1) < 1000, "both outcomes must be seen"
 

@@ -68,10 +68,10 @@ def test_all_layers_agree(judge: Judge, name: str) -> None:
         check(made.embed(window[None])[0], states(judge.model, window), LEAST[name], sound)
 
 
-def check(got: NDArray[np.float32], wanted: NDArray[np.float32], least: float, sound: str) -> None:
+def check(got: NDArray[np.float32], expected: NDArray[np.float32], least: float, sound: str) -> None:
     assert np.isfinite(got).all(), sound
-    assert cosines(got, wanted).min() >= least, sound
+    assert cosines(got, expected).min() >= least, sound
     # Outlier channels are most of the cosine's length: the others must agree without their help.
-    ordinary = np.abs(wanted).max(axis=0) < 10 * np.median(np.abs(wanted).max(axis=0))
+    ordinary = np.abs(expected).max(axis=0) < 10 * np.median(np.abs(expected).max(axis=0))
     assert ordinary.sum() > 700
-    assert cosines(got[:, ordinary], wanted[:, ordinary]).min() >= least, sound
+    assert cosines(got[:, ordinary], expected[:, ordinary]).min() >= least, sound

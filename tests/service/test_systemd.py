@@ -144,6 +144,7 @@ def linux(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]
     stand_ins.end()
 
 
+@pytest.mark.slow
 def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     control = f"ipc://{tmp_path}/run/control"
     endpoints = ["--bind", f"ipc://{tmp_path}/run/publish", "--control", control]

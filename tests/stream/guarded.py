@@ -14,6 +14,7 @@ import zmq
 import zmq.asyncio
 
 from mertd.errors import WireError
+from mertd.stream.connections import Connections
 from mertd.stream.control import ControlServer
 from mertd.stream.history import Page
 from mertd.stream.keyring import Keyring
@@ -50,7 +51,9 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
         over = asyncio.Event()
         with zmq.asyncio.Context() as context:
             guard = Guard(context, ring)
-            publisher = Publisher(zmq.Context(context), publish, guard)
+            blocking: zmq.Context[zmq.Socket[bytes]] = zmq.Context(context)
+            connections = Connections(blocking, guard.handshake_failed)
+            publisher = Publisher(blocking, publish, guard, connections)
 
             def answer(request: dict[str, Any]) -> Page:
                 found.asked.append(request["request"])
@@ -60,18 +63,18 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
                     return Page([encode(status())], False)
                 raise WireError("no such request")
 
-            server = ControlServer(context, control, answer, guard)
+            server = ControlServer(blocking, control, answer, guard, connections)
+            connections.start()
             found = Guarded(ring, publisher.endpoint, server.endpoint, guard)
 
             async def beat() -> None:
                 seq = 0
                 while True:
                     publisher.send(embedding(seq))
-                    publisher.forget_subscriptions()
                     seq += 1
                     await asyncio.sleep(BEAT_S)
 
-            work = [guard.serve(), guard.watch_list(publisher.bound, server.bound), server.serve(), beat()]
+            work = [guard.serve(), guard.watch_list(connections), publisher.serve(), server.serve(), beat()]
             tasks = [asyncio.create_task(one) for one in work]
             ready.put((found, asyncio.get_running_loop(), over))
             await over.wait()
@@ -80,6 +83,7 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
             ended = await asyncio.gather(*tasks, return_exceptions=True)
             server.close()
             publisher.close()
+            connections.close()
             guard.close()
         assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
 

@@ -15,8 +15,11 @@ import zmq
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.errors import EndpointError, WireError
-from mertd.stream.control import BURST, MAX_REQUEST, RATE, REMEMBERED, WAITING, Allowance, _request
+from mertd.stream.allowance import Allowance
+from mertd.stream.control import REMEMBERED, REQUESTS, WAITING
+from mertd.stream.envelope import MAX_REQUEST, parse_request
 from mertd.stream.history import Page
 from mertd.stream.request import ask, ask_page
 from mertd.wire import Event, Status, encode
@@ -70,10 +73,10 @@ def raw(endpoint: str, *frames: bytes) -> Any:
         ([b"", msgpack.packb({"request": "status"})], "not a map with schema 1"),
         ([b"", msgpack.packb({"schema": 2, "request": "status"})], "not a map with schema 1"),
         ([b"", msgpack.packb({1: 2})], "request is not msgpack"),
-        ([b"", b"", b""], "3 frames, wanted a request in one"),
-        ([b"x", msgpack.packb({"schema": 1})], "2 frames, wanted a request in one"),
-        ([b"", msgpack.packb({"schema": 1, "id": 1.5})], "id is neither a number nor text"),
-        ([b"", msgpack.packb({"schema": 1, "id": "x" * 65})], "id is neither a number nor text"),
+        ([b"", b"", b""], "a request is one frame, not 3"),
+        ([b"x", msgpack.packb({"schema": 1})], "a request is one frame, not 2"),
+        ([b"", msgpack.packb({"schema": 1, "id": 1.5})], "`id` must be a whole number or text of at most 64 characters"),
+        ([b"", msgpack.packb({"schema": 1, "id": "x" * 65})], "`id` must be a whole number or text of at most 64 characters"),
         ([b"", b"\x81\xa1a" * 1_300 + b"\xc0"], "request is not msgpack"),
         ([b"", msgpack.packb({"schema": 1})], "request None is not known"),
     ],
@@ -126,15 +129,16 @@ def test_an_answer_that_takes_long_holds_up_nobody() -> None:
 
 
 def test_who_asks_without_end_is_refused_and_the_others_are_not() -> None:
-    allowance = Allowance()
-    assert [allowance.take(b"greedy", 0.0) for _ in range(round(BURST) + 2)] == [True] * round(BURST) + [False] * 2
+    allowance = Allowance(REQUESTS, REMEMBERED)
+    burst, rate = round(REQUESTS.burst), REQUESTS.per_second
+    assert [allowance.take(b"greedy", 0.0) for _ in range(burst + 2)] == [True] * burst + [False] * 2
     assert allowance.take(b"modest", 0.0)
-    assert not allowance.take(b"greedy", 0.5 / RATE)
-    assert allowance.take(b"greedy", 1.6 / RATE)
-    assert sum(allowance.take(b"greedy", 1_000.0) for _ in range(1_000)) == BURST, "it saves no more than that"
+    assert not allowance.take(b"greedy", 0.5 / rate)
+    assert allowance.take(b"greedy", 1.6 / rate)
+    assert sum(allowance.take(b"greedy", 1_000.0) for _ in range(1_000)) == burst, "it saves no more than that"
     for number in range(3 * REMEMBERED):
         allowance.take(str(number).encode(), 1_000.0)
-    assert len(allowance._buckets) == REMEMBERED
+    assert len(allowance) == REMEMBERED
 
 
 def test_a_flood_is_answered_with_refusals() -> None:
@@ -158,10 +162,10 @@ def test_a_question_as_long_as_a_book_is_not_read() -> None:
 
 
 @given(st.lists(st.binary(max_size=40), max_size=3))
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_any_frames_are_a_request_or_refused(frames: list[bytes]) -> None:
     with contextlib.suppress(WireError):
-        assert isinstance(_request(frames), dict)
+        assert isinstance(parse_request(frames)[0], dict)
 
 
 def test_nobody_there_is_told_in_time() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from example_counts import examples
 from mertd.stream.sequence import Gap, Sequence
 from mertd.wire import Embedding
 from messages import BOOT, embedding, event, status
@@ -30,7 +31,7 @@ def test_each_message_once_and_every_hole_counted(arrivals: list[tuple[str, int]
 
 
 @given(st.lists(st.sampled_from(["sent", "lost", "status", "restart"]), max_size=40), st.integers(0, 5))
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_with_a_history_everything_since_the_first_word_comes_once(script: list[str], before: int) -> None:
     """A daemon that says things, some unheard, and is started again; a client that fetches what it finds missing."""
     sequence, boot, said = Sequence(), 1, before

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command_process import wait_until
+from example_counts import examples
 from mertd.errors import EndpointError, KeysError, WireError
 from mertd.stream.client import Subscriber
 from mertd.stream.keyring import Client, Keyring
@@ -257,7 +258,7 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
 
 
 @given(FRAMES)
-@settings(max_examples=200)
+@settings(max_examples=examples(400))
 def test_any_frames_are_judged_and_none_but_a_known_key_is_let_in(judge: Guard, frames: list[bytes]) -> None:
     version, _, code, _, user, _ = judge.judge(frames)
     assert (version, code, user) == (b"1.0", b"400", b"")

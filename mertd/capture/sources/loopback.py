@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mertd.capture.address import Address
 from mertd.capture.reports import CaptureSettings
@@ -37,14 +37,14 @@ def _open_virtual_device(address: Address) -> DeviceSource:
 
 
 def _open_monitor(address: Address) -> DeviceSource:
-    monitor, output = _find_monitor(address.target)
-    os.environ["PULSE_SOURCE"] = monitor  # before PortAudio starts, in a process that captures nothing else
+    output = _find_output(address.target)
+    os.environ["PULSE_SOURCE"] = output.monitor  # before PortAudio starts, in a process that captures nothing else
     names = [device.name for device in devices()]
     through = next((alias for alias in DEFAULT_ALIASES if alias in names), None)
     if through is None:
         raise SourceError("ALSA does not offer the sound server; on Debian: apt install libasound2-plugins", retry=True)
     source = DeviceSource(replace(address, kind="device", target=through))
-    source.description = f"loopback of {output} ({monitor}), {source.description}"
+    source.description = f"loopback of {output.description} ({output.monitor}), {source.description}"
     return source
 
 
@@ -63,11 +63,17 @@ def pick_virtual_device(names: list[str], words: str) -> str:
     return found[0]
 
 
-def _find_monitor(words: str) -> tuple[str, str]:
-    """Return the names of a monitor and of its output: the default output, or one with `words` in name or description.
+@dataclass(frozen=True)
+class _Output:
+    """An output of the sound server, and the source that records it."""
 
-    Raises `SourceError`.
-    """
+    monitor: str
+    name: str
+    description: str
+
+
+def _find_output(words: str) -> _Output:
+    """Return the default output, or the first one with `words` in its name or description. Raises `SourceError`."""
     try:
         import pulsectl
     except (ImportError, OSError) as error:  # it loads libpulse
@@ -76,16 +82,16 @@ def _find_monitor(words: str) -> tuple[str, str]:
         with pulsectl.Pulse("mertd-loopback", connect=False) as server:
             server.connect(autospawn=False, timeout=CONNECT_TIMEOUT_S)
             default = server.server_info().default_sink_name
-            outputs = [(sink.monitor_source_name, sink.name, sink.description) for sink in server.sink_list()]
+            outputs = [_Output(sink.monitor_source_name, sink.name, sink.description) for sink in server.sink_list()]
     except (pulsectl.PulseError, OSError) as error:
         raise SourceError(
             f"loopback: no sound server answers ({error}); is PulseAudio or PipeWire running?", retry=True
         ) from error
-    found = [
-        output for output in outputs if (words.lower() in f"{output[1]} {output[2]}".lower() if words else output[1] == default)
-    ]
+    if words:
+        found = [output for output in outputs if words.lower() in f"{output.name} {output.description}".lower()]
+    else:
+        found = [output for output in outputs if output.name == default]
     if not found:
-        names = ", ".join(repr(name) for _, name, _ in outputs) or "none: pactl load-module module-null-sink makes one"
+        names = ", ".join(repr(output.name) for output in outputs) or "none: pactl load-module module-null-sink makes one"
         raise SourceError(f"no output{f' like {words!r}' if words else ' is the default'}; there are {names}", retry=True)
-    monitor, _, description = found[0]
-    return str(monitor), str(description)
+    return found[0]

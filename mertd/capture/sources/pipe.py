@@ -64,7 +64,8 @@ class PipeSource:
     def blocks(self) -> Iterator[Block | None]:
         """Yield blocks as the writer delivers them."""
         size = self._frame_bytes * block_frames(self.rate, self.channels, self._realtime)
-        pacer, done, rest = Pacer(self.rate, MAX_LEAD_S, RATE_TOLERANCE), 0, b""
+        pacer = Pacer(self.rate, MAX_LEAD_S, RATE_TOLERANCE)
+        done, rest = 0, b""  # frames delivered; bytes of an incomplete block
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         while True:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
+"""Samples or states."""
 
 
 class Backend(Protocol):

@@ -39,6 +39,7 @@ from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 ComputeUnits = Literal["ALL", "CPU_AND_GPU", "CPU_AND_NE", "CPU_ONLY"]
+"""Processors that Core ML may use, by their names in coremltools."""
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +47,10 @@ log = logging.getLogger(__name__)
 def compiled_cache_path(
     digest: str, layers: Sequence[int], window_samples: int, target: Target, build: str, version: str, root: Path | None = None
 ) -> Path:
-    """Where the compiled form of a package is kept. Nothing is created.
+    """Return where the compiled form of a package is kept. Nothing is created.
 
-    `digest`: of the weights; `build`: of the operating system; `version`: of coremltools; `root`: the cache folder, mertd's own
-    unless given. The name also carries a fingerprint of the code that writes the program, so that no change of it is missed.
+    `digest`: of the weights; `build`: of the operating system; `version`: of coremltools; `root`: the cache folder, by default
+    mertd's own. The name also holds a fingerprint of the code that writes the program, so that any change of it counts.
     """
     if root is None:
         root = Path(platformdirs.user_cache_dir("mertd")) / "coreml"
@@ -61,7 +62,9 @@ def compiled_cache_path(
 class CoreMLBackend:
     """Core ML on this Mac, one window per call, float16 on the GPU unless other `compute_units` are allowed."""
 
-    name, precision, max_batch = "coreml", "float16", 1
+    name = "coreml"
+    precision = "float16"
+    max_batch = 1
 
     def __init__(
         self,
@@ -71,23 +74,25 @@ class CoreMLBackend:
         target: Target | None = None,
         cache: Path | None = None,
     ) -> None:
-        """`target`: the newest that this macOS runs, unless given. `cache`: folder of compiled packages, unless mertd's own.
+        """`target`: by default the newest that this macOS runs. `cache`: folder of compiled packages, by default mertd's own.
 
         Raises `BackendError`, with the reason, where Core ML cannot run.
         """
-        self._release = macos_release()
+        release = macos_release()
         self._tools = _runtime()
-        self._weights, self._layers, self._cache = weights, layers, cache
-        self._target: Target = target or ("macos15" if self._release >= 15 else "macos14")
+        self._weights = weights
+        self._layers = layers
+        self._cache = cache
+        self._target: Target = target or ("macos15" if release >= 15 else "macos14")
         self._units = getattr(self._tools.ComputeUnit, compute_units)
         self.device = compute_units.lower()
         self._length = 0
         self._model: Any = None
 
     def prepare(self, length: int) -> None:
-        """Load the form for windows of `length` samples; if it is not in the cache yet, export and compile it first.
+        """Load the compiled form for windows of `length` samples; if it is not in the cache, export and compile it first.
 
-        Raises `BackendError` if Core ML refuses it.
+        Raises `BackendError` if Core ML cannot compile or load it.
         """
         if length == self._length:
             return
@@ -98,7 +103,7 @@ class CoreMLBackend:
             try:
                 self._model = _load(self._tools, path, self._units)
             except BackendError as error:
-                log.warning("compiling again, since the cached Core ML model does not load: %s", error)
+                log.warning("the cached Core ML model does not load and is compiled again: %s", error)
                 shutil.rmtree(path, ignore_errors=True)
         if self._model is None:
             self._fill(path, length)
@@ -106,13 +111,16 @@ class CoreMLBackend:
         self._length = length
 
     def embed(self, windows: Array) -> Array:
-        """Normalised windows, (batch, samples) -> (batch, layers, hidden). Raises `BackendError` if Core ML fails."""
+        """Return the states of normalised windows, (batch, samples) -> (batch, layers, hidden).
+
+        Raises `BackendError` if Core ML fails.
+        """
         self.prepare(windows.shape[1])
         return np.stack([_predict(self._model, window) for window in windows])
 
     def _fill(self, path: Path, length: int) -> None:
-        """Export and compile into `path`, whole or not at all; forms for the same windows that it supersedes are removed."""
-        log.info("compiling the network for Core ML, windows of %d samples: once for this macOS", length)
+        """Export and compile into `path`, completely or not at all, and remove older compiled forms for the same windows."""
+        log.info("compiling the network for Core ML, windows of %d samples: once per version of macOS", length)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".compiling.", dir=path.parent) as work:
@@ -128,9 +136,9 @@ class CoreMLBackend:
 
 
 def run_package(path: Path, window: Array, compute_units: ComputeUnits = "CPU_AND_GPU") -> Array:
-    """Run any package with this module's input and output names, on this Mac: (samples,) normalised -> (layers, hidden).
+    """Run a package with the input and output names of `mil_ops`, on this Mac: (samples,) normalised -> (layers, hidden).
 
-    Raises `UsageError` if nothing is at `path`, `BackendError` where Core ML cannot run or refuses package or window.
+    Raises `UsageError` if `path` is not a package, `BackendError` where Core ML cannot run, or refuses package or window.
     """
     macos_release()
     tools = _runtime()
@@ -142,7 +150,7 @@ def run_package(path: Path, window: Array, compute_units: ComputeUnits = "CPU_AN
 
 
 def macos_release() -> int:
-    """Major version of this macOS, 14 or later; `BackendError` anywhere else."""
+    """Return the major version of this macOS. Raises `BackendError` for versions before 14, and on other systems."""
     if platform.system() != "Darwin":
         raise BackendError(f"Core ML runs on macOS 14 or later, and this is {platform.system()}")
     release = int(platform.mac_ver()[0].split(".")[0])
@@ -152,12 +160,12 @@ def macos_release() -> int:
 
 
 def os_build() -> str:
-    """Build of this macOS, such as 24D60: compiled models are only known to fit the build that compiled them."""
+    """Return the build of this macOS, such as 24D60: a compiled model is used only by the build that compiled it."""
     return subprocess.run(["sw_vers", "-buildVersion"], capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _runtime() -> Any:
-    """The coremltools module, if it can run models."""
+    """Return the coremltools module. Raises `BackendError` if it cannot run models."""
     with quiet():
         try:
             import coremltools
@@ -184,7 +192,7 @@ def _predict(model: Any, window: Array) -> Array:
 
 @contextlib.contextmanager
 def _foreign(what: str) -> Iterator[None]:
-    """Whatever coremltools raises in here becomes a `BackendError`; it raises plain `Exception` for most failures."""
+    """Turn what coremltools raises in the block into `BackendError`; for most failures it raises a plain `Exception`."""
     try:
         with quiet():
             yield

@@ -23,8 +23,10 @@ from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
 
 Target = Literal["macos14", "macos15"]
+"""Oldest system that a package runs on."""
 
 SUFFIX = ".mlpackage"
+"""Suffix of a package, which is a folder."""
 
 AUTHOR = "MERT by Li et al. 2024, arXiv 2306.00107; converted by mertd"
 """What a package names as its author."""
@@ -41,9 +43,9 @@ MAX_PACKAGE_BYTES = 2 << 30
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Around coremltools alone: no progress bars on stderr, no warnings about libraries that mertd does not use.
+    """Suppress progress bars on stderr and warnings while the block calls coremltools.
 
-    stderr is that of the whole process, so what another thread prints there meanwhile is lost too.
+    stderr belongs to the whole process: what another thread prints there meanwhile is lost, too.
     """
     logger = logging.getLogger("coremltools")
     level = logger.level
@@ -60,9 +62,9 @@ def export(weights: Weights, path: Path, layers: Sequence[int], window_samples: 
     """Write a Core ML package: `input_values`, (1, window_samples) -> `hidden_states`, (layers, hidden), both float32.
 
     The input is 24 kHz and normalised as `mertd.embed.audio.normalise` does. `layers`: which states, ascending. `macos14` runs
-    on macOS 14 and iOS 17 or later; `macos15` needs macOS 15 or iOS 18 and has fused attention. What was at `path` is replaced,
-    and only by a whole package. Raises `UsageError` for a request that makes no sense, `BackendError` if coremltools is not
-    installed or fails, or if the package cannot be written.
+    on macOS 14 and iOS 17 or later; `macos15` needs macOS 15 or iOS 18 and has fused attention. A package at `path` is
+    replaced, and only once the new one is complete. Raises `UsageError` for arguments that do not fit the network,
+    `BackendError` if coremltools is not installed or fails, or if the package cannot be written.
     """
     architecture = weights.architecture
     if path.suffix != SUFFIX:
@@ -72,7 +74,7 @@ def export(weights: Weights, path: Path, layers: Sequence[int], window_samples: 
     if window_samples < architecture.shortest:
         raise UsageError(f"a window of {window_samples} samples is too short: the network needs {architecture.shortest}")
     if not path.parent.is_dir():
-        raise BackendError(f"cannot write {path}: there is no folder {path.parent}")
+        raise BackendError(f"cannot write {path}: directory {path.parent} does not exist; create it first")
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as work:
             package = Path(work, "package" + SUFFIX)
@@ -85,17 +87,19 @@ def export(weights: Weights, path: Path, layers: Sequence[int], window_samples: 
 
 
 def check_package(path: Path) -> None:
-    """Raise `UsageError` if `path` is no folder, holds links or devices, or more or larger files than a package of MERT.
+    """Raise `UsageError` if `path` is not a folder, holds links or devices, or more or larger files than a package of MERT.
 
-    Core ML itself reads and judges what is in the files.
+    mertd reads none of the files itself; Core ML does.
     """
     if not path.is_dir():
         raise UsageError(f"no Core ML package at {path}")
-    items, size = 0, 0
+    items = 0
+    size = 0
     for folder, names, files in os.walk(path):
         for name in (*names, *files):
             found = Path(folder, name).lstat()
-            items, size = items + 1, size + found.st_size
+            items += 1
+            size += found.st_size
             if not (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode)):
                 raise UsageError(f"{path} is not a Core ML package: it holds something that is neither a file nor a folder")
             if items > MAX_PACKAGE_ITEMS or size > MAX_PACKAGE_BYTES:
@@ -106,7 +110,7 @@ def check_package(path: Path) -> None:
 
 
 def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, target: Target) -> Any:
-    """The `coremltools.models.MLModel`, described but not loaded; its files are in `work`."""
+    """Return the `coremltools.models.MLModel`, with its description, but not loaded; its files are in `work`."""
     with quiet():
         try:
             import coremltools as ct
@@ -119,7 +123,7 @@ def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, t
                 program,
                 convert_to="mlprogram",
                 minimum_deployment_target=opset,
-                compute_precision=ct.precision.FLOAT32,  # as `ops_mil` wrote it: no cast is added
+                compute_precision=ct.precision.FLOAT32,  # as `mil_ops` wrote it: no cast is added
                 skip_model_load=True,
                 package_dir=str(work / ("converted" + SUFFIX)),
             )
@@ -127,19 +131,19 @@ def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, t
             raise BackendError(f"coremltools cannot convert the network: {first_line(error)}") from error
     kind = "trained" if weights.trained else "random, untrained"
     model.author = AUTHOR
-    model.license = f"{LICENCE} (weights)" if weights.trained else "random weights: none of the original's, no licence needed"
+    model.license = f"{LICENCE} (weights)" if weights.trained else "random weights: nothing of the original, no licence needed"
     model.short_description = f"MERT-v1-95M: mean-pooled hidden states of {length} samples at 24 kHz; {kind} weights"
     model.input_description[mil_ops.INPUT] = "One window of mono audio, float32, 24 kHz, with zero mean and unit variance"
     model.output_description[mil_ops.OUTPUT] = f"Hidden states {joined(layers)}, each averaged over time"
-    facts = {"weights": weights.digest, "trained": str(weights.trained).lower(), "layers": joined(layers)}
-    facts |= {"window_samples": str(length), "target": target}
-    for key, value in facts.items():
+    metadata = {"weights": weights.digest, "trained": str(weights.trained).lower(), "layers": joined(layers)}
+    metadata |= {"window_samples": str(length), "target": target}
+    for key, value in metadata.items():
         model.user_defined_metadata[f"mertd.{key}"] = value
     return model
 
 
 def replace_folder(path: Path, new: Path, old: Path) -> None:
-    """Put the folder `new` at `path`; a folder that is there goes to `old`. All three on one file system."""
+    """Move the folder `new` to `path`, and a folder that is there to `old`. All three are on one file system."""
     with contextlib.suppress(FileNotFoundError):
         path.rename(old)
     try:
@@ -151,8 +155,10 @@ def replace_folder(path: Path, new: Path, old: Path) -> None:
 
 
 def first_line(error: Exception) -> str:
+    """Return the first line of the error's text, or its class."""
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def joined(layers: Sequence[int], separator: str = ",") -> str:
+    """Return the numbers of the layers as text."""
     return separator.join(map(str, layers))

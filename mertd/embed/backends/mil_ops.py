@@ -1,8 +1,8 @@
-"""The network as a Core ML program, written operation by operation with the coremltools MIL builder: no torch, no tracing.
+"""The network's operations as a Core ML program, built with the MIL builder of coremltools: no torch, no tracing.
 
 Nothing is computed here. Each operation appends to the program under construction and returns its result, a MIL `Var`.
-Feature maps are (batch, channels, time), because Core ML convolves so; sequences are (batch, time, features). The casts
-are written down here, and the program is converted as it stands, so what is float32 is exactly what this file says:
+Feature maps are (batch, channels, time), the layout of Core ML's convolution; sequences are (batch, time, features). All casts
+are here, and the program is converted without adding others, so exactly this is float32:
 
 - The elementary operations, hence the 10 x 10 Gram matrix: it sums 143,999 frames, and the epsilon of 1e-5 added to it is a
   subnormal number in float16.
@@ -11,8 +11,8 @@ are written down here, and the program is converted as it stands, so what is flo
 - The layer norms. They square their input: beyond 255 that overflows float16, and outlier channels are near 2000.
 - Pooling: a sum over 2,249 frames of values near 2000 overflows float16.
 
-Everything else is float16, which is all of the large products, GELU and softmax: their results stay within a few
-thousand, where float16 ends at 65,504, and each element is rounded by itself, so that a large channel does not harm others.
+Everything else is float16: all large products, GELU and softmax. Their results stay within a few thousand, float16 reaches
+65,504, and each element is rounded by itself, so that a large channel does not affect others.
 """
 
 from __future__ import annotations
@@ -26,13 +26,18 @@ from numpy.typing import NDArray
 from mertd.embed.architecture import Architecture
 from mertd.embed.network import first_convolution, hidden_states
 
-INPUT, OUTPUT = "input_values", "hidden_states"
+INPUT = "input_values"
+"""Name of the program's input."""
+
+OUTPUT = "hidden_states"
+"""Name of the program's output."""
+
 Var = Any
 """`coremltools.converters.mil.mil.Var`."""
 
 
 class MilOps:
-    """Appends to the program that is being built around the calls. `fused`: `scaled_dot_product_attention` may be used."""
+    """Appends to the program that the caller is building. `fused`: use `scaled_dot_product_attention`."""
 
     def __init__(self, tensors: Mapping[str, NDArray[np.float16]], fused: bool) -> None:
         from coremltools.converters.mil import Builder
@@ -64,7 +69,7 @@ class MilOps:
         return self._build.mul(x=a, y=np.float32(b) if isinstance(b, float) else b)
 
     def rsqrt(self, a: Var) -> Var:
-        # The builder's own epsilon, 1e-12 unless told, is added under the root.
+        # The builder adds an epsilon under the root, 1e-12 by default.
         return self._build.rsqrt(x=a, epsilon=np.float32(0))
 
     def relu(self, a: Var) -> Var:
@@ -136,7 +141,7 @@ class MilOps:
         if self._fused:
             attended = self._build.scaled_dot_product_attention(query=q, key=k, value=v)
         else:
-            # Scaled before the product, so that the scores themselves stay as small as they can.
+            # Scaled before the product, so that the scores stay small.
             scaled = self._build.mul(x=q, y=np.float16(size**-0.5))
             scores = self._build.matmul(x=scaled, y=k, transpose_y=True)
             attended = self._build.matmul(x=self._build.softmax(x=scores, axis=-1), y=v)
@@ -171,9 +176,9 @@ def build(
     opset: Any,
     fused: bool,
 ) -> Any:
-    """The MIL program for one window: `INPUT`, (1, length) float32 -> `OUTPUT`, (layers, hidden) float32.
+    """Return the MIL program for one window: `INPUT`, (1, length) float32 -> `OUTPUT`, (layers, hidden) float32.
 
-    `opset`: the `coremltools.target` whose operations may be used. `fused`: see `MilOps`; needs the one of iOS 18 or later.
+    `opset`: the `coremltools.target` whose operations may be used. `fused`: see `MilOps`; needs iOS 18 or later.
     """
     from coremltools.converters.mil import Builder
 

@@ -53,17 +53,18 @@ class FusedMlxOps(MlxOps):
         self._dialect = dialect
 
     def first_convolution(self, architecture: Architecture, samples: mx.array, length: int) -> Any:
-        name, batch, streams = conv_layer(0), samples.shape[0], MOMENT_STREAMS
+        name = conv_layer(0)
+        batch = samples.shape[0]
         kernel, channels = architecture.kernels[0], architecture.channels
         count = kernel + kernel * (kernel + 1) // 2
         constants = {"FRAMES": architecture.lengths(length)[0], "LENGTH": kernel}
         (partial,) = self._run(
             "moments",
             mlx_kernels.MOMENTS,
-            {**constants, "SAMPLES": length, "HOP": architecture.strides[0], "STREAMS": streams},
+            {**constants, "SAMPLES": length, "HOP": architecture.strides[0], "STREAMS": MOMENT_STREAMS},
             {"samples": samples},
-            {"moments": ((batch, count, streams), mx.float32)},
-            batch * streams,
+            {"moments": ((batch, count, MOMENT_STREAMS), mx.float32)},
+            batch * MOMENT_STREAMS,
         )
         weight = self.parameter(f"{name}.conv.weight", (channels, kernel))
         gamma = self.parameter(f"{name}.layer_norm.weight", (channels,))

@@ -34,6 +34,7 @@ MOMENTS = """
   UNROLL for (int i = 0; i < LENGTH; ++i) out[i * STREAMS] = sum[i];
   UNROLL for (int k = 0; k < LENGTH * (LENGTH + 1) / 2; ++k) out[(LENGTH + k) * STREAMS] = product[k];
 """
+"""The statistics of the first convolution's input."""
 
 TAPS = """
   // The instance norm folded into the first convolution: scaled weights, and a bias that also takes the mean frame away.
@@ -63,6 +64,7 @@ TAPS = """
   }
   bias[window * CHANNELS + channel] = shift;
 """
+"""The weights of the first convolution with the instance norm folded in."""
 
 FIRST = """
   // The first convolution in float32, its GELU, and the rows of the next one. Four channels and TILE time steps a thread.
@@ -91,6 +93,7 @@ FIRST = """
     UNROLL for (int i = 0; i < LENGTH - HOP; ++i) f[i] = f[i + HOP];
   }
 """
+"""The first convolution."""
 
 NEXT = """
   // GELU of a convolution's result, and the rows of the next one. Four channels of one time step a thread.
@@ -102,6 +105,7 @@ NEXT = """
   UNROLL for (int c = 0; c < 4; ++c) y.v[c] = (HALF)gelu((float)y.v[c]);
   unfold(rows + (ulong_t)window * ROWS * KERNEL * CHANNELS + channel, y, t, ROWS, KERNEL, STRIDE, CHANNELS);
 """
+"""What lies between two later convolutions."""
 
 _COMMON = """
 INLINE float gelu(float x) {
@@ -121,6 +125,7 @@ INLINE void unfold(GLOBAL HALF* rows, Half4 y, unsigned t, unsigned count, unsig
   }
 }
 """
+"""Functions that the kernels call."""
 
 
 @dataclass(frozen=True)
@@ -157,6 +162,7 @@ typedef unsigned long long ulong_t;
 struct __align__(8) Half4 { __half v[4]; };
 """,
 )
+"""CUDA, for an NVIDIA GPU."""
 
 METAL = Dialect(
     "thread_position_in_grid.x",
@@ -172,3 +178,4 @@ typedef ulong ulong_t;
 struct Half4 { half4 v; };
 """,
 )
+"""Metal, for a Mac's GPU."""

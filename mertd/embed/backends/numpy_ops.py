@@ -1,4 +1,4 @@
-"""The readable float32 reference: every operation of `network.Ops` in numpy, with plain loops where a loop explains itself."""
+"""The network's operations in numpy, float32: the readable reference, with plain loops where they are clearer."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mertd.embed.architecture import Architecture
 from mertd.embed.network import first_convolution
 
 Array = NDArray[np.float32]
+"""A tensor."""
 
 
 class NumpyOps:
@@ -119,7 +120,7 @@ class NumpyOps:
 
 
 def erf(x: Array) -> Array:
-    """Error function of float32 values, to 1.5e-7 (Abramowitz and Stegun 1964, formula 7.1.26); numpy has none."""
+    """Return the error function of float32 values, to 1.5e-7 (Abramowitz and Stegun 1964, formula 7.1.26); numpy has none."""
     magnitude = np.abs(x)
     t = np.float32(1) / (np.float32(1) + np.float32(0.3275911) * magnitude)
     poly: Array = np.zeros_like(t)

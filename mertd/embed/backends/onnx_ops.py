@@ -1,15 +1,8 @@
-"""The network as an ONNX graph: the fast path on a CPU.
+"""The network's operations as an ONNX graph, which ONNX Runtime runs.
 
-Nothing is computed here. Each operation appends nodes and returns the name of its result; `model` then gives the graph, and
-ONNX Runtime runs it. Feature maps are (batch, channels, time), because its convolution wants them so; sequences are (batch,
-time, features). `com.microsoft` nodes are ONNX Runtime's own fused kernels.
-
-Measured on two x86 cores (AVX-512, VNNI), layer 6 of 30 s, medians of runs in turn; what lost is not in the code:
-- Feature maps in parts of 250 frames: 3.29 s against 3.71 whole, and a peak of 1.05 GB against 1.41. Parts of 62: 3.52.
-- int8 (DynamicQuantizeMatMul for every linear map, smoothed by the layer norms' gains as in SmoothQuant, arXiv 2211.10438):
-  1.35 times as fast, cosine 0.9996 on random weights, but 0.9987 on clipped sound with outlier channels (0.997 unsmoothed).
-- bfloat16: ONNX Runtime has no such matrix kernels for x86, only for ARM.
-- ONNX Runtime's memory arena: 5 % faster, 0.7 GB more for ever.
+Nothing is computed here. Each operation appends nodes and returns the name of its result; `model` then returns the graph.
+Feature maps are (batch, channels, time), the layout of ONNX's convolution; sequences are (batch, time, features). Nodes of
+`com.microsoft` are ONNX Runtime's own fused kernels. docs/benchmarks.md has the figures behind the choices made here.
 """
 
 from __future__ import annotations
@@ -27,19 +20,25 @@ from mertd.embed.network import first_convolution, hidden_states
 if TYPE_CHECKING:
     import onnx
 
-INPUT, OUTPUT = "input_values", "hidden_states"
+INPUT = "input_values"
+"""Name of the graph's input."""
+
+OUTPUT = "hidden_states"
+"""Name of the graph's output."""
+
 PART_FRAMES = 250
 """Frames of the last feature map that are computed at a time: 33 MB of the first map instead of 295."""
 
 _OPSETS = {"": 18, "com.microsoft": 1}
+"""Domain of operators -> version."""
 
 
 class Map(tuple[str, ...]):
-    """A feature map in parts, one after another in time, whose convolutions end where the next part's begin."""
+    """A feature map in parts, one after another in time. Each part is convolved on its own."""
 
 
 class OnnxOps:
-    """Builds a graph for windows of `length` samples. `parameters` holds what the nodes refer to, as float32."""
+    """Builds a graph for windows of `length` samples. `parameters`: the values that its nodes refer to, as float32."""
 
     def __init__(self, tensors: Mapping[str, NDArray[np.float16]], length: int) -> None:
         self._tensors = tensors
@@ -49,7 +48,7 @@ class OnnxOps:
         self._constants: dict[str, NDArray[Any]] = {}
 
     def model(self, output: str, shape: tuple[int, int]) -> onnx.ModelProto:
-        """The graph that ends in `output`, of `shape` (layers, hidden) per window; parameters are left to the session."""
+        """Return the graph that ends in `output`, of `shape` (layers, hidden) per window. The session adds the parameters."""
         from onnx import TensorProto, helper, numpy_helper
 
         initializers = [numpy_helper.from_array(value, name) for name, value in self._constants.items()]
@@ -113,7 +112,7 @@ class OnnxOps:
         return first_convolution(self, architecture, samples, length)
 
     def first_map(self, frames: str, weight: str, bias: str) -> Map:
-        # The bias rides along as an eleventh column against a row of ones: a separate sum would be one more pass over 300 MB.
+        # The bias is an eleventh column, multiplied by a row of ones: a separate sum would be one more pass over 300 MB.
         ones = self._node("Add", self._node("Mul", self._slice(frames, 0, 1, axis=2), self._scalar(0)), self._scalar(1))
         rows = self.transpose(self._node("Concat", frames, ones, axis=2))
         column = self._node("Reshape", bias, self._constant(np.array([1, -1, 1])))
@@ -192,9 +191,9 @@ class OnnxOps:
 
 
 def _spans(architecture: Architecture, length: int) -> list[tuple[int, int]]:
-    """Which frames [start, end) of convolution 0 each part of the feature maps comes from.
+    """Return the frames [start, end) of convolution 0 that each part of the feature maps is computed from.
 
-    The parts of the last map are about `PART_FRAMES` frames each; whatever they need of the maps before overlaps a little.
+    The parts of the last map are about `PART_FRAMES` frames each; what they need of the maps before overlaps a little.
     """
     lengths = architecture.lengths(length)
     parts = max(1, round(lengths[-1] / PART_FRAMES))
@@ -210,7 +209,7 @@ def _spans(architecture: Architecture, length: int) -> list[tuple[int, int]]:
 def build(
     architecture: Architecture, tensors: Mapping[str, NDArray[np.float16]], length: int, layers: Sequence[int]
 ) -> tuple[onnx.ModelProto, dict[str, NDArray[np.float32]]]:
-    """The graph for windows of `length` samples, (batch, length) -> (batch, layers, hidden), and its float32 parameters."""
+    """Return the graph for windows of `length` samples, (batch, length) -> (batch, layers, hidden), and its parameters."""
     ops = OnnxOps(tensors, length)
     output = hidden_states(ops, architecture, INPUT, length, layers)
     return ops.model(output, (len(layers), architecture.hidden)), ops.parameters

@@ -1,7 +1,7 @@
-"""A PyTorch checkpoint of MERT, `.bin` or `.safetensors`, turned into mertd's weights: float16, weight norm folded in.
+"""Import of a PyTorch checkpoint of MERT, `.bin` or `.safetensors`: converted to float16, with the weight norm folded in.
 
-Names are those of `transformers.HubertModel`, under an optional prefix and with either of the names that PyTorch has given to a
-weight norm. The same checkpoint gives the same bytes, and so the same digest, in whichever form it comes.
+Names are those of `transformers.HubertModel`, under an optional prefix, and a weight norm has either of the names that PyTorch
+has used for it. The same checkpoint gives the same bytes, and so the same digest, in every format.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import POSITIONAL
-from mertd.embed.weights import torch_pickle
+from mertd.embed.weights import torch_archive
 from mertd.embed.weights.safetensors_file import open_safetensors
 from mertd.embed.weights.stored import FLOATS, StoredTensor, architecture_of, fit, show, unreadable
 from mertd.embed.weights.tensors import Weights, digest
@@ -27,26 +27,28 @@ from mertd.errors import WeightsError
 from mertd.files import FileError, open_regular
 
 _FOLDED = f"{POSITIONAL}.weight"
+"""Name of the positional convolution's weights without a weight norm."""
+
 _PAIRS = (
     (f"{POSITIONAL}.weight_g", f"{POSITIONAL}.weight_v"),
     (f"{POSITIONAL}.parametrizations.weight.original0", f"{POSITIONAL}.parametrizations.weight.original1"),
 )
-"""Gain (1, 1, kernel) and direction (out, in, kernel) of the weight norm: before and since PyTorch 2.0."""
+"""Names of the weight norm's gain (1, 1, kernel) and direction (out, in, kernel): before PyTorch 2.0, and since."""
 
 _UNUSED = "masked_spec_embed"
-"""What stands for masked frames in training; nothing is masked afterwards."""
+"""A tensor that replaces masked frames in training; nothing is masked afterwards."""
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What tells one file from another: its bytes and their sha256, hexadecimal."""
+    """Identity of a file: its size in bytes and its sha256, hexadecimal."""
 
     size: int
     sha256: str
 
 
 ORIGINAL = Fingerprint(377_552_987, "a2b8b747f72c06e0595aeae41ae5473f4364938c6b39b2c58be38c48e6bd3fcd")
-"""`pytorch_model.bin` of m-a-p/MERT-v1-95M."""
+"""Fingerprint of `pytorch_model.bin` of m-a-p/MERT-v1-95M."""
 
 
 def fingerprint(path: Path) -> Fingerprint:
@@ -59,7 +61,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def import_checkpoint(source: Path) -> Weights:
-    """Return the weights in the PyTorch checkpoint `source`, whose format is told by its content, not by its name.
+    """Return the weights in the PyTorch checkpoint `source`. Its content decides the format, not its name.
 
     Raises `WeightsError` for a file that is absent, damaged, unsafe or not MERT's (it lists what is missing, unexpected or
     misshapen), and for a value that float16 cannot hold.
@@ -73,16 +75,16 @@ def import_checkpoint(source: Path) -> Weights:
 
 @contextmanager
 def _open(source: Path) -> Iterator[tuple[Mapping[str, StoredTensor], bool]]:
-    """The tensors in `source`, readable within the block, and whether training made them."""
+    """Yield the tensors in `source`, readable within the block, and whether they are trained."""
     try:
         with open_regular(source) as file:
-            start = file.read(len(torch_pickle.LEGACY_MAGIC))
+            start = file.read(len(torch_archive.LEGACY_MAGIC))
     except (OSError, FileError) as error:
         raise unreadable(source, error) from error
-    if start.startswith(torch_pickle.ZIP_MAGIC):
-        with torch_pickle.open_checkpoint(source) as tensors:
+    if start.startswith(torch_archive.ZIP_MAGIC):
+        with torch_archive.open_checkpoint(source) as tensors:
             yield tensors, True
-    elif start == torch_pickle.LEGACY_MAGIC:
+    elif start == torch_archive.LEGACY_MAGIC:
         raise WeightsError(f"{source} has the format of PyTorch before 1.6; load it in PyTorch and torch.save it again")
     else:
         with open_safetensors(source, "is neither a PyTorch checkpoint nor a readable safetensors file") as content:
@@ -90,7 +92,7 @@ def _open(source: Path) -> Iterator[tuple[Mapping[str, StoredTensor], bool]]:
 
 
 def _unified(stored: Mapping[str, StoredTensor], source: Path) -> dict[str, StoredTensor]:
-    """`stored` without prefix and unused tensors; a weight norm, under either of its names, has become one tensor."""
+    """Return `stored` without the prefix and the unused tensor, and with one tensor in place of a weight norm's two."""
     found = dict(stored)
     for gain, direction in _PAIRS:
         prefix = next((name.removesuffix(gain) for name in stored if name.endswith(gain)), None)
@@ -105,7 +107,7 @@ def _unified(stored: Mapping[str, StoredTensor], source: Path) -> dict[str, Stor
 
 
 def _folded(gain: StoredTensor, direction: StoredTensor, source: Path) -> StoredTensor:
-    """The product of a weight norm's two tensors, computed when it is read."""
+    """Return the product of a weight norm's two tensors, computed when it is read."""
     if len(direction.shape) != 3 or gain.shape != (1, 1, direction.shape[-1]):
         shapes = f"gain {show(str(gain.shape))} and direction {show(str(direction.shape))}"
         raise WeightsError(f"{source}: a weight norm of {shapes} is not per kernel tap")
@@ -116,10 +118,10 @@ def _folded(gain: StoredTensor, direction: StoredTensor, source: Path) -> Stored
 
 
 def _fold(gain: StoredTensor, direction: StoredTensor) -> NDArray[Any]:
-    """w = v * g / ||v||, the norm over out and in, one per kernel tap (Salimans and Kingma 2016, arXiv 1602.07868); float32.
+    """Return w = v * g / ||v||, with the norm over out and in, one per kernel tap (Salimans and Kingma 2016, arXiv 1602.07868).
 
-    The squares of float32 values are exact in float64 and their sum has 29 bits to spare, so that the order in which a machine
-    adds them does not show in the result.
+    The squares of float32 values are exact in float64 and their sum has 29 bits to spare, so the order in which a machine adds
+    them does not change the result, which is float32.
     """
     g, v = gain.read(), direction.read()
     norm = np.sqrt(np.square(v.astype(np.float64)).sum((0, 1)))

@@ -18,6 +18,7 @@ RANDOM = "random:"
 """What a specification of weights made from a seed begins with."""
 
 MAX_SEED_DIGITS = 1_000
+"""Digits of a seed."""
 
 ANCHOR = "encoder.layer_norm.weight"
 """A tensor by whose name the prefix of all names is found."""

@@ -33,6 +33,7 @@ MAX_HEADER_BYTES = 1 << 20
 """MERT's header has some 25 kB."""
 
 MAX_DIMENSIONS = 8
+"""Dimensions of a tensor."""
 
 DTYPES = {
     "BOOL": ("bool", 1),
@@ -60,6 +61,16 @@ class SafetensorsFile:
 
     tensors: dict[str, StoredTensor]
     metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """The description of one tensor, whose values are bytes [begin, end) of the data."""
+
+    dtype: str  # as numpy calls it
+    shape: tuple[int, ...]
+    begin: int
+    end: int
 
 
 @contextmanager
@@ -93,13 +104,13 @@ def _read_header(file: BufferedReader) -> SafetensorsFile:
     metadata = entries.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is not a map of text")
-    start, tensors, spans = LENGTH_BYTES + length, {}, []
-    for name, entry in entries.items():
-        dtype, shape, begin, end = _check_entry(name, entry)
-        read = partial(_read, file, name, dtype, shape, start + begin)
-        tensors[name] = StoredTensor(shape, dtype, read, name, end - begin)
-        spans.append((begin, end, name))
-    _check_spans(spans, size - start)
+    start = LENGTH_BYTES + length
+    found = {name: _check_entry(name, entry) for name, entry in entries.items()}
+    _check_spans(found, size - start)
+    tensors = {
+        name: StoredTensor(entry.shape, entry.dtype, partial(_read, file, name, entry, start), name, entry.end - entry.begin)
+        for name, entry in found.items()
+    }
     return SafetensorsFile(tensors, metadata)
 
 
@@ -116,8 +127,8 @@ def _parse(header: bytes) -> dict[str, Any]:
     return entries
 
 
-def _check_entry(name: str, entry: object) -> tuple[str, tuple[int, ...], int, int]:
-    """Return dtype, shape, and begin and end in the data."""
+def _check_entry(name: str, entry: object) -> _Entry:
+    """Return the description of the tensor `name`. Raises `ValueError` if it is not a valid one."""
     match entry:
         case {"dtype": str(code), "shape": list(shape), "data_offsets": [int(begin), int(end)], **rest} if not rest:
             pass
@@ -128,23 +139,25 @@ def _check_entry(name: str, entry: object) -> tuple[str, tuple[int, ...], int, i
     dtype, value_bytes = DTYPES.get(code, (code, 0))
     if value_bytes and math.prod(shape) * value_bytes != end - begin:
         raise ValueError(f"{show(name)} has {end - begin:,} bytes, which do not fit its shape and dtype")
-    return dtype, tuple(shape), begin, end
+    return _Entry(dtype, tuple(shape), begin, end)
 
 
-def _check_spans(spans: list[tuple[int, int, str]], size: int) -> None:
+def _check_spans(entries: dict[str, _Entry], size: int) -> None:
+    """Raises `ValueError` if the tensors do not cover the `size` bytes of the data without gap or overlap."""
     at = 0
-    for begin, end, name in sorted(spans):
-        if begin != at:
-            raise ValueError(f"the data of {show(name)} begins at {begin:,}, where that of the tensor before ends at {at:,}")
-        at = end
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)):
+        if entry.begin != at:
+            raise ValueError(f"the data of {show(name)} begins at {entry.begin:,}, but the tensor before it ends at {at:,}")
+        at = entry.end
     if at != size:
         raise ValueError(f"its tensors take {at:,} bytes, and the file has {size:,} for them")
 
 
-def _read(file: BufferedReader, name: str, dtype: str, shape: tuple[int, ...], at: int) -> NDArray[Any]:
-    values = np.empty(shape, np.dtype(dtype).newbyteorder("<"))
+def _read(file: BufferedReader, name: str, entry: _Entry, start: int) -> NDArray[Any]:
+    """Return the values of a tensor. `start`: where the data begins in the file."""
+    values = np.empty(entry.shape, np.dtype(entry.dtype).newbyteorder("<"))
     try:
-        file.seek(at)
+        file.seek(start + entry.begin)
         count = file.readinto(values.reshape(-1).view(np.uint8).data)
     except OSError as error:
         raise WeightsError(f"cannot read {show(name)}: {error.strerror or error}") from error

@@ -1,4 +1,4 @@
-"""Weights made from a seed: of the true shapes, the same bits on every machine, and good for plumbing only."""
+"""Weights made from a seed: untrained, of the true shapes, and the same bits on every machine."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mertd.embed.weights.tensors import Half
 
 
 def random_tensors(architecture: Architecture, seed: int) -> Iterator[tuple[str, Half]]:
-    """Seeded weights of the true shapes, the same bits on every machine.
+    """Yield the name and values of each tensor, the same bits on every machine.
 
-    They come from the raw output of PCG64, which numpy guarantees never to change, as uniform values; scales keep the signal's
-    variance through every layer, so that each one matters to the result. float16, so that a saved file gives the same vectors.
+    The values are uniform, made from the raw output of PCG64, which numpy guarantees never to change. Their scales keep the
+    signal's variance through every layer, so that each layer affects the result.
     """
     generator = np.random.PCG64(seed)
     for name, shape in architecture.tensors.items():
@@ -32,11 +32,11 @@ def random_tensors(architecture: Architecture, seed: int) -> Iterator[tuple[str,
 
 
 def with_outliers(architecture: Architecture, tensors: Mapping[str, Half], seed: int) -> dict[str, Half]:
-    """The same weights with a few hidden channels 20 to 100 times larger, as trained transformers have.
+    """Return the same weights with a few hidden channels 20 to 100 times larger, as trained transformers have.
 
-    In a post-norm network these live in the gains of the layer norms, and the residual stream carries them through every
-    layer (Kovaleva et al. 2021, arXiv 2105.06990). Here six channels get large gains and biases at each final layer norm; the
-    next attention layer norm takes them back, and the weights that read them shrink, as training would have seen to.
+    In a post-norm network they come from the gains of the layer norms, and the residual stream carries them through every
+    layer (Kovaleva et al. 2021, arXiv 2105.06990). Here six channels get large gains and biases at each final layer norm, the
+    next attention layer norm reduces them, and the weights that read them are smaller, as training would have made them.
     """
     generator = np.random.Generator(np.random.PCG64(seed + 1))
     size = architecture.hidden

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from capture.from_url import settings_for
+from example_counts import examples
 from mertd.capture.address import PCM_FORMATS, parse
 from mertd.capture.clock_pair import ClockPair
 from mertd.capture.reports import CaptureSettings
@@ -84,7 +85,7 @@ def test_24_bits_are_kept() -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 3_000), max_size=12), channels=st.integers(1, 3))
-@settings(max_examples=20)
+@settings(max_examples=examples(40))
 def test_how_a_writer_cuts_its_bytes_does_not_matter(sizes: list[int], channels: int) -> None:
     whole = RAMP[: len(RAMP) // channels * channels]
     data = whole.tobytes()

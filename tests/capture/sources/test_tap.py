@@ -22,7 +22,9 @@ class Session:
     """A recording session of catap."""
 
     def __init__(self, on_buffer: Callable[[Any], None], form: Any, fault: Exception | None) -> None:
-        self._on_buffer, self.stream_format, self._fault = on_buffer, form, fault
+        self._on_buffer = on_buffer
+        self.stream_format = form
+        self._fault = fault
         self.capture_failed = self.closed = False
 
     def start(self) -> None:

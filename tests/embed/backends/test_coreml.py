@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import os
 import shutil
 import subprocess
 import sys
@@ -22,13 +23,15 @@ from mertd.embed.architecture import MERT_95M, TINY
 from mertd.embed.audio import normalise
 from mertd.embed.backends import coreml_backend
 from mertd.embed.backends.coreml_backend import CoreMLBackend, compiled_cache_path, run_package
-from mertd.embed.backends.coreml_package import Target, export
+from mertd.embed.backends.coreml_package import MAX_PACKAGE_BYTES, MAX_PACKAGE_ITEMS, Target, check_package, export
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.self_check import check, check_signal, cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError
 from signals import chord_progression
+
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
 
 Array = NDArray[np.float32]
 SECOND = 24_000
@@ -44,10 +47,10 @@ def reference(weights: Weights, window: Array, layers: Sequence[int]) -> Array:
     return states
 
 
-def disagreement(got: Array, wanted: Array) -> float:
+def disagreement(got: Array, expected: Array) -> float:
     """The worst 1 - cosine over layers, of all channels and of those that six large ones would otherwise drown."""
-    rest = np.argsort(np.abs(wanted).max(axis=0))[:-6]
-    return float(1 - min(cosines(got, wanted).min(), cosines(got[:, rest], wanted[:, rest]).min()))
+    rest = np.argsort(np.abs(expected).max(axis=0))[:-6]
+    return float(1 - min(cosines(got, expected).min(), cosines(got[:, rest], expected[:, rest]).min()))
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,7 @@ SOUNDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strict", [False, True])
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("target", TARGETS)
@@ -110,6 +114,7 @@ def test_high_pass_filters_hear_music_under_rumble(tmp_path: Path) -> None:
     assert disagreement(got, reference(weights, window, ALL)) < 1e-6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_precision_is_where_it_is_meant_to_be(tiny: Made, target: Target) -> None:
     _, package = tiny(SPECS[0], target)
@@ -165,7 +170,7 @@ def test_package_says_what_it_is(tiny: Made, tmp_path: Path) -> None:
         ("a.mlpackage", [2, 1], SECOND, UsageError, "layers"),
         ("a.mlpackage", [3], SECOND, UsageError, "from 0 to 2"),
         ("a.mlpackage", [1], 399, UsageError, "too short"),
-        ("no/a.mlpackage", [1], SECOND, BackendError, "no folder"),
+        ("no/a.mlpackage", [1], SECOND, BackendError, r"directory \S+/no does not exist"),
     ],
 )
 def test_export_refuses(tmp_path: Path, name: str, layers: list[int], length: int, error: type[Exception], words: str) -> None:
@@ -180,6 +185,7 @@ def test_shortest_window(tmp_path: Path) -> None:
     assert disagreement(Package(tmp_path / "a.mlpackage").run(window), reference(weights, window, ALL)) < 1e-6
 
 
+@pytest.mark.slow
 def test_package_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     weights, path = load(SPECS[0]), tmp_path / "a.mlpackage"
     export(weights, path, [0], SECOND)
@@ -193,6 +199,7 @@ def test_package_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.slow
 def test_export_is_silent_and_imports_are_lazy(tmp_path: Path) -> None:
     code = f"""
 import sys
@@ -210,11 +217,12 @@ export(load({SPECS[0]!r}), Path({str(tmp_path)!r}, "a.mlpackage"), [1], {SECOND}
 @pytest.mark.parametrize("outliers", [0, 1])
 def test_full_size_agrees(tmp_path: Path, outliers: int) -> None:
     """All 13 layers; against PyTorch's own numbers with plain random weights, against the numpy reference with outliers."""
-    weights, path, window = load(f"random:0?outliers={outliers}"), tmp_path / "full.mlpackage", clip(1)
+    weights, window = load(f"random:0?outliers={outliers}"), clip(1)
+    path = tmp_path / "full.mlpackage"
     export(weights, path, range(MERT_95M.states), len(window), TARGETS[outliers])
     package = Package(path)
-    wanted = reference(weights, window, range(MERT_95M.states)) if outliers else golden(1)
-    assert disagreement(package.run(window), wanted) < 1e-5
+    expected = reference(weights, window, range(MERT_95M.states)) if outliers else golden(1)
+    assert disagreement(package.run(window), expected) < 1e-5
     assert package.largest < HALF_RANGE / 16
     assert sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) == pytest.approx(180 * 2**20, rel=0.02)
 
@@ -249,11 +257,12 @@ def mac(monkeypatch: pytest.MonkeyPatch) -> EvaluatedCoreML:
     return runtime
 
 
+@pytest.mark.slow
 def test_backend_passes_its_self_check(mac: EvaluatedCoreML, tmp_path: Path) -> None:
     weights = load(SPECS[0])
     backend = CoreMLBackend(weights, [1, 2], cache=tmp_path)
-    wanted = NumpyBackend(weights, [1, 2]).embed(check_signal()[None])
-    assert check(backend, wanted) > 0.999999
+    expected = NumpyBackend(weights, [1, 2]).embed(check_signal()[None])
+    assert check(backend, expected) > 0.999999
     both = backend.embed(np.stack([check_signal(), normalise(chord_progression(1))]))
     assert both.shape == (2, 2, TINY.hidden)
     assert both.dtype == np.float32
@@ -261,6 +270,7 @@ def test_backend_passes_its_self_check(mac: EvaluatedCoreML, tmp_path: Path) -> 
     assert len(mac.compiled) == 2  # one for each window length
 
 
+@pytest.mark.slow
 def test_backend_compiles_once_for_each_macos(mac: EvaluatedCoreML, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     weights = load(SPECS[0])
     for _ in range(2):
@@ -288,6 +298,7 @@ def test_backend_leaves_nothing_of_a_failed_compilation(
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mac")
 def test_run_package(tmp_path: Path) -> None:
     weights, path = load(SPECS[0]), tmp_path / "a.mlpackage"
@@ -295,6 +306,44 @@ def test_run_package(tmp_path: Path) -> None:
         run_package(path, check_signal())
     export(weights, path, ALL, SECOND)
     assert disagreement(run_package(path, check_signal()), reference(weights, check_signal(), ALL)) < 1e-6
+
+
+def link_inside(package: Path) -> None:
+    (package / "Data" / "weights").symlink_to("/etc")
+
+
+def fifo_inside(package: Path) -> None:
+    os.mkfifo(package / "Data" / "weights")
+
+
+def many_inside(package: Path) -> None:
+    for number in range(MAX_PACKAGE_ITEMS):
+        (package / "Data" / str(number)).mkdir()
+
+
+def large_inside(package: Path) -> None:
+    with (package / "weight.bin").open("wb") as file:
+        file.truncate(MAX_PACKAGE_BYTES + 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (link_inside, "neither a file nor a folder"),
+        (fifo_inside, "neither a file nor a folder"),
+        (many_inside, "more than 64 files and folders"),
+        (large_inside, "more than 2,147,483,648 bytes"),
+    ],
+)
+def test_a_package_from_elsewhere_is_checked_before_core_ml_reads_it(
+    tmp_path: Path, damage: Callable[[Path], None], reason: str
+) -> None:
+    package = tmp_path / "a.mlpackage"
+    (package / "Data").mkdir(parents=True)
+    check_package(package)
+    damage(package)
+    with pytest.raises(UsageError, match=reason):
+        check_package(package)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="Core ML is there")

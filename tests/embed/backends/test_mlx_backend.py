@@ -9,6 +9,8 @@ from mertd.embed.backends.mlx_backend import Upload, fastest_form
 from mertd.embed.weights.loading import load
 from mertd.errors import BackendError
 
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
+
 mx = pytest.importorskip("mlx.core")
 
 

@@ -20,6 +20,8 @@ from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from signals import chord_progression
 
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
+
 mx = pytest.importorskip("mlx.core")
 STATES = tuple(range(TINY.states))
 KERNELS = ("MOMENTS", "TAPS", "FIRST", "NEXT")
@@ -39,6 +41,7 @@ def fused(weights: Weights, samples: np.ndarray) -> np.ndarray:
     return np.array(hidden_states(ops, TINY, mx.array(samples), samples.shape[1], STATES))
 
 
+@pytest.mark.slow
 # One frame; one row more and less of each convolution; tiles of the first one that end in the middle.
 @pytest.mark.parametrize("length", [MERT_95M.shortest, 719, 720, 1_041, 4_001, 24_000])
 def test_the_fused_network_is_the_references(weights: Weights, length: int) -> None:

@@ -16,6 +16,8 @@ from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from signals import chord_progression
 
+pytestmark = pytest.mark.xdist_group("native")  # one worker imports the native libraries, not all of them
+
 ALL = range(TINY.states)
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from embed.weights.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
+from example_counts import examples
 from mertd.embed.architecture import POSITIONAL, TINY
 from mertd.embed.backends.numpy_ops import NumpyOps
 from mertd.embed.network import hidden_states
@@ -87,8 +88,8 @@ def test_weight_norm_is_per_kernel_tap(tmp_path: Path, state: dict[str, Array]) 
     source = write(tmp_path / "x.bin", {**state, GAIN: g, DIRECTION: v})
     got = import_checkpoint(source).tensors[f"{POSITIONAL}.weight"]  # (out, kernel, in)
     for tap in range(TINY.positional_kernel):
-        wanted = v[:, :, tap].astype(np.longdouble) * g[0, 0, tap] / np.linalg.norm(v[:, :, tap].astype(np.float64))
-        np.testing.assert_allclose(got[:, tap], wanted.astype(np.float64), rtol=2**-11 * 1.001, atol=2**-25)
+        expected = v[:, :, tap].astype(np.longdouble) * g[0, 0, tap] / np.linalg.norm(v[:, :, tap].astype(np.float64))
+        np.testing.assert_allclose(got[:, tap], expected.astype(np.float64), rtol=2**-11 * 1.001, atol=2**-25)
 
 
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
@@ -203,7 +204,7 @@ def test_damaged_files_raise_only_weights_errors(tmp_path: Path, state: dict[str
     path = tmp_path / f"x.{suffix}"
     content = write(tmp_path / f"healthy.{suffix}", state).read_bytes()
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=examples(300), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(data=st.data())
     def damage(data: st.DataObject) -> None:
         damaged = bytearray(content)
@@ -245,8 +246,8 @@ def save_with_torch(model: Any, path: Path, names: tuple[str, str]) -> Path:
     from safetensors.torch import save_file as save_torch_file
 
     state = model.state_dict()
-    for new, wanted in zip(NEW_NAMES, names, strict=True):
-        state[f"{POSITIONAL}.{wanted}"] = state.pop(f"{POSITIONAL}.{new}")
+    for new, expected in zip(NEW_NAMES, names, strict=True):
+        state[f"{POSITIONAL}.{expected}"] = state.pop(f"{POSITIONAL}.{new}")
     if path.suffix == ".bin":
         torch.save(state, path)
     else:
@@ -265,10 +266,10 @@ def test_imports_what_torch_saves(tmp_path: Path, hubert: Any) -> None:
     torch.save(dict(hubert.named_parameters()), with_parameters)
     assert import_checkpoint(with_parameters).digest == got[0].digest
 
-    wanted = {name: values.detach().numpy() for name, values in hubert.state_dict().items()}
-    wanted[f"{POSITIONAL}.weight"] = hubert.encoder.pos_conv_embed.conv.weight.detach().numpy()
+    expected = {name: values.detach().numpy() for name, values in hubert.state_dict().items()}
+    expected[f"{POSITIONAL}.weight"] = hubert.encoder.pos_conv_embed.conv.weight.detach().numpy()
     for name, half in got[0].tensors.items():
-        values = wanted[name].swapaxes(1, 2) if half.ndim == 3 else wanted[name]
+        values = expected[name].swapaxes(1, 2) if half.ndim == 3 else expected[name]
         if name == f"{POSITIONAL}.weight":  # torch multiplies in another order: one value in a thousand may round the other way
             np.testing.assert_allclose(half, values, rtol=2**-11 * 1.001, atol=2**-25)
         else:
@@ -283,10 +284,10 @@ def test_imported_weights_hear_what_torch_hears(tmp_path: Path, hubert: Any) -> 
     samples = ((samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)).astype(np.float32)
     with torch.no_grad():
         states = hubert(torch.from_numpy(samples)[None], output_hidden_states=True).hidden_states
-    wanted = np.stack([one[0].mean(0).numpy() for one in states])
+    expected = np.stack([one[0].mean(0).numpy() for one in states])
     ops = NumpyOps({name: half.astype(np.float32) for name, half in got.tensors.items()})
     ours = hidden_states(ops, got.architecture, samples[None], len(samples), range(got.architecture.states))[0]
-    cosine = (ours * wanted).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(wanted, axis=1)
+    cosine = (ours * expected).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(expected, axis=1)
     assert cosine.min() > 0.9999
 
 
@@ -303,5 +304,5 @@ def test_torchs_other_formats(tmp_path: Path, hubert: Any) -> None:
     for dtype, error in ((torch.float64, 2**-11), (torch.float16, 2**-10), (torch.bfloat16, 2**-7)):
         torch.save({name: values.to(dtype) for name, values in state.items()}, tmp_path / "x.bin", pickle_protocol=4)
         got = import_checkpoint(tmp_path / "x.bin").tensors["encoder.layers.1.feed_forward.output_dense.weight"]
-        wanted = state["encoder.layers.1.feed_forward.output_dense.weight"].numpy()
-        np.testing.assert_allclose(got, wanted, rtol=error, atol=2**-24)
+        expected = state["encoder.layers.1.feed_forward.output_dense.weight"].numpy()
+        np.testing.assert_allclose(got, expected, rtol=error, atol=2**-24)

@@ -201,6 +201,7 @@ def test_falls_back_when_the_converted_file_is_not_merts(hub: Hub, files: Files,
     assert "neither a PyTorch checkpoint nor a readable safetensors file" in got["over"][0]
 
 
+@pytest.mark.slow
 def test_an_interrupted_download_goes_on_where_it_stopped(hub: Hub, files: Files, pull: Puller) -> None:
     name = f"{CHECKPOINT}/pytorch_model.bin"
     hub.files, hub.cut = {name: files.large}, [15 * MEGABYTE]
@@ -240,6 +241,7 @@ def test_a_converted_file_that_is_not_what_the_hub_announces(hub: Hub, files: Fi
     assert f"expected {len(files.converted)} bytes, sha256 {'0' * 64}" in pull()["message"]
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_repaired(hub: Hub, files: Files, pull: Puller) -> None:
     name = f"{CHECKPOINT}/pytorch_model.bin"
     hub.files = {name: files.checkpoint}
@@ -252,6 +254,7 @@ def test_a_damaged_cache_is_repaired(hub: Hub, files: Files, pull: Puller) -> No
     assert len(hub.downloads) == 2
 
 
+@pytest.mark.slow
 def test_offline_the_cache_is_enough(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     assert "HF_HUB_OFFLINE is set" in pull(HF_HUB_OFFLINE="1")["message"]
@@ -282,6 +285,7 @@ def test_a_hub_that_refuses(hub: Hub, pull: Puller, status: int, reason: str) ->
     assert got["message"].count(reason) == 2
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_download(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files = {f"{CONVERTED}/mlx/MERT.safetensors": files.converted, f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     got = pull(limit=len(files.converted) // 2)
@@ -291,6 +295,7 @@ def test_a_full_disk_ends_the_download(hub: Hub, files: Files, pull: Puller) -> 
     assert pull()["digest"] == files.digest, "and with room it works"
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_after_the_download(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     pull()

@@ -97,6 +97,7 @@ def test_saved_weights_come_back(tmp_path: Path, tiny: Weights, trained: bool) -
     assert list(tmp_path.iterdir()) == [path], "nothing half-written is left"
 
 
+@pytest.mark.slow
 def test_a_file_of_the_full_size_comes_back(tmp_path: Path) -> None:
     full = load("random:0")
     save(full, tmp_path / "full.safetensors")

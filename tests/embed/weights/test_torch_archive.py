@@ -27,7 +27,8 @@ from embed.weights.torch_file import (
     write_archive,
     write_state_dict,
 )
-from mertd.embed.weights.torch_pickle import LONGEST_PICKLE, open_checkpoint
+from example_counts import examples
+from mertd.embed.weights.torch_archive import MAX_PICKLE_BYTES, open_checkpoint
 from mertd.errors import WeightsError
 
 FLOATS = np.arange(24, dtype=np.float32)
@@ -47,10 +48,10 @@ def write(path: Path, program: bytes, **more: bytes) -> Path:
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, np.float64, np.int64])
 def test_reads_every_dtype(tmp_path: Path, dtype: type[np.generic]) -> None:
-    wanted = {"a.weight": np.arange(12).astype(dtype).reshape(3, 4), "b": np.array(7).astype(dtype)}
-    got = read(write_state_dict(tmp_path / "x.bin", wanted))
-    assert list(got) == list(wanted)
-    for name, values in wanted.items():
+    expected = {"a.weight": np.arange(12).astype(dtype).reshape(3, 4), "b": np.array(7).astype(dtype)}
+    got = read(write_state_dict(tmp_path / "x.bin", expected))
+    assert list(got) == list(expected)
+    for name, values in expected.items():
         np.testing.assert_array_equal(got[name], values, strict=True)
 
 
@@ -187,10 +188,10 @@ def test_a_stride_beyond_the_machines_integers_is_refused(tmp_path: Path) -> Non
         (b"\x80\x02\x82\x01.", "EXT1; refused"),
         (b"\x80\x02B\xff\xff\xff\xff", "expected 4294967295 bytes"),
         (b"\x80\x02)r\xff\xff\xff\x7f.", "no state dict"),
-        (b")" + b"\x85" * (LONGEST_PICKLE - 3) + b".", "no state dict"),
-        (b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "under a name"),
-        (b"\x80\x02" + b")" + b"\x85" * 500_000 + b"Q.", "not a tensor's storage"),
-        (b"N" * LONGEST_PICKLE + b".", "1048577 bytes"),
+        pytest.param(b")" + b"\x85" * (MAX_PICKLE_BYTES - 3) + b".", "no state dict", marks=pytest.mark.slow),
+        pytest.param(b"\x80\x02}" + b")" + b"\x85" * 500_000 + b"Ns.", "under a name", marks=pytest.mark.slow),
+        pytest.param(b"\x80\x02" + b")" + b"\x85" * 500_000 + b"Q.", "not a tensor's storage", marks=pytest.mark.slow),
+        (b"N" * MAX_PICKLE_BYTES + b".", "1048577 bytes"),
     ],
 )
 def test_refuses_what_is_no_state_dict(tmp_path: Path, program: bytes, reason: str) -> None:
@@ -240,7 +241,7 @@ def survives(path: Path) -> None:
         return
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(800), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_files_raise_only_weights_errors(healthy: tuple[Path, bytes], data: st.DataObject) -> None:
     path, content = healthy
@@ -252,7 +253,7 @@ def test_damaged_files_raise_only_weights_errors(healthy: tuple[Path, bytes], da
     survives(path)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(800), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_pickles_raise_only_weights_errors(healthy: tuple[Path, bytes], data: st.DataObject) -> None:
     """With the archive intact and its checksums right, so that every mutation reaches the interpreter."""
@@ -269,7 +270,7 @@ def test_damaged_pickles_raise_only_weights_errors(healthy: tuple[Path, bytes], 
     survives(write(path, bytes(program)))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     count=st.integers(0, 30),
     offset=st.integers(-2, 30),

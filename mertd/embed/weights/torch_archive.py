@@ -1,0 +1,116 @@
+"""The checkpoint format of PyTorch: a zip archive, read without PyTorch and without executing anything.
+
+`torch.save` writes `NAME/data.pkl`, which describes the state dict, and `NAME/data/KEY` for each storage, uncompressed. The
+sizes that the archive claims are checked before anything is read; the pickle is interpreted by `torch_pickle`.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
+from pathlib import Path
+
+import numpy as np
+
+from mertd.embed.weights.stored import StoredTensor, show, unreadable
+from mertd.embed.weights.torch_pickle import STORAGES, Global, Storage, faults, interpret
+from mertd.errors import WeightsError
+from mertd.files import FileError, open_regular
+
+ZIP_MAGIC = b"PK\x03\x04"
+"""First bytes of a zip archive."""
+
+LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""First bytes of a checkpoint of PyTorch before 1.6, which is not an archive."""
+
+MAX_PICKLE_BYTES = 1 << 20
+"""Size of `data.pkl`; MERT's has some 20 kB. This also bounds the interpreter's memory, which grows with the opcodes."""
+
+MAX_DIRECTORY_BYTES = 1 << 20
+"""Size of the archive's directory; MERT's has some 20 kB."""
+
+
+class _BoundedReader(BufferedReader):
+    """Reads at most `limit` bytes at a time, so that an archive cannot claim a directory of any size; None for no limit."""
+
+    limit: int | None = MAX_DIRECTORY_BYTES
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.limit is None:
+            return super().read(size)
+        data = super().read(self.limit + 1 if size is None or size < 0 else min(size, self.limit + 1))
+        if len(data) > self.limit:
+            raise zipfile.BadZipFile(f"its directory takes over {self.limit:,} bytes; MERT's takes some 20,000")
+        return data
+
+
+@contextmanager
+def open_checkpoint(path: Path) -> Iterator[dict[str, StoredTensor]]:
+    """Yield the state dict in `path`, whose tensors can be read until the block ends. bfloat16 is read as float32.
+
+    Raises `WeightsError` for a file that is damaged, is not a state dict, or asks for more than a state dict needs.
+    """
+    try:
+        file = open_regular(path)
+    except (OSError, FileError) as error:
+        raise unreadable(path, error) from error
+    with _BoundedReader(file.detach()) as bounded:
+        with faults(path):
+            archive = zipfile.ZipFile(bounded)
+        bounded.limit = None  # every entry's size is checked before it is read
+        with archive:
+            with faults(path):
+                state = _state_dict(path, archive, os.fstat(bounded.fileno()).st_size)
+            yield state
+
+
+def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, StoredTensor]:
+    entries = {entry.filename: entry for entry in archive.infolist()}
+    roots = [name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
+    if len(roots) != 1:
+        raise WeightsError(f"{path} is a zip archive, but not one of PyTorch's: it has {len(roots)} entries */data.pkl, not 1")
+    root = roots[0]
+    kept: dict[str, bytes] = {}
+
+    def fetch(name: str, size: int | None = None) -> bytes:
+        """Return the bytes of an entry, checked against its checksum; its claimed size is checked before it is read.
+
+        The last one is kept, so that a storage of which several tensors are views is read once if they are read in turn.
+        """
+        entry = entries.get(root + name)
+        if entry is None:
+            raise WeightsError(f"{path}: {show(root + name)!r} is missing from the archive")
+        expected = entry.file_size if size is None else size
+        if entry.compress_type != zipfile.ZIP_STORED or not entry.file_size == entry.compress_size == expected <= limit:
+            raise WeightsError(f"{path}: {show(root + name)!r} should be {expected} uncompressed bytes of this file")
+        if name not in kept:
+            kept.clear()
+            with faults(path):
+                kept[name] = archive.read(entry)
+        return kept[name]
+
+    if root + "byteorder" in entries and fetch("byteorder") != b"little":
+        raise WeightsError(f"{path} was written on a big-endian machine; save it again on a little-endian one")
+    program_size = entries[root + "data.pkl"].file_size
+    if program_size > MAX_PICKLE_BYTES:
+        raise WeightsError(f"{path}: its data.pkl has {program_size} bytes; a state dict like MERT's has some 20,000")
+
+    def storage(identity: object) -> Storage:
+        match identity:
+            case ("storage", Global(kind), str(key), str(), int(count)) if kind in STORAGES and count >= 0:
+                size = count * np.dtype(STORAGES[kind]).itemsize
+                return Storage(kind, count, key, lambda: fetch(f"data/{key}", size))
+        raise WeightsError(f"{path}: a persistent object that is not a tensor's storage")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pickletools warns of a backslash in a global's name, which is then refused
+        state = interpret(path, fetch("data.pkl"), storage)
+    if not isinstance(state, dict):
+        raise WeightsError(f"{path} holds no state dict")
+    if strangers := [name for name, value in state.items() if not isinstance(value, StoredTensor)]:
+        raise WeightsError(f"{path}: {show(strangers[0])!r} is not a tensor; expected a plain state dict, name -> tensor")
+    return state
