@@ -14,7 +14,7 @@ from example_counts import examples
 from mertd.capture.address import Address, parse
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.errors import SourceError
 from mertd.offline import Silent, embed_source, windows
 from mertd.windows import Late, Schedule

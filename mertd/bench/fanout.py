@@ -16,7 +16,7 @@ import zmq
 
 from mertd.bench.measure import Spread, take_turns
 from mertd.errors import EndpointError
-from mertd.stream.publisher import HIGH_WATER_MARK, Publisher
+from mertd.stream.server.publisher import HIGH_WATER_MARK, Publisher
 from mertd.wire import Audio, Embedding, Latency, Model, Span, Time, encode
 
 _SPAWN = multiprocessing.get_context("spawn")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from mertd.daemon.instance import local_keys
+from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import LOCAL, ClientKeys
 
 
 def client_keys(endpoint: str, key: str | None, server_key: str | None, folder: Path | None) -> ClientKeys | None:

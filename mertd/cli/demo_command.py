@@ -21,7 +21,7 @@ from mertd.cli.options import Backend, Weights
 from mertd.cli.output import new_console
 from mertd.config import default_weights
 from mertd.errors import EndpointError
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.text import printable
 from mertd.wire import Embedding
 

@@ -19,7 +19,7 @@ from mertd.cli.read_settings import settings_from_options
 from mertd.config import Settings, weights_spec
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.errors import MertdError, UsageError
 from mertd.files import replacing
 from mertd.offline import Silent, embed_source

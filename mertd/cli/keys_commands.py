@@ -12,8 +12,8 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, KeyFolder
 from mertd.cli.output import say, say_json
 from mertd.errors import KeysError, UsageError
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import ClientKeys
 
 commands = command_group("keys")
 

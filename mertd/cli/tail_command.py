@@ -14,7 +14,7 @@ from mertd.cli.options import Control, Json, Key, KeyFolder, ServerKey
 from mertd.cli.output import complain, reader_may_leave, say, say_json
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding, Event, as_json
 
 commands = single_command()

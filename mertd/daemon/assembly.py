@@ -37,17 +37,17 @@ from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE
 from mertd.descriptors import raise_limit
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
 from mertd.ring import Ring
-from mertd.stream.connections import Connections
-from mertd.stream.control import ControlServer
 from mertd.stream.endpoint import InUseError
-from mertd.stream.history import History
 from mertd.stream.keyring import Keyring
-from mertd.stream.publisher import Publisher
-from mertd.stream.zap import Guard
+from mertd.stream.server.authenticator import Authenticator
+from mertd.stream.server.connections import Connections
+from mertd.stream.server.control_server import ControlServer
+from mertd.stream.server.history import History
+from mertd.stream.server.publisher import Publisher
 from mertd.windows import Schedule
 from mertd.wire import Embedding, Event, Status
 
@@ -128,26 +128,26 @@ def _bind(
 ) -> tuple[Sockets, Requests]:
     raise_limit()
     synchronous: zmq.Context[zmq.Socket[bytes]] = zmq.Context(context)  # the same one: keys are checked once per context
-    guard = Guard(context, Keyring(settings.keys)) if settings.curve else None
-    if guard is not None:
-        undo.callback(guard.close)
-    connections = Connections(synchronous, guard.handshake_failed if guard is not None else lambda *_: None)
+    authenticator = Authenticator(context, Keyring(settings.keys)) if settings.curve else None
+    if authenticator is not None:
+        undo.callback(authenticator.close)
+    connections = Connections(synchronous, authenticator.handshake_failed if authenticator is not None else lambda *_: None)
     undo.callback(connections.close)
     try:
-        publisher = Publisher(synchronous, settings.bind, guard, connections)
+        publisher = Publisher(synchronous, settings.bind, authenticator, connections)
     except InUseError as error:
         raise explain(error, "--bind") from error
     undo.callback(publisher.close)
     requests = make_requests(publisher.history)
     try:
-        control = ControlServer(synchronous, settings.control, requests.answer, guard, connections)
+        control = ControlServer(synchronous, settings.control, requests.answer, authenticator, connections)
     except InUseError as error:
         raise explain(error, "--control") from error
     undo.callback(control.close)
-    instance = Instance(publisher.endpoint, control.endpoint, guard.folder if guard is not None else "")
+    instance = Instance(publisher.endpoint, control.endpoint, authenticator.folder if authenticator is not None else "")
     undo.callback(instance.close)
     connections.start()
-    return Sockets(connections, guard, publisher, control, instance), requests
+    return Sockets(connections, authenticator, publisher, control, instance), requests
 
 
 def _allocate_ring(settings: Settings) -> Ring:
@@ -174,7 +174,11 @@ def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], di
 
     def facts() -> dict[str, Any]:
         lost = {"log_lost": lines.lost if lines else 0, "log_left_out": lines.left_out if lines else 0}
-        return {**lost, **sockets.connections.facts, **(sockets.guard.facts if sockets.guard is not None else {})}
+        return {
+            **lost,
+            **sockets.connections.facts,
+            **(sockets.authenticator.facts if sockets.authenticator is not None else {}),
+        }
 
     return facts
 

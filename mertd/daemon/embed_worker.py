@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from mertd.embed.messages import Answers, Copied, Failed, ModelInfo, Ready, Request, Trying
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.errors import BackendError
 from mertd.processes.health import CRASH_LIMIT, Bounds, Change
 from mertd.processes.managed import Crashed, GaveUp, ManagedProcess, Renewed, Spawn, Verdict, spawner

@@ -11,10 +11,10 @@ from mertd.daemon.reload import Reloader
 from mertd.daemon.status import StatusReporter
 from mertd.daemon.streams import Streams
 from mertd.ring import Ring
-from mertd.stream.connections import Connections
-from mertd.stream.control import ControlServer
-from mertd.stream.publisher import Publisher
-from mertd.stream.zap import Guard
+from mertd.stream.server.authenticator import Authenticator
+from mertd.stream.server.connections import Connections
+from mertd.stream.server.control_server import ControlServer
+from mertd.stream.server.publisher import Publisher
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sockets:
     """What clients can reach, and the lock that says so."""
 
     connections: Connections  # watches what clients of both sockets send and leave unread
-    guard: Guard | None  # decides which keys are let in; None without CURVE
+    authenticator: Authenticator | None  # decides which keys are let in; None without CURVE
     publisher: Publisher
     control: ControlServer
     instance: Instance

@@ -14,7 +14,7 @@ from mertd.daemon.run_state import RunState
 from mertd.daemon.streams import Streams
 from mertd.defaults import MAX_HOP_S, MIN_HOP_S, SAMPLE_RATE
 from mertd.errors import WireError, did_you_mean
-from mertd.stream.history import History, Page
+from mertd.stream.server.history import History, Page
 from mertd.vocabulary import EventName, RequestName, StreamState
 from mertd.windows import Window
 from mertd.wire import Embedding, Event, Status, decode, encode

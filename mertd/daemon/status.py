@@ -12,7 +12,7 @@ from mertd import __version__
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.run_state import RunState
 from mertd.daemon.streams import Streams
-from mertd.stream.publisher import Publisher
+from mertd.stream.server.publisher import Publisher
 from mertd.vocabulary import HealthState
 from mertd.wire import Status, fit
 

@@ -76,8 +76,8 @@ class Supervisor:
             self._publish_status(parts),
             self._watch_processes(parts),
         ]
-        if sockets.guard is not None:
-            loops += [sockets.guard.serve(), sockets.guard.watch_list(sockets.connections)]
+        if sockets.authenticator is not None:
+            loops += [sockets.authenticator.serve(), sockets.authenticator.watch_list(sockets.connections)]
         tasks = [asyncio.create_task(loop) for loop in loops]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -90,8 +90,8 @@ class Supervisor:
     def _plan_shutdown(self, parts: Parts, shutdown: AsyncExitStack) -> None:
         """Register what is done when the daemon stops, last thing first. An error in one step does not prevent the next."""
         sockets = parts.sockets
-        if sockets.guard is not None:
-            shutdown.callback(sockets.guard.close)
+        if sockets.authenticator is not None:
+            shutdown.callback(sockets.authenticator.close)
         shutdown.callback(sockets.instance.close)
         shutdown.callback(sockets.connections.close)
         shutdown.callback(sockets.publisher.close, LINGER_S)

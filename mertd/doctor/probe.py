@@ -69,7 +69,7 @@ def try_model(plan: dict[str, Any]) -> dict[str, Any]:
     import numpy as np
 
     from mertd.embed.embedder import Embedder
-    from mertd.embed.settings import ModelSettings
+    from mertd.embed.model_settings import ModelSettings
     from mertd.errors import MertdError, WeightsError
 
     try:

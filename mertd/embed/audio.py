@@ -14,11 +14,6 @@ CLIP_LEVEL = 32767 / 32768
 """Magnitude from which a sample counts as clipped: full scale of a 16-bit converter."""
 
 
-SMALLEST = 1e-30
-"""Magnitude below which a normalised sample is set to 0. It is inaudible, but its products with the weights would be subnormal
-numbers, which many CPUs multiply a hundred times slower than others."""
-
-
 @dataclass(frozen=True)
 class Levels:
     """Quality of one window, measured before normalisation. Full scale is a magnitude of 1."""
@@ -50,7 +45,6 @@ def normalise(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     centred = samples.astype(np.float64)
     centred -= centred.mean()
     centred /= np.sqrt(np.square(centred).mean() + 1e-7)
-    centred[np.abs(centred) < SMALLEST] = 0
     return centred.astype(np.float32)
 
 

@@ -16,7 +16,7 @@ from mertd.embed.audio import normalise
 from mertd.embed.backends.choice import Chosen, choose, preload
 from mertd.embed.backends.self_check import check_signal
 from mertd.embed.messages import ModelInfo
-from mertd.embed.settings import NORMALISATION, POOLING, ModelSettings
+from mertd.embed.model_settings import NORMALISATION, POOLING, ModelSettings
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError, UsageError

@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection
 from mertd.embed.audio import measure_levels
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.errors import MertdError
 from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring

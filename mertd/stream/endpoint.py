@@ -29,7 +29,10 @@ KEEPALIVE_PROBES = 3
 
 
 def check_endpoint(endpoint: str, exposed: bool = False) -> str:
-    """`endpoint` itself if it may be bound. Raises `UsageError` if malformed, or reachable by others and not `exposed`."""
+    """Return `endpoint` if it may be bound.
+
+    Raises `UsageError` if it is malformed, or can be reached from other machines and is not `exposed`.
+    """
     scheme, mark, rest = endpoint.partition("://")
     if scheme == "ipc" and mark and rest.startswith("/"):
         if len(os.fsencode(rest)) > IPC_PATH_LIMIT:
@@ -37,11 +40,12 @@ def check_endpoint(endpoint: str, exposed: bool = False) -> str:
         return endpoint
     host, colon, port = rest.rpartition(":")
     if scheme != "tcp" or not host or not colon or not (port == "*" or (port.isdecimal() and 0 < int(port) < 65536)):
-        raise UsageError(f"{endpoint!r} is not an endpoint: wanted tcp://HOST:PORT or ipc:///ABSOLUTE/PATH")
+        raise UsageError(f"{endpoint!r} is not an endpoint; write tcp://HOST:PORT or ipc:///ABSOLUTE/PATH")
     if not (exposed or _is_loopback(host)):
         raise UsageError(
             f"{endpoint} can be reached from other machines, and without encryption anyone there could listen; bind to "
-            "127.0.0.1, say --curve (`mertd keys` has the keys), or expose_without_encryption = true in the configuration file"
+            "127.0.0.1, use --curve (`mertd keys` makes the keys), or set expose_without_encryption = true in the "
+            "configuration file"
         )
     return endpoint
 
@@ -54,18 +58,19 @@ def _is_loopback(host: str) -> bool:
 
 
 class InUseError(EndpointError):
-    """Something else is bound to `endpoint`: the mertd with this `pid`, if that is known."""
+    """Another program is bound to `endpoint`: the mertd with this `pid`, if that is known."""
 
     def __init__(self, endpoint: str, pid: int | None = None) -> None:
         super().__init__(f"{endpoint} is in use{f' by process {pid}' if pid else ''}; choose another one, or stop what uses it")
-        self.endpoint, self.pid = endpoint, pid
+        self.endpoint = endpoint
+        self.pid = pid
 
 
-class Bound:
-    """A bound socket. For `ipc:` a lock is held beside it: a second bind to the same path would succeed in silence."""
+class BoundSocket:
+    """A bound socket. For `ipc:` a lock is held beside it, because a second bind to the same path would succeed."""
 
     def __init__(self, socket: zmq.Socket[bytes], endpoint: str) -> None:
-        """Raises `InUseError` if the endpoint is taken, `EndpointError` if it cannot be bound; the socket is then closed."""
+        """Bind. Raises `InUseError` if the endpoint is in use, `EndpointError` if it cannot be bound, and closes the socket."""
         self.socket = socket
         self._lock: int | None = None
         self._path = Path(endpoint.removeprefix("ipc://")) if endpoint.startswith("ipc://") else None
@@ -82,24 +87,8 @@ class Bound:
             raise EndpointError(f"{endpoint} {error}") from error
         finally:
             os.umask(umask)
-        self._bound_to = socket.getsockopt_string(zmq.LAST_ENDPOINT)
-        port = self._bound_to.rpartition(":")[2]
+        port = socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2]
         self.endpoint = endpoint.removesuffix("*") + port if endpoint.endswith(":*") else endpoint
-
-    def unbind(self) -> None:
-        """Disconnect everyone, as libzmq does with the clients of an endpoint that is given up. The lock is kept."""
-        self.socket.unbind(self._bound_to)
-
-    def bind_again(self) -> bool:
-        """After `unbind`: let them come back. False if that is not possible (yet): try again."""
-        umask = os.umask(0o077)
-        try:
-            self.socket.bind(self._bound_to)
-        except zmq.ZMQError:
-            return False
-        finally:
-            os.umask(umask)
-        return True
 
     def close(self, linger_s: float = 0.0) -> None:
         """Unbind; leaves no socket file and no lock file. Messages not yet sent have `linger_s` more."""
@@ -132,7 +121,7 @@ def _lock_path(path: Path) -> Path:
 
 
 def _lock(path: Path) -> int:
-    """An exclusive lock for a socket's path, in a folder that only its owner may enter (libzmq checks nothing)."""
+    """Take an exclusive lock for a socket's path, in a folder that only its owner may enter: libzmq checks neither."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = path.parent.stat()
     if folder.st_uid != os.getuid():
@@ -151,8 +140,8 @@ def _lock(path: Path) -> int:
 
 
 def _pid_beside(path: Path) -> int | None:
-    """The process that holds the lock of a socket's path."""
+    """Return the process that holds the lock of a socket's path; None if it is not known."""
     try:
         return int(_lock_path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # it is about to write it, or is none of ours
+    except (OSError, ValueError):  # it is just being written, or the file is not mertd's
         return None

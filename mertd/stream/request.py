@@ -1,7 +1,6 @@
-"""The asking end of the control socket: one msgpack map each way, as described at the head of `mertd/stream/control.py`.
+"""The asking end of the control socket: one msgpack map each way. docs/protocol.md describes requests and replies.
 
-Rules of this file: no asyncio, which costs `mertd tail` a tenth of a second. What asks in an event loop shares `pack` and
-`unpack`.
+Rules of this file: no asyncio, which costs `mertd tail` a tenth of a second. Code in an event loop shares `pack` and `unpack`.
 """
 
 from __future__ import annotations
@@ -15,37 +14,38 @@ import msgpack
 import zmq
 
 from mertd.errors import EndpointError, WireError
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
-from mertd.stream.keys import ClientKeys
-from mertd.stream.monitor import Refusals
+from mertd.stream.refusals import Refusals
 from mertd.wire import SCHEMA, Message, decode
 
 MAX_REPLY = 8 << 20
-"""Bytes: twice what a daemon puts on a page."""
+"""Bytes of a reply that are read: more than any daemon puts on a page."""
 
 PATIENCE_S = 3.0
+"""Seconds to wait for a reply, unless told otherwise."""
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What a daemon answered. `more`: there are messages beyond these, for another request."""
+    """What a daemon replied. `more`: there are further messages, for another request."""
 
     messages: list[Message]
     more: bool
 
 
 def ask(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> list[Message]:
-    """Put one question to a daemon. `keys`: for one that is started with --curve.
+    """Send one request to a daemon and return the messages of its reply. `keys`: for one that was started with --curve.
 
-    Raises `EndpointError` when it does not answer or refuses, `WireError` for a bad answer.
+    Raises `EndpointError` if there is no reply or the daemon refuses, `WireError` for an invalid reply.
     """
     return ask_page(endpoint, request, timeout_s, keys).messages
 
 
 def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> Reply:
-    """The same, with what the answer says of itself."""
+    """Do the same as `ask`, and return the whole reply."""
     with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        refusals = Refusals(context, socket, endpoint, keys is not None, True)
+        refusals = Refusals(context, socket, endpoint, keys is not None, report_broken_off=True)
         with contextlib.closing(refusals):
             prepare(socket, endpoint, keys)
             socket.send(pack(request))
@@ -54,13 +54,13 @@ def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE
             poller.register(refusals.socket, zmq.POLLIN)
             while not socket.poll(0):
                 if not poller.poll(max(0, round((deadline - time.monotonic()) * 1000))):
-                    raise silent(endpoint)
+                    raise no_answer(endpoint)
                 refusals.check()
             return unpack(endpoint, socket.recv())
 
 
 def prepare(socket: zmq.Socket[Any], endpoint: str, keys: ClientKeys | None = None) -> None:
-    """Set a REQ socket up and connect it. Raises `EndpointError` for what is not an endpoint."""
+    """Set the options of a REQ socket and connect it. Raises `EndpointError` for an invalid endpoint."""
     harden(socket)
     if keys:
         keys.secure(socket)
@@ -71,28 +71,28 @@ def prepare(socket: zmq.Socket[Any], endpoint: str, keys: ClientKeys | None = No
         raise EndpointError(f"{endpoint} is not an endpoint: {error}") from error
 
 
-def silent(endpoint: str) -> EndpointError:
-    """Nobody has answered in time."""
+def no_answer(endpoint: str) -> EndpointError:
+    """Return the error that says that a request timed out."""
     return EndpointError(f"no daemon answers at {endpoint}; is `mertd run` running, with this --control?")
 
 
 def pack(request: dict[str, Any]) -> bytes:
-    """A request as it is sent."""
+    """Return a request as it is sent."""
     return msgpack.packb({"schema": SCHEMA, **request})  # type: ignore[no-any-return]
 
 
 def unpack(endpoint: str, reply: bytes) -> Reply:
-    """An answer from `endpoint`. Raises `EndpointError` if it is a refusal, `WireError` if it is none."""
+    """Return the reply of `endpoint`. Raises `EndpointError` if it is a refusal, `WireError` if it is invalid."""
     try:
         body = msgpack.unpackb(reply)
     except (ValueError, msgpack.UnpackException, RecursionError) as error:
-        raise WireError(f"answer is not msgpack: {error}") from error
+        raise WireError(f"the reply of {endpoint} is not msgpack: {error}") from error
     match body:
         case {"ok": True, "messages": list() as messages} if all(_are_frames(frames) for frames in messages):
             return Reply([decode(frames) for frames in messages], body.get("more") is True)
         case {"ok": False, "error": str() as text}:
             raise EndpointError(f"{endpoint} refuses: {text}")
-    raise WireError(f"{endpoint} gave an answer that is none")
+    raise WireError(f"{endpoint} sent an invalid reply; is it a mertd, of this version?")
 
 
 def _are_frames(value: object) -> bool:

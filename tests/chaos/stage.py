@@ -25,7 +25,7 @@ from command_process import PATIENCE_S, wait_until
 from daemon_process import RATE, TINY, Daemon
 from device.pulse import SoundServer
 from mertd.errors import EndpointError
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.request import ask
 from mertd.wire import Embedding, Message, Status
 

@@ -13,7 +13,7 @@ import zmq
 from command_process import mertd
 from daemon_process import SHORT, TINY, Daemon
 from mertd.errors import EndpointError
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.request import ask
 from mertd.wire import Embedding, Event, Message
 

@@ -12,9 +12,9 @@ import pytest
 from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.errors import EndpointError
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import make_pair
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import make_pair
 from mertd.stream.request import ask
 from mertd.wire import Embedding
 
@@ -73,7 +73,7 @@ def test_mistakes_are_explained(ring: Keyring) -> None:
     assert "keys: not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
     assert "needs a NAME for a client's keys, or --server" in refused("keys", "new")
     said("new", "--server")
-    assert "is there already" in refused("keys", "new", "--server")
+    assert "exists already" in refused("keys", "new", "--server")
     assert "needs a NAME for a client's keys, or --server" in refused("keys", "new", "x", "--server")
     assert "viewer is not allowed as it is" in refused("keys", "revoke", "viewer")
     assert "no key 'viewer'" in refused("status", "--key", "viewer")

@@ -16,9 +16,9 @@ import zmq
 
 from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import TINY, Daemon
-from mertd.stream.client import Subscriber
-from mertd.stream.history import PAGE_MESSAGES
+from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.request import ask_page
+from mertd.stream.server.history import PAGE_MESSAGES
 from mertd.wire import Embedding, Event, Status, decode
 
 LIVE = [*TINY, "--window", "1", "--hop", "0.25"]

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from daemon_process import SHORT, TINY, Daemon
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding
 
 PATIENCE_S = 60.0

@@ -24,10 +24,10 @@ from mertd.daemon.run_state import RunState
 from mertd.daemon.streams import Streams
 from mertd.daemon.timeline import Timeline
 from mertd.embed.messages import Answer, Answers, Copied, Ready, Request
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.processes.managed import ManagedProcess
 from mertd.ring import Ring
-from mertd.stream.history import History
+from mertd.stream.server.history import History
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Event, Status, decode, encode
 from messages import status

@@ -16,7 +16,7 @@ from daemon.scripted_daemon import HOP, WINDOW, ScriptedDaemon
 from daemon.simulation import BOOT
 from mertd.daemon.requests import KEYS
 from mertd.errors import WireError
-from mertd.stream.history import Page
+from mertd.stream.server.history import Page
 from mertd.vocabulary import RequestName
 from mertd.wire import Embedding, Event, Message, Status, decode
 from virtual_time import run

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from device import pulse
 from mertd.capture.mono import MonoConverter
 from mertd.embed.embedder import Embedder
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from signals import wandering
 
 RATE = 24_000

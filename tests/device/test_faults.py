@@ -19,7 +19,7 @@ import pytest
 from command_process import PATIENCE_S, STOP_S
 from daemon_process import TINY, Daemon
 from device import pulse
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding, Event
 
 pytestmark = [pytest.mark.slow, pytest.mark.device, pytest.mark.xdist_group("device")]

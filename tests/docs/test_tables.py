@@ -23,8 +23,8 @@ from mertd.daemon.requests import KEYS
 from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
 from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
-from mertd.stream.client import Subscriber
-from mertd.stream.zap import READING
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.server.authenticator import READING
 from test_imports import MAY_IMPORT
 
 

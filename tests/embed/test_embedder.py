@@ -7,7 +7,7 @@ import pytest
 
 from mertd.embed.audio import normalise
 from mertd.embed.embedder import RECHECK_S, Embedder
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.errors import BackendError
 from signals import chord_progression
 

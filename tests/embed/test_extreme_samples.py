@@ -15,7 +15,7 @@ import pytest
 from daemon_process import SHORT, TINY, Daemon
 from mertd.embed import process
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Ready, Request, Token, Trying
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 from mertd.ring import Ring
 from mertd.wire import Status
 from signals import chord_progression

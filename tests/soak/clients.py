@@ -23,7 +23,7 @@ import zmq
 
 from command_process import PATIENCE_S
 from daemon_process import TINY, Daemon
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding, decode
 
 STREAMS = 8

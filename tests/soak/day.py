@@ -25,7 +25,7 @@ import psutil
 import soundfile
 
 from daemon_process import TINY, Daemon
-from mertd.stream.client import Subscriber
+from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding, Event, Status
 from signals import chord_progression
 

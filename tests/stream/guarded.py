@@ -14,12 +14,12 @@ import zmq
 import zmq.asyncio
 
 from mertd.errors import WireError
-from mertd.stream.connections import Connections
-from mertd.stream.control import ControlServer
-from mertd.stream.history import Page
 from mertd.stream.keyring import Keyring
-from mertd.stream.publisher import Publisher
-from mertd.stream.zap import Guard
+from mertd.stream.server.authenticator import Authenticator
+from mertd.stream.server.connections import Connections
+from mertd.stream.server.control_server import ControlServer
+from mertd.stream.server.history import Page
+from mertd.stream.server.publisher import Publisher
 from mertd.wire import encode
 from messages import embedding, status
 from stream.servers import ANY_PORT, PATIENCE_S
@@ -34,12 +34,12 @@ class Guarded:
     ring: Keyring
     publish: str
     control: str
-    guard: Guard
+    authenticator: Authenticator
     asked: list[str] = field(default_factory=list)
 
     @property
     def rejected(self) -> dict[str, int]:
-        return dict(self.guard.rejections.counts)
+        return dict(self.authenticator.rejections.counts)
 
 
 @contextmanager
@@ -50,10 +50,10 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
     async def serve() -> None:
         over = asyncio.Event()
         with zmq.asyncio.Context() as context:
-            guard = Guard(context, ring)
+            authenticator = Authenticator(context, ring)
             blocking: zmq.Context[zmq.Socket[bytes]] = zmq.Context(context)
-            connections = Connections(blocking, guard.handshake_failed)
-            publisher = Publisher(blocking, publish, guard, connections)
+            connections = Connections(blocking, authenticator.handshake_failed)
+            publisher = Publisher(blocking, publish, authenticator, connections)
 
             def answer(request: dict[str, Any]) -> Page:
                 found.asked.append(request["request"])
@@ -63,9 +63,9 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
                     return Page([encode(status())], False)
                 raise WireError("no such request")
 
-            server = ControlServer(blocking, control, answer, guard, connections)
+            server = ControlServer(blocking, control, answer, authenticator, connections)
             connections.start()
-            found = Guarded(ring, publisher.endpoint, server.endpoint, guard)
+            found = Guarded(ring, publisher.endpoint, server.endpoint, authenticator)
 
             async def beat() -> None:
                 seq = 0
@@ -74,7 +74,7 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
                     seq += 1
                     await asyncio.sleep(BEAT_S)
 
-            work = [guard.serve(), guard.watch_list(connections), publisher.serve(), server.serve(), beat()]
+            work = [authenticator.serve(), authenticator.watch_list(connections), publisher.serve(), server.serve(), beat()]
             tasks = [asyncio.create_task(one) for one in work]
             ready.put((found, asyncio.get_running_loop(), over))
             await over.wait()
@@ -84,7 +84,7 @@ def guarded(ring: Keyring, publish: str = ANY_PORT, control: str = ANY_PORT) -> 
             server.close()
             publisher.close()
             connections.close()
-            guard.close()
+            authenticator.close()
         assert all(isinstance(one, asyncio.CancelledError) for one in ended), ended
 
     failures: list[BaseException] = []

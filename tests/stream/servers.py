@@ -12,8 +12,8 @@ from queue import SimpleQueue
 import zmq
 import zmq.asyncio
 
-from mertd.stream.control import ControlServer, Handler
-from mertd.stream.publisher import Publisher
+from mertd.stream.server.control_server import ControlServer, Handler
+from mertd.stream.server.publisher import Publisher
 
 ANY_PORT = "tcp://127.0.0.1:*"
 PATIENCE_S = 30.0

@@ -12,7 +12,7 @@ import pytest
 import zmq
 
 from mertd.errors import EndpointError, UsageError
-from mertd.stream.endpoint import IPC_PATH_LIMIT, Bound, check_endpoint
+from mertd.stream.endpoint import IPC_PATH_LIMIT, BoundSocket, check_endpoint
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_what_others_can_reach_is_refused_unless_that_is_meant(host: str) -> Non
 )
 @pytest.mark.parametrize("exposed", [False, True])
 def test_what_is_no_endpoint_is_refused(endpoint: str, exposed: bool) -> None:
-    with pytest.raises(UsageError, match="is not an endpoint: wanted tcp://HOST:PORT or ipc:///ABSOLUTE/PATH"):
+    with pytest.raises(UsageError, match="is not an endpoint; write tcp://HOST:PORT or ipc:///ABSOLUTE/PATH"):
         check_endpoint(endpoint, exposed)
 
 
@@ -79,7 +79,7 @@ def test_a_path_too_long_for_a_socket_is_refused() -> None:
 
 
 def test_a_free_port_is_told(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    bound = Bound(context.socket(zmq.PUB), "tcp://127.0.0.1:*")
+    bound = BoundSocket(context.socket(zmq.PUB), "tcp://127.0.0.1:*")
     scheme, host, port = bound.endpoint.split(":")
     assert (scheme, host) == ("tcp", "//127.0.0.1")
     assert int(port) > 0
@@ -87,10 +87,10 @@ def test_a_free_port_is_told(context: zmq.Context[zmq.Socket[bytes]]) -> None:
 
 
 def test_a_port_in_use_is_refused(context: zmq.Context[zmq.Socket[bytes]]) -> None:
-    first = Bound(context.socket(zmq.PUB), "tcp://127.0.0.1:*")
+    first = BoundSocket(context.socket(zmq.PUB), "tcp://127.0.0.1:*")
     second = context.socket(zmq.PUB)
     with pytest.raises(EndpointError, match="is in use"):
-        Bound(second, first.endpoint)
+        BoundSocket(second, first.endpoint)
     assert second.closed
     first.close()
 
@@ -101,7 +101,7 @@ def test_a_socket_file_is_for_its_owner_alone_and_goes_with_the_daemon(
     path = tmp_path / "run" / "publish"
     before = os.umask(0)
     os.umask(before)
-    bound = Bound(context.socket(zmq.PUB), f"ipc://{path}")
+    bound = BoundSocket(context.socket(zmq.PUB), f"ipc://{path}")
     assert bound.endpoint == f"ipc://{path}"
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert stat.S_ISSOCK(path.stat().st_mode)
@@ -114,20 +114,20 @@ def test_a_socket_file_is_for_its_owner_alone_and_goes_with_the_daemon(
 def test_a_path_in_use_is_refused_and_left_alone(context: zmq.Context[zmq.Socket[bytes]], tmp_path: Path) -> None:
     """libzmq alone would take it over in silence, and the first daemon would never be heard again."""
     path = tmp_path / "run" / "publish"
-    first = Bound(context.socket(zmq.REP), f"ipc://{path}")
+    first = BoundSocket(context.socket(zmq.REP), f"ipc://{path}")
     with pytest.raises(EndpointError, match="is in use"):
-        Bound(context.socket(zmq.REP), f"ipc://{path}")
+        BoundSocket(context.socket(zmq.REP), f"ipc://{path}")
     with context.socket(zmq.REQ) as client:
         client.linger = 0
         client.connect(first.endpoint)
         client.send(b"?")
         assert first.socket.poll(30_000), "the first one still listens"
     first.close()
-    Bound(context.socket(zmq.REP), f"ipc://{path}").close()
+    BoundSocket(context.socket(zmq.REP), f"ipc://{path}").close()
 
 
 def bind_and_vanish(endpoint: str) -> None:
-    Bound(zmq.Context().socket(zmq.PUB), endpoint)
+    BoundSocket(zmq.Context().socket(zmq.PUB), endpoint)
     os._exit(0)
 
 
@@ -138,7 +138,7 @@ def test_what_a_killed_daemon_left_is_no_obstacle(context: zmq.Context[zmq.Socke
     process.join(60)
     assert process.exitcode == 0
     assert path.exists(), "left behind"
-    Bound(context.socket(zmq.PUB), f"ipc://{path}").close()
+    BoundSocket(context.socket(zmq.PUB), f"ipc://{path}").close()
     assert list(path.parent.iterdir()) == []
 
 
@@ -147,7 +147,7 @@ def test_a_folder_that_others_may_enter_is_refused(context: zmq.Context[zmq.Sock
     folder.mkdir(mode=0o755)
     folder.chmod(0o755)
     with pytest.raises(EndpointError, match="can be entered by other users; chmod 700 it"):
-        Bound(context.socket(zmq.PUB), f"ipc://{folder / 'x'}")
+        BoundSocket(context.socket(zmq.PUB), f"ipc://{folder / 'x'}")
     assert list(folder.iterdir()) == []
 
 
@@ -155,5 +155,5 @@ def test_a_folder_that_others_may_enter_is_refused(context: zmq.Context[zmq.Sock
 def test_what_cannot_be_bound_is_explained(context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
     socket = context.socket(zmq.PUB)
     with pytest.raises(EndpointError, match=endpoint):
-        Bound(socket, endpoint)
+        BoundSocket(socket, endpoint)
     assert socket.closed

@@ -14,8 +14,8 @@ import zmq
 
 from mertd.errors import KeysError
 from mertd.files import MAX_TEXT_BYTES
-from mertd.stream.keyring import Client, Keyring
-from mertd.stream.keys import ClientKeys, check_pair, check_public, make_pair
+from mertd.stream.curve_keys import ClientKeys, check_pair, check_public, make_pair
+from mertd.stream.keyring import AllowedClient, Keyring
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_daemon_and_this_machine_s_client_get_keys_that_fit(ring: Keyring) -> 
     assert (local.server, local.name) == (server.public, "local")
     for pair in (server, local):
         assert zmq.curve_public(pair.secret.encode()).decode() == pair.public
-    assert ring.clients() == {"local": Client("local", local.public, True)}
+    assert ring.clients() == {"local": AllowedClient("local", local.public, True)}
     assert ClientKeys.load(folder=str(ring.folder)) == local
 
 
@@ -60,34 +60,34 @@ def test_the_default_folder_is_the_user_s(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_allowing_and_revoking(ring: Keyring) -> None:
     pair = make_pair()
-    assert ring.allow("studio", pair.public) == Client("studio", pair.public, False)
+    assert ring.allow("studio", pair.public) == AllowedClient("studio", pair.public, False)
     assert ring.allow("studio", control=True, public=pair.public).control
     assert list(ring.clients()) == ["local", "studio"]
     for name, public, says in (
         ("studio", make_pair().public, "studio is allowed with another key"),
         ("again", pair.public, "allowed already, as studio"),
-        ("nobody", None, "no key 'nobody' in .*; say its public key"),
+        ("nobody", None, "no key 'nobody' in .*; pass its public key"),
         ("x", "short", "'short' is not a public key"),
         ("x", pair.public[:-1] + "~", "is not a public key"),
         ("x", "#" * 40, "is not a public key"),
-        ("a.b", pair.public, "no name for a client"),
-        ("server", pair.public, "no name for a client"),
-        ("../x", pair.public, "no name for a client"),
-        ("", pair.public, "no name for a client"),
+        ("a.b", pair.public, "cannot be the name of a client"),
+        ("server", pair.public, "cannot be the name of a client"),
+        ("../x", pair.public, "cannot be the name of a client"),
+        ("", pair.public, "cannot be the name of a client"),
     ):
         with pytest.raises(KeysError, match=says):
             ring.allow(name, public)
     assert ring.revoke("studio").public == pair.public
-    with pytest.raises(KeysError, match="studio is not allowed as it is; allowed are local"):
+    with pytest.raises(KeysError, match="studio is not on the list; on it are local"):
         ring.revoke("studio")
     assert list(ring.clients()) == ["local"]
 
 
 def test_no_key_is_overwritten(ring: Keyring) -> None:
     before = {path: path.read_bytes() for path in ring.folder.iterdir()}
-    with pytest.raises(KeysError, match=r"server\.key is there already"):
+    with pytest.raises(KeysError, match=r"server\.key exists already"):
         ring.new_server()
-    with pytest.raises(KeysError, match=r"client-local\.key is there already"):
+    with pytest.raises(KeysError, match=r"client-local\.key exists already"):
         ring.new_client("local")
     (ring.folder / "server.key").unlink()
     with pytest.raises(KeysError, match="local has a key"):
@@ -197,13 +197,13 @@ def test_a_malformed_list_is_refused_as_a_whole(ring: Keyring, text: str) -> Non
 
 def test_a_list_written_by_hand(ring: Keyring) -> None:
     ring.list_path.write_text(f"# mine\n[x]\npublic = '{GOOD.public}'\n", encoding="utf-8")
-    assert ring.clients() == {"x": Client("x", GOOD.public, False)}
+    assert ring.clients() == {"x": AllowedClient("x", GOOD.public, False)}
 
 
 def test_several_processes_may_write_at_once(ring: Keyring) -> None:
     """Each allows some clients while this one reads: nobody's are lost, and no half of a list is seen."""
     program = (
-        "import sys; from mertd.stream.keyring import Keyring; from mertd.stream.keys import make_pair\n"
+        "import sys; from mertd.stream.keyring import Keyring; from mertd.stream.curve_keys import make_pair\n"
         "print('ready', flush=True); sys.stdin.read()\n"
         "for i in range(15): Keyring(sys.argv[1]).allow(f'{sys.argv[2]}-{i}', make_pair().public)"
     )

@@ -16,7 +16,7 @@ from mertd.embed.audio import measure_levels
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.self_check import cosines
 from mertd.embed.embedder import Embedder
-from mertd.embed.settings import ModelSettings
+from mertd.embed.model_settings import ModelSettings
 
 Array = NDArray[np.float64]
 RATE = 24_000

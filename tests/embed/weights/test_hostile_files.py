@@ -77,7 +77,7 @@ def test_the_header_is_judged_in_linear_time(tmp_path: Path) -> None:
             best = min(best, time.process_time() - start)
         return best
 
-    assert took(12_000) < 9 * took(3_000)
+    assert took(8_000) < 9 * took(2_000)
 
 
 def test_what_is_read_is_bounded_by_the_model(tmp_path: Path) -> None:

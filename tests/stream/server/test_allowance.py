@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mertd.stream.allowance import Bucket, Rate
+from mertd.stream.server.allowance import Bucket, Rate
 
 RATE = Rate(burst=10.0, per_second=2.0)
 

@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from mertd.stream.allowance import Bucket, Rate
+from mertd.stream.server.allowance import Bucket, Rate
 
 MAX_TOPIC_BYTES = 128
 """Longest topic. Those of mertd have at most 74 bytes."""

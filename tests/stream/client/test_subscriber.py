@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from mertd.errors import EndpointError, SpaceError, UsageError, WireError
-from mertd.stream.client import Received, Subscriber
-from mertd.stream.control import Handler
-from mertd.stream.history import History, Page
-from mertd.stream.publisher import Publisher
+from mertd.stream.client.inbox import Received
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.server.control_server import Handler
+from mertd.stream.server.history import History, Page
+from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Event, Message, decode, encode
 from messages import MODEL, embedding, event, status
 from stream.servers import PATIENCE_S, control, publisher, subscribed

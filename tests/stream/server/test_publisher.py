@@ -9,9 +9,9 @@ import pytest
 import zmq
 
 from mertd.errors import EndpointError, WireError
-from mertd.stream import publisher as module
-from mertd.stream.client import Subscriber
-from mertd.stream.publisher import Publisher
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.server import publisher as module
+from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Message, decode
 from messages import embedding, event, status
 from stream.servers import publisher, subscribed

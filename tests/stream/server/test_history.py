@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mertd.stream.history import PAGE_BYTES, PAGE_MESSAGES, History, Page
+from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES, History, Page
 from mertd.wire import Embedding, Event, decode, encode
 from messages import embedding, event
 

@@ -1,4 +1,4 @@
-"""The publishing side: sends messages, remembers the last ones, counts what a slow subscriber missed."""
+"""The daemon's publishing socket: sends messages, keeps the last ones, and counts what slow subscribers missed."""
 
 from __future__ import annotations
 
@@ -9,68 +9,70 @@ from typing import Any, Protocol
 
 import zmq
 
-from mertd.stream.connections import Connection, Connections
-from mertd.stream.endpoint import Bound
-from mertd.stream.history import History
-from mertd.stream.keys import Domain
-from mertd.stream.readiness import Readiness
-from mertd.stream.subscriptions import Subscriptions
+from mertd.stream.curve_keys import Domain
+from mertd.stream.endpoint import BoundSocket
+from mertd.stream.server.authenticator import user_of
+from mertd.stream.server.connection import Connection
+from mertd.stream.server.connections import Connections
+from mertd.stream.server.history import History
+from mertd.stream.server.readiness import Readiness
+from mertd.stream.server.subscriptions import Subscriptions
 from mertd.wire import Embedding, Event, Message, encode
 
 HIGH_WATER_MARK = 1_000
 """Messages that may wait for one subscriber before it misses some."""
 
 MAX_SUBSCRIPTION = 512
-"""Bytes that a subscriber may send at once: of a topic, or of the handshake, whose longest command CURVE's is."""
+"""Bytes of one frame of a subscriber: a topic, or a command of the handshake. CURVE's longest command needs most of them."""
 
 READ_AT_ONCE = 256
 """Messages of subscribers that are read before the event loop does something else."""
 
 READ_PAUSE_S = 0.005
-"""How long it does something else."""
+"""Seconds that the event loop then has for other things."""
 
 BACKLOG = 1_024
-"""Subscribers that may come at the same moment, as they do when they all have to come back."""
+"""Connections that may wait to be accepted, as they do when all subscribers reconnect at the same moment."""
 
 
-class Guarding(Protocol):
-    """What gives a socket its keys before it is bound: `mertd.stream.zap.Guard`, without its event loop."""
+class SocketSecurity(Protocol):
+    """What gives a socket its keys before it is bound, such as an `Authenticator`."""
 
     def secure(self, socket: zmq.Socket[Any], domain: Domain) -> None: ...
 
 
 class Publisher:
-    """An XPUB socket. Never blocks: a subscriber that does not keep up loses messages.
+    """An XPUB socket. It never blocks: a subscriber that does not keep up loses messages.
 
-    `dropped` counts how often a queue ran full; until it has drained, libzmq says no more of it. What was lost then, only the
-    subscriber's `seq` tells.
+    `dropped` counts how often a subscriber's queue ran full. How many messages it then missed, only its own `seq` tells: libzmq
+    reports nothing more until the queue has drained.
     """
 
     def __init__(
         self,
         context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
-        guard: Guarding | None = None,
+        authenticator: SocketSecurity | None = None,
         connections: Connections | None = None,
     ) -> None:
-        """`guard`: who may listen; without one, everybody. `connections`: cuts off subscribers that subscribe to too much.
-        Raises `EndpointError` if the endpoint cannot be bound.
+        """`authenticator`: who may listen; without one, everybody. `connections`: cuts off subscribers that subscribe to too
+        much. Raises `EndpointError` if the endpoint cannot be bound.
         """
         socket = context.socket(zmq.XPUB)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
         socket.setsockopt(zmq.BACKLOG, BACKLOG)
-        if guard:
-            guard.secure(socket, "publish")
+        if authenticator:
+            authenticator.secure(socket, "publish")
         self._gone: deque[Connection] = deque()
         if connections is not None:
             connections.watch(socket, "publish", self._gone.append)
         socket.setsockopt(zmq.SNDHWM, HIGH_WATER_MARK)
-        socket.setsockopt(zmq.RCVHWM, 0)  # a limit here lets a client abort the process; see `mertd.stream.connections`
+        socket.setsockopt(zmq.RCVHWM, 0)  # a limit here lets a client abort the process; see `mertd.stream.server.connections`
         # A full queue is reported only in this mode, and then nobody gets the message.
         socket.setsockopt(zmq.XPUB_NODROP, 1)
         # Every change of every subscriber, also to a topic that others have.
         socket.setsockopt(zmq.XPUB_VERBOSER, 1)
-        self._bound = Bound(socket, endpoint)
+        self._bound = BoundSocket(socket, endpoint)
         self._connections = connections
         self._subscriptions: Subscriptions[Connection] = Subscriptions()
         self._stale: set[int] = set()
@@ -82,11 +84,6 @@ class Publisher:
     @property
     def endpoint(self) -> str:
         return self._bound.endpoint
-
-    @property
-    def bound(self) -> Bound:
-        """To disconnect everyone, and let them come back."""
-        return self._bound
 
     def send(self, message: Message) -> None:
         """Publish, and keep in the history. Raises `WireError` for what the wire cannot carry."""
@@ -140,7 +137,7 @@ class Publisher:
             return
         message = frame.bytes
         connection.read += len(message)
-        connection.user = _user(frame)
+        connection.user = user_of(frame)
         if reason := self._subscriptions.hear(connection, connection.user, message, now):
             connections.sever(connection, reason)
         elif (costliest := self._subscriptions.costliest()) is not None:
@@ -154,11 +151,3 @@ class Publisher:
     def close(self, linger_s: float = 0.0) -> None:
         """Unbind; the context may then wait `linger_s` for the last messages to leave."""
         self._bound.close(linger_s)
-
-
-def _user(frame: zmq.Frame) -> str:
-    """The public key of the sender, as the ZAP handler gave it; empty if it gave none."""
-    try:
-        return str(frame.get("User-Id"))
-    except zmq.ZMQError:
-        return ""

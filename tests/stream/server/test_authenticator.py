@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from command_process import wait_until
 from example_counts import examples
 from mertd.errors import EndpointError, KeysError, WireError
-from mertd.stream.client import Subscriber
-from mertd.stream.keyring import Client, Keyring
-from mertd.stream.keys import ClientKeys, ServerKeys, make_pair
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import ClientKeys, ServerKeys, make_pair
+from mertd.stream.keyring import AllowedClient, Keyring
 from mertd.stream.request import ask, pack
-from mertd.stream.zap import REMEMBERED, Guard, Rejections
+from mertd.stream.server.authenticator import Authenticator
+from mertd.stream.server.rejections import REMEMBERED, Rejections
 from mertd.wire import Embedding
 from messages import embedding
 from stream.guarded import Guarded, guarded
@@ -75,15 +76,15 @@ def test_who_is_allowed_may_listen_and_ask_and_only_some_may_command(server: Gua
     assert listen(server, local)
     for keys in (viewer, local):
         assert ask(server.control, STATUS, PATIENCE_S, keys)
-    with pytest.raises(EndpointError, match=r"viewer may listen, but not command; .* --control"):
+    with pytest.raises(EndpointError, match=r"viewer may listen, but not control; .* --control"):
         ask(server.control, {"request": "shutdown"}, PATIENCE_S, viewer)
     assert "shutdown" not in server.asked
     assert ask(server.control, {"request": "shutdown"}, PATIENCE_S, local)
     server.ring.allow("viewer", control=True)
-    until(lambda: server.guard._clients[viewer.public].control)
+    until(lambda: server.authenticator._clients[viewer.public].control)
     assert ask(server.control, {"request": "shutdown"}, PATIENCE_S, viewer)
     server.ring.allow("local", control=False)
-    until(lambda: not server.guard._clients[local.public].control)
+    until(lambda: not server.authenticator._clients[local.public].control)
     with pytest.raises(EndpointError, match="local may listen"):
         ask(server.control, {"request": "shutdown"}, PATIENCE_S, local)
     assert server.rejected == {}
@@ -126,7 +127,7 @@ def test_a_wrong_server_key_is_told_counted_and_logged_once(server: Guarded, cap
     with pytest.raises(EndpointError, match="breaks off the handshake"):
         ask(server.control, STATUS, PATIENCE_S, keys)
     until(lambda: server.rejected.get("wrong_server_key", 0) >= 10)
-    assert len([r for r in caplog.records if "wrong" in r.getMessage()]) == 2
+    assert len([r for r in caplog.records if "another server key" in r.getMessage()]) == 2
     assert server.asked == []
 
 
@@ -169,7 +170,7 @@ def test_a_revoked_key_is_cut_off_and_the_others_miss_nothing(ring: Keyring, tmp
         with contextlib.suppress(EndpointError):  # until the daemon has read the list
             hear(viewer)
         hear(viewer)
-        assert server.guard.rejections.counts["unknown_key"] >= 3
+        assert server.authenticator.rejections.counts["unknown_key"] >= 3
 
 
 def test_who_asks_without_end_is_refused_by_key_however_often_it_connects(server: Guarded) -> None:
@@ -202,8 +203,8 @@ def test_in_an_event_loop_a_refusal_is_told_too(server: Guarded) -> None:
 
 
 def test_what_a_revoked_key_has_sent_before_is_not_answered(server: Guarded) -> None:
-    with pytest.raises(WireError, match="this key is allowed no longer"):
-        server.guard.check(make_pair().public, "status")
+    with pytest.raises(WireError, match="this key is no longer allowed"):
+        server.authenticator.check(make_pair().public, "status")
 
 
 def test_a_list_that_cannot_be_read_changes_nothing_and_is_told(server: Guarded, caplog: pytest.LogCaptureFixture) -> None:
@@ -211,19 +212,19 @@ def test_a_list_that_cannot_be_read_changes_nothing_and_is_told(server: Guarded,
     good = path.read_text(encoding="utf-8")
     for spoil in (lambda: path.write_text("[viewer\n", encoding="utf-8"), lambda: path.chmod(0o644)):
         spoil()
-        until(lambda: server.guard.facts["keys_problem"] != "")
+        until(lambda: server.authenticator.facts["keys_problem"] != "")
         assert ask(server.control, STATUS, PATIENCE_S, viewer)
         path.unlink()
         path.touch(mode=0o600)
         path.write_text(good, encoding="utf-8")
-        until(lambda: server.guard.facts["keys_problem"] == "")
+        until(lambda: server.authenticator.facts["keys_problem"] == "")
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) >= 2
-    assert server.guard.facts["clients_allowed"] == 2
+    assert server.authenticator.facts["clients_allowed"] == 2
 
 
 def test_without_a_list_nobody_is_let_in(server: Guarded) -> None:
     server.ring.list_path.unlink()
-    until(lambda: server.guard.facts["clients_allowed"] == 0)
+    until(lambda: server.authenticator.facts["clients_allowed"] == 0)
     with pytest.raises(EndpointError, match="refuses this key"):
         ask(server.control, STATUS, PATIENCE_S, server.ring.client())
 
@@ -241,36 +242,36 @@ def test_while_there_is_no_handler_nobody_is_let_in(ring: Keyring) -> None:
 
 def test_a_daemon_without_keys_does_not_start(tmp_path: Path) -> None:
     with zmq.asyncio.Context() as context, pytest.raises(KeysError, match="`mertd keys new --server` makes them"):
-        Guard(context, Keyring(tmp_path / "none"))
+        Authenticator(context, Keyring(tmp_path / "none"))
 
 
 FRAMES = st.lists(st.binary(max_size=40) | st.sampled_from([b"1.0", b"CURVE", b"publish", bytes(32)]), max_size=9)
 
 
 @pytest.fixture(scope="module")
-def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guard]:
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Authenticator]:
     ring = Keyring(tmp_path_factory.mktemp("judge") / "keys")
     ring.new_server()
     with zmq.asyncio.Context() as context:
-        guard = Guard(context, ring)
-        yield guard
-        guard.close()
+        authenticator = Authenticator(context, ring)
+        yield authenticator
+        authenticator.close()
 
 
 @given(FRAMES)
 @settings(max_examples=examples(400))
-def test_any_frames_are_judged_and_none_but_a_known_key_is_let_in(judge: Guard, frames: list[bytes]) -> None:
-    version, _, code, _, user, _ = judge.judge(frames)
+def test_any_frames_are_judged_and_none_but_a_known_key_is_let_in(judge: Authenticator, frames: list[bytes]) -> None:
+    version, _, code, _, user, _ = judge.decide(frames)
     assert (version, code, user) == (b"1.0", b"400", b"")
 
 
-def test_a_known_key_is_let_in_by_curve_alone(judge: Guard) -> None:
+def test_a_known_key_is_let_in_by_curve_alone(judge: Authenticator) -> None:
     keys = judge._keyring.client()
     key = zmq.utils.z85.decode(keys.public.encode())
     good = [b"1.0", b"7", b"publish", b"127.0.0.1", b"", b"CURVE", key]
-    assert judge.judge(good) == [b"1.0", b"7", b"200", b"OK", keys.public.encode(), b""]
+    assert judge.decide(good) == [b"1.0", b"7", b"200", b"OK", keys.public.encode(), b""]
     for bad in ([*good[:5], b"PLAIN", key], [*good[:5], b"NULL"], [b"2.0", *good[1:]], [*good, b""], [*good[:6], key[:31]]):
-        assert judge.judge(bad)[2] == b"400", bad
+        assert judge.decide(bad)[2] == b"400", bad
 
 
 def test_many_keys_that_knock_cost_little_memory() -> None:
@@ -299,4 +300,4 @@ def test_secrets_are_not_shown(ring: Keyring) -> None:
     assert keys.secret not in repr(keys) + str(keys)
     assert own.secret not in repr(own) + str(own)
     assert isinstance(own, ServerKeys)
-    assert Client("viewer", keys.public, False) != Client("viewer", keys.public, True)
+    assert AllowedClient("viewer", keys.public, False) != AllowedClient("viewer", keys.public, True)

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from example_counts import examples
 from mertd.errors import EndpointError, WireError
-from mertd.stream.allowance import Allowance
-from mertd.stream.control import REMEMBERED, REQUESTS, WAITING
 from mertd.stream.envelope import MAX_REQUEST, parse_request
-from mertd.stream.history import Page
 from mertd.stream.request import ask, ask_page
+from mertd.stream.server.allowance import Allowance
+from mertd.stream.server.control_server import REMEMBERED, REQUESTS, WAITING
+from mertd.stream.server.history import Page
 from mertd.wire import Event, Status, encode
 from messages import embedding, event, status
 from stream.servers import PATIENCE_S, answering, control

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_counts import examples
-from mertd.stream.sequence import Gap, Sequence
+from mertd.stream.client.sequence import MissingRange, Sequence
 from mertd.wire import Embedding
 from messages import BOOT, embedding, event, status
 
@@ -26,7 +26,7 @@ def test_each_message_once_and_every_hole_counted(arrivals: list[tuple[str, int]
             assert (gap, lost) == (None, None)
             continue
         assert lost == (seq - max(before) - 1 if before else 0)
-        assert gap == (Gap(BOOT, "embedding", stream, max(before) + 1, seq) if lost else None)
+        assert gap == (MissingRange(BOOT, "embedding", stream, max(before) + 1, seq) if lost else None)
         before.append(seq)
 
 
@@ -42,7 +42,7 @@ def test_with_a_history_everything_since_the_first_word_comes_once(script: list[
     def name(number: int) -> bytes:
         return bytes([number] * 16)
 
-    def fetch(gap: Gap) -> None:
+    def fetch(gap: MissingRange) -> None:
         for seq in range(gap.first, gap.end):
             if sequence.accept(embedding(seq, boot=gap.boot)) is not None:
                 heard.append((gap.boot[0], seq))
@@ -77,24 +77,24 @@ def test_a_status_counts_only_what_was_subscribed_to() -> None:
     streams = {"a": {"embedded": 2, "events": 3}, "b": {"embedded": 1, "events": 1}, "odd": 3, "old": {"due": 1}}
     assert sequence.missing_by(status(streams=streams), ("embedding", "event"), ()) == [], "before the first word, nothing is"
     later = status(streams={**streams, "a": {"embedded": 4, "events": 5}, "b": {"embedded": 2, "events": 1}})
-    assert sequence.missing_by(later, ("embedding",), ("a",)) == [Gap(BOOT, "embedding", "a", 2, 4)]
-    assert sequence.missing_by(later, ("event", "status"), ()) == [Gap(BOOT, "event", "a", 3, 5)]
+    assert sequence.missing_by(later, ("embedding",), ("a",)) == [MissingRange(BOOT, "embedding", "a", 2, 4)]
+    assert sequence.missing_by(later, ("event", "status"), ()) == [MissingRange(BOOT, "event", "a", 3, 5)]
 
 
 def test_what_is_given_up_is_counted_once() -> None:
     sequence = Sequence()
-    gap = Gap(BOOT, "embedding", "room", 3, 8)
+    gap = MissingRange(BOOT, "embedding", "room", 3, 8)
     sequence.begin(gap)
     assert sequence.accept(embedding(3)) == 0
     assert sequence.give_up(gap) == 4
     assert sequence.give_up(gap) == 0
     assert sequence.accept(embedding(7)) is None
     assert sequence.accept(embedding(8)) == 0
-    assert sequence.give_up(Gap(AGAIN, "embedding", "room", 0, 9)) == 0, "of another run"
+    assert sequence.give_up(MissingRange(AGAIN, "embedding", "room", 0, 9)) == 0, "of another run"
 
 
 def test_a_gap_knows_its_own() -> None:
-    gap = Gap(BOOT, "embedding", "room", 3, 8)
+    gap = MissingRange(BOOT, "embedding", "room", 3, 8)
     assert gap.count == 5
     assert [gap.has(embedding(seq)) for seq in (2, 3, 7, 8)] == [False, True, True, False]
     others: list[Embedding] = [embedding(4, boot=AGAIN), embedding(4, "attic")]

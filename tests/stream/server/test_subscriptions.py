@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mertd.stream.subscriptions import (
+from mertd.stream.server.subscriptions import (
     CHANGES,
     COST_PER_BYTE,
     COST_PER_ENTRY,

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mertd.stream.turns import Turns
+from mertd.stream.server.turns import Turns
 
 
 def everyone(_: object) -> bool:

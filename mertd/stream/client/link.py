@@ -1,0 +1,132 @@
+"""A client's connection to one daemon: a SUB socket, the numbering of its messages, and the history behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from dataclasses import dataclass
+
+import zmq
+
+from mertd.errors import EndpointError, KeysError, WireError
+from mertd.stream.client.sequence import MissingRange, Sequence
+from mertd.stream.curve_keys import ClientKeys
+from mertd.stream.endpoint import harden
+from mertd.stream.refusals import Refusals
+from mertd.stream.request import PATIENCE_S, ask, ask_page
+from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
+
+BACK_OFF_S = 10.0
+"""Seconds without requests after one to which there was no reply."""
+
+RECONNECT_S = 1.0
+"""Seconds until the next attempt after a daemon refused the connection."""
+
+MAX_FRAME = MAX_BYTES + 4_096
+"""Bytes of one frame, with what encryption adds; libzmq disconnects from a daemon that sends more, and tries again later."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """Where a daemon publishes, where it answers (None: nothing is asked), and the keys for both (None: no encryption)."""
+
+    endpoint: str
+    control: str | None
+    keys: ClientKeys | None
+
+
+class Link:
+    """The connection to one daemon."""
+
+    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], daemon: Daemon, topics: list[str]) -> None:
+        """Connect. Raises `EndpointError` for an invalid endpoint, `KeysError` for keys that cannot be used."""
+        self.daemon = daemon
+        self.sequence = Sequence()
+        self.reconnects_at = float("inf")  # monotonic seconds
+        self._asks_again_at = 0.0  # monotonic seconds
+        self.socket = context.socket(zmq.SUB)
+        harden(self.socket)
+        self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
+        with_keys = daemon.keys is not None
+        self.refusals = Refusals(context, self.socket, daemon.endpoint, with_keys, report_broken_off=with_keys)
+        for topic in topics:
+            self.socket.subscribe(topic)
+        try:
+            if daemon.keys:
+                daemon.keys.secure(self.socket)
+            self.socket.connect(daemon.endpoint)
+        except zmq.ZMQError as error:
+            self.close()
+            raise EndpointError(f"{daemon.endpoint!r} is not an endpoint: {error}") from error
+        except KeysError:
+            self.close()
+            raise
+
+    def check(self) -> None:
+        """Raise `EndpointError` if the daemon refuses this client. libzmq then gives up, so reconnect `RECONNECT_S` later."""
+        now = time.monotonic()
+        if now >= self.reconnects_at:
+            self.reconnects_at = float("inf")
+            with contextlib.suppress(zmq.ZMQError):  # libzmq has given it up itself
+                self.socket.disconnect(self.daemon.endpoint)
+            self.socket.connect(self.daemon.endpoint)
+        try:
+            self.refusals.check()
+        except EndpointError:
+            self.reconnects_at = now + RECONNECT_S
+            raise
+
+    def fetch(self, missing: MissingRange) -> list[Message]:
+        """Return what the daemon's history still holds of a range, oldest first. Blocks until the daemon has replied."""
+        found: list[Message] = []
+        if self.daemon.control is None or time.monotonic() < self._asks_again_at:
+            return found
+        first, more = missing.first, True
+        while more and first < missing.end:
+            request = {"request": "history", "kind": missing.kind, "stream": missing.stream, "boot": missing.boot}
+            try:
+                wanted = {**request, "first": first, "end": missing.end}
+                page = ask_page(self.daemon.control, wanted, PATIENCE_S, self.daemon.keys)
+            except (EndpointError, WireError) as error:
+                count = missing.end - first
+                log.warning("%d messages of %s/%s could not be fetched: %s", count, missing.kind, missing.stream, error)
+                self._asks_again_at = time.monotonic() + BACK_OFF_S
+                break
+            fresh = [m for m in page.messages if isinstance(m, Embedding | Event) and missing.has(m) and m.seq >= first]
+            found += fresh
+            more, first = page.more and bool(fresh), fresh[-1].seq + 1 if fresh else first
+        return found
+
+    def fetch_last(self, count: int, kinds: tuple[str, ...], streams: tuple[str, ...]) -> list[Message]:
+        """Return the last `count` messages of each kind and stream (no streams: all), oldest first, and expect what follows.
+
+        Raises `EndpointError` if there is no reply, or no such stream.
+        """
+        assert self.daemon.control is not None
+        (status,) = ask(self.daemon.control, {"request": "status"}, PATIENCE_S, self.daemon.keys)
+        if not isinstance(status, Status):
+            raise WireError(f"{self.daemon.control} replied to a request for its status with {status.kind}; is it a mertd?")
+        if unknown := set(streams) - set(status.streams):
+            names = ", ".join(status.streams)
+            raise EndpointError(f"{self.daemon.control} has no stream {unknown.pop()!r}, only {names}")
+        past: list[Message] = []
+        for stream, counters in status.streams.items():
+            for kind, counter in (("embedding", "embedded"), ("event", "events")):
+                if kind in kinds and (not streams or stream in streams):
+                    end = int(counters[counter])
+                    found = self.fetch(MissingRange(status.boot, kind, stream, max(0, end - count), end))
+                    first = found[0].seq if found and isinstance(found[0], Embedding | Event) else end
+                    self.sequence.begin(MissingRange(status.boot, kind, stream, first, end))
+                    past += found
+        return sorted(past, key=_when_ns)
+
+    def close(self) -> None:
+        self.socket.close(linger=0)
+        self.refusals.close()
+
+
+def _when_ns(message: Message) -> int:
+    return message.time.end_ns if isinstance(message, Embedding) else message.time_ns

@@ -1,0 +1,97 @@
+"""Which messages of a daemon have come, and which are missing.
+
+Rules of this file: no socket, no clock. `seq` counts per (boot, kind, stream) without holes, and one endpoint has one daemon at
+a time, so everything that a connection has missed can be named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mertd.wire import Embedding, Event, Message, Status
+
+COUNTERS = {"embedding": "embedded", "event": "events"}
+"""Counter in a stream's status that says how many messages of a kind it has sent: the `seq` of the next one."""
+
+
+@dataclass(frozen=True)
+class MissingRange:
+    """Messages with first <= `seq` < end that have not come."""
+
+    boot: bytes
+    kind: str
+    stream: str
+    first: int
+    end: int
+
+    @property
+    def count(self) -> int:
+        return self.end - self.first
+
+    def has(self, message: Message) -> bool:
+        """Return whether a message is one of those missing."""
+        if not isinstance(message, Embedding | Event):
+            return False
+        same = (message.boot, message.kind, message.stream) == (self.boot, self.kind, self.stream)
+        return same and self.first <= message.seq < self.end
+
+
+class Sequence:
+    """The numbering of one connection's messages, by kind and stream."""
+
+    def __init__(self) -> None:
+        self._boot: bytes | None = None
+        self._next: dict[tuple[str, str], int] = {}
+        self._from_the_start = False  # this daemon was started while the client was listening, so nothing may be missing
+
+    def missing(self, message: Embedding | Event) -> MissingRange | None:
+        """Return what should have come before this message. Of a daemon started meanwhile, that is everything."""
+        self._note_boot(message.boot)
+        first = self._next.get((message.kind, message.stream), 0 if self._from_the_start else message.seq)
+        if first >= message.seq:
+            return None
+        return MissingRange(message.boot, message.kind, message.stream, first, message.seq)
+
+    def missing_by(self, status: Status, kinds: tuple[str, ...], streams: tuple[str, ...]) -> list[MissingRange]:
+        """Return what the daemon had sent before this status and has not come, of those `kinds` and `streams` (none: all)."""
+        self._note_boot(status.boot)
+        found: list[MissingRange] = []
+        for stream, counters in status.streams.items():
+            for kind in kinds:
+                end = counters.get(COUNTERS.get(kind, "")) if isinstance(counters, dict) else None
+                if not isinstance(end, int) or (streams and stream not in streams):
+                    continue
+                first = self._next.get((kind, stream), 0 if self._from_the_start else end)
+                self._next.setdefault((kind, stream), first)
+                if first < end:
+                    found.append(MissingRange(status.boot, kind, stream, first, end))
+        return found
+
+    def begin(self, missing: MissingRange) -> None:
+        """Expect the messages of a range too, and all after it."""
+        self._note_boot(missing.boot)
+        self._next[missing.kind, missing.stream] = missing.first
+
+    def accept(self, message: Embedding | Event) -> int | None:
+        """Note a message. Return how many before it are lost for good; None if it has come before."""
+        self._note_boot(message.boot)
+        key = (message.kind, message.stream)
+        expected = self._next.get(key, 0 if self._from_the_start else message.seq)
+        if message.seq < expected:
+            return None
+        self._next[key] = message.seq + 1
+        return message.seq - expected
+
+    def give_up(self, missing: MissingRange) -> int:
+        """Stop expecting the messages of a range. Return how many of them have not come."""
+        if missing.boot != self._boot:
+            return 0
+        expected = self._next.get((missing.kind, missing.stream), missing.first)
+        self._next[missing.kind, missing.stream] = max(expected, missing.end)
+        return max(0, missing.end - expected)
+
+    def _note_boot(self, boot: bytes) -> None:
+        if boot != self._boot:
+            self._from_the_start = self._boot is not None
+            self._boot = boot
+            self._next.clear()

@@ -1,0 +1,214 @@
+"""The daemon's control socket: one msgpack map each way, over ROUTER. docs/protocol.md describes requests and replies.
+
+No client can keep it from the others. Requests together take a bounded share of the event loop; each client (with CURVE, each
+key) has an allowance; pages of history are built one at a time, and clients take turns for them; what clients send, or leave
+unread, is bounded in bytes by `mertd.stream.server.connections`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
+
+import zmq
+
+from mertd.errors import MertdError, WireError
+from mertd.stream.endpoint import BoundSocket
+from mertd.stream.envelope import MAX_REQUEST, address_of, parse_request
+from mertd.stream.server.allowance import Allowance, Bucket, Rate
+from mertd.stream.server.authenticator import Authenticator, user_of
+from mertd.stream.server.connection import Connection
+from mertd.stream.server.connections import Connections
+from mertd.stream.server.history import Page
+from mertd.stream.server.paging import PageQueue
+from mertd.stream.server.replies import Asker, Replies
+
+MAX_PARTS = 4
+"""Parts of a message that are kept; a request has at most three."""
+
+PART_BYTES = 9
+"""Bytes that ZMTP adds to a part, at most."""
+
+REQUESTS = Rate(burst=100.0, per_second=50.0)
+"""How many requests a client may make."""
+
+REMEMBERED = 1_024
+"""Clients whose allowance is remembered."""
+
+LOOP_TIME = Rate(burst=0.01, per_second=0.2)
+"""Seconds of the event loop that requests may take when they are many."""
+
+LONGEST_REST_S = 0.05
+"""Longest pause in reading requests, however long the last one took."""
+
+PAGED = frozenset({"history"})
+"""Requests whose replies are pages."""
+
+WAITING = 64
+"""Requests that may wait for something to happen, such as `now` for its window."""
+
+SEND_QUEUE = 1_000
+"""Replies that libzmq may hold for one client; `mertd.stream.server.unread` bounds their bytes."""
+
+Handler = Callable[[dict[str, Any]], Page | Awaitable[Page]]
+"""Answers one request, now or later; raises `MertdError` or `ValueError` to refuse."""
+
+
+class ControlServer:
+    """A ROUTER socket in an event loop."""
+
+    def __init__(
+        self,
+        context: zmq.Context[Any],
+        endpoint: str,
+        handler: Handler,
+        authenticator: Authenticator | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        """`authenticator`: who may ask what; without one, everybody may ask everything. `connections`: bounds what clients send
+        and leave unread. Raises `EndpointError` if the endpoint cannot be bound.
+        """
+        socket: zmq.Socket[bytes] = zmq.Context(context).socket(zmq.ROUTER)
+        if authenticator is not None:
+            authenticator.secure(socket, "control")
+        if connections is not None:
+            connections.watch(socket, "control")
+        socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        socket.setsockopt(zmq.RCVHWM, 0)  # a limit lets a client abort the process; see `mertd.stream.server.connections`
+        socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
+        self._bound = BoundSocket(socket, endpoint)
+        self._handler = handler
+        self._authenticator = authenticator
+        self._connections = connections
+        self._replies = Replies(socket, connections)
+        self._pages = PageQueue()
+        self._allowance = Allowance(REQUESTS, REMEMBERED)
+        self._later = set[asyncio.Task[None]]()
+        self._loop_time = Bucket(LOOP_TIME, time.monotonic())
+
+    @property
+    def endpoint(self) -> str:
+        return self._bound.endpoint
+
+    @property
+    def refused(self) -> int:
+        """Requests that got an error for a reply."""
+        return self._replies.refused
+
+    def close(self) -> None:
+        self._bound.close()
+
+    # Reading
+
+    async def serve(self) -> None:
+        """Answer until cancelled."""
+        pages = asyncio.create_task(self._serve_pages())
+        try:
+            while True:
+                await self._replies.readiness.wait()
+                while self._read_one():
+                    await self._rest()
+        finally:
+            for task in (pages, *self._later):
+                task.cancel()
+
+    async def _rest(self) -> None:
+        """Leave the event loop to the others once requests have had their share of it."""
+        left = self._loop_time.left(time.monotonic())
+        if left <= 0:
+            await asyncio.sleep(min(LONGEST_REST_S, LOOP_TIME.burst - left / LOOP_TIME.per_second))
+
+    def _read_one(self) -> bool:
+        """Read and answer one request. Return False if none waits."""
+        began = time.monotonic()
+        socket = self._bound.socket
+        try:
+            last = socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            return False
+        frames, parts, size = [last], 1, len(last.buffer)
+        while last.more:
+            last = socket.recv(copy=False)
+            parts, size = parts + 1, size + len(last.buffer)
+            if parts <= MAX_PARTS:
+                frames.append(last)
+        connection = self._connection_of(last)
+        user = user_of(last) if self._authenticator is not None else ""
+        if connection is not None:
+            connection.read += size + PART_BYTES * parts
+            connection.user = user
+        if parts > MAX_PARTS:
+            self._replies.cut_off(connection, f"it sent a message of more than {MAX_PARTS} parts")
+        else:
+            self._answer([frame.bytes for frame in frames], user, connection, began)
+        now = time.monotonic()
+        self._loop_time.spend(now, now - began)
+        return True
+
+    def _connection_of(self, frame: zmq.Frame) -> Connection | None:
+        if self._connections is None:
+            return None
+        try:
+            return self._connections.find(int(frame.get(zmq.SRCFD)), "control")
+        except zmq.ZMQError:
+            return None
+
+    # Answering
+
+    def _answer(self, frames: list[bytes], user: str, connection: Connection | None, now: float) -> None:
+        asker = Asker(address_of(frames), user or frames[0], user, connection)
+        try:
+            body, identifier = parse_request(frames[1:])
+            asker = replace(asker, identifier=identifier)
+            if body.get("request") in PAGED:
+                self._queue_for_page(asker, body)
+                return
+            if not self._allowance.take(asker.client, now):
+                raise WireError(f"too many requests: {REQUESTS.per_second:.0f} a second are answered")
+            page = self._ask(asker, body)
+            if isinstance(page, Page):
+                self._replies.send_page(asker, page)
+            elif len(self._later) >= WAITING:
+                page.close()  # type: ignore[attr-defined]
+                raise WireError(f"{WAITING} requests are waiting already; try again later")
+            else:
+                task = asyncio.ensure_future(self._answer_later(asker, page))
+                self._later.add(task)
+                task.add_done_callback(self._later.discard)
+        except (MertdError, ValueError) as error:
+            self._replies.refuse(asker, error)
+
+    def _ask(self, asker: Asker, body: dict[str, Any]) -> Page | Awaitable[Page]:
+        if self._authenticator is not None:
+            self._authenticator.check(asker.user, body.get("request"))
+        return self._handler(body)
+
+    async def _answer_later(self, asker: Asker, page: Awaitable[Page]) -> None:
+        try:
+            self._replies.send_page(asker, await page)
+        except (MertdError, ValueError) as error:
+            self._replies.refuse(asker, error)
+
+    # Pages
+
+    def _queue_for_page(self, asker: Asker, body: dict[str, Any]) -> None:
+        left_out = self._pages.add(asker, body)
+        if left_out is not None:
+            self._replies.refuse(left_out, WireError("too many requests for history are waiting; try again later"))
+
+    async def _serve_pages(self) -> None:
+        while True:
+            asker, body = await self._pages.next()
+            began = time.monotonic()
+            try:
+                page = self._ask(asker, body)
+                assert isinstance(page, Page)
+                self._pages.spend(asker, self._replies.send_page(asker, page))
+            except (MertdError, ValueError) as error:
+                self._replies.refuse(asker, error)
+            now = time.monotonic()
+            self._loop_time.spend(now, now - began)
+            await self._rest()
