@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from embed.weights.torch_file import state_dict, tensor
+from embed.weights.torch_file import as_checkpoint, state_dict, tensor, write_state_dict
 from mertd.embed.architecture import TINY
 from mertd.embed.weights.loading import load
 
@@ -292,7 +292,46 @@ def compressed(path: Path) -> None:
         archive.writestr("a/data/0", bytes(1 << 26))
 
 
+def tampered(change: Callable[[bytearray], None]) -> Make:
+    """Healthy tiny weights as an archive, with some bytes changed: scanners and readers have disagreed on such files."""
+
+    def make(path: Path) -> None:
+        write_state_dict(path, as_checkpoint(load("random:0?size=tiny").tensors))
+        content = bytearray(path.read_bytes())
+        change(content)
+        path.write_bytes(content)
+
+    return make
+
+
+def other_local_name(content: bytearray) -> None:
+    """The entry itself has another name than the directory gives it."""
+    at = content.index(b"archive/data.pkl")
+    content[at : at + 16] = b"archive/date.pkl"
+
+
+def encrypted_flag(content: bytearray) -> None:
+    """The directory says that the pickle is encrypted, which it is not."""
+    content[content.rindex(b"archive/data.pkl") - 46 + 8] |= 1
+
+
+def wrong_checksum(content: bytearray) -> None:
+    """The directory and the entry both have a checksum of the pickle that is not its own."""
+    for at in (content.index(b"archive/data.pkl") - 30 + 14, content.rindex(b"archive/data.pkl") - 46 + 16):
+        content[at] ^= 1
+
+
+def overlapping_entries(content: bytearray) -> None:
+    """The directory gives two storages the same place in the file."""
+    first, second = (content.rindex(f"archive/data/{key}".encode()) - 46 + 42 for key in (1, 2))
+    content[second : second + 4] = content[first : first + 4]
+
+
 ARCHIVES: dict[str, Make] = {
+    "another name in the entry than in the directory": tampered(other_local_name),
+    "an encrypted flag": tampered(encrypted_flag),
+    "a wrong checksum": tampered(wrong_checksum),
+    "entries that overlap": tampered(overlapping_entries),
     "49 views of 1 GB": sparse_storage(views(GIGABYTE), GIGABYTE),
     "49 views of 3 GB": sparse_storage(views(3 * GIGABYTE), 3 * GIGABYTE),
     "a storage with a checksum of nothing": sparse_storage(views(1 << 20), 1 << 20, crc=1),
