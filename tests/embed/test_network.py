@@ -1,4 +1,4 @@
-"""One network, several implementations of its operations: each computes what the numpy reference does, for every layer, and no more."""
+"""One network, several implementations of its operations: each gives the states of the numpy reference, and no others."""
 
 from __future__ import annotations
 
