@@ -125,7 +125,7 @@ def test_the_dump_is_a_message() -> None:
 def test_the_limits_are_those_of_the_code() -> None:
     assert MAX_BYTES == 1 << 20
     from mertd.stream.envelope import MAX_ID, MAX_REQUEST
-    from mertd.stream.server.control import REQUESTS
+    from mertd.stream.server.control_server import REQUESTS
     from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES
 
     assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 1 << 20)

@@ -14,8 +14,8 @@ import msgpack
 import zmq
 
 from mertd.errors import EndpointError, WireError
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
-from mertd.stream.keys import ClientKeys
 from mertd.stream.refusals import Refusals
 from mertd.wire import SCHEMA, Message, decode
 

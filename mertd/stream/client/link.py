@@ -11,8 +11,8 @@ import zmq
 
 from mertd.errors import EndpointError, KeysError, WireError
 from mertd.stream.client.sequence import MissingRange, Sequence
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
-from mertd.stream.keys import ClientKeys
 from mertd.stream.refusals import Refusals
 from mertd.stream.request import PATIENCE_S, ask, ask_page
 from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status

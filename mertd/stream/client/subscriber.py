@@ -25,7 +25,7 @@ from mertd.errors import EndpointError, UsageError
 from mertd.stream.client.inbox import Inbox, Received, Selection, Steps
 from mertd.stream.client.link import Daemon, Link
 from mertd.stream.client.sequence import MissingRange
-from mertd.stream.keys import ClientKeys
+from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Message, decode
 
 KINDS = ("embedding", "event", "status")

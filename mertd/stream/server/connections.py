@@ -27,7 +27,7 @@ from typing import Any
 
 import zmq
 
-from mertd.stream.keys import Domain
+from mertd.stream.curve_keys import Domain
 from mertd.stream.monitor import FAILED, Monitor
 from mertd.stream.server import tcp
 from mertd.stream.server.arrivals import Arrivals

@@ -12,7 +12,7 @@ import pytest
 from mertd.errors import EndpointError, SpaceError, UsageError, WireError
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.subscriber import Subscriber
-from mertd.stream.server.control import Handler
+from mertd.stream.server.control_server import Handler
 from mertd.stream.server.history import History, Page
 from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Event, Message, decode, encode
