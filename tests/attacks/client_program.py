@@ -1,4 +1,4 @@
-"""A program that uses the client library, run as a process of its own: `python -m attacks.client_program PUBLISH CONTROL SECONDS NAP_S`.
+"""A program that uses the client library: `python -m attacks.client_program PUBLISH CONTROL SECONDS NAP_S`.
 
 It receives a message, naps, and receives on until its time is over. What goes wrong is counted by its kind, and it goes on.
 """

@@ -10,7 +10,7 @@ import msgpack
 
 from attacks.target import Target
 from attacks.zmtp import COMMAND, MORE, Peer, command, frame, ping
-from mertd.stream.server.control import REQUESTS
+from mertd.stream.server.control_server import REQUESTS
 
 STATUS = msgpack.packb({"schema": 1, "request": "status"})
 HISTORY = msgpack.packb({"schema": 1, "request": "history", "kind": "embedding", "last": 256})

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from attacks.zmtp import Peer
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import ClientKeys
 
 ONE_SOURCE = ("synth:chords",)
 MANY_SOURCES = tuple(f"synth:chords?name=stream{number:02d}" for number in range(24))
@@ -71,7 +71,8 @@ class Target:
 class Attack:
     """Each of `runs` attacks until `target.until`, in a process of its own.
 
-    `curve`: the victim encrypts, and the attacker's key is revoked in the middle. `descriptors`: the victim's limit on open files.
+    `curve`: the victim encrypts, and the attacker's key is revoked in the middle. `descriptors`: the victim's limit on
+    open files.
     """
 
     name: str

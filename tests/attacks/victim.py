@@ -15,8 +15,8 @@ import psutil
 
 from attacks.target import INTRUDER, Attack, Target
 from daemon_process import TINY, Daemon
+from mertd.stream.curve_keys import LOCAL
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import LOCAL
 
 WINDOW_S = 1.0
 ANY_PORT = "tcp://127.0.0.1:*"

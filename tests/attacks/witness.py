@@ -19,8 +19,8 @@ from attacks.victim import Victim
 from chaos.parts import Pacemaker
 from mertd.errors import EndpointError, MertdError
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
-from mertd.stream.keys import ClientKeys
 from mertd.stream.request import ask
 from mertd.wire import Embedding, Status, decode
 

@@ -1,6 +1,6 @@
 """ZMTP 3.0 and 3.1 spoken by hand, over a plain TCP socket, so that an attack can say what libzmq would not.
 
-https://rfc.zeromq.org/spec/23/ is ZMTP 3.0 and https://rfc.zeromq.org/spec/37/ is ZMTP 3.1. Only the NULL mechanism is spoken here.
+https://rfc.zeromq.org/spec/23/ is ZMTP 3.0 and https://rfc.zeromq.org/spec/37/ is ZMTP 3.1. Only the NULL mechanism is spoken.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Peer:
     """One connection to a port of this machine, with or without the handshake."""
 
     def __init__(self, port: int, kind: bytes = b"DEALER", minor: int = 1, receive_buffer: int | None = None) -> None:
-        """Connect and shake hands; without, if `kind` is empty. Raises `OSError` if the other end hangs up or takes too long."""
+        """Connect, and shake hands unless `kind` is empty. Raises `OSError` if the other end hangs up or takes too long."""
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self.socket.settimeout(CONNECT_S)
         try:

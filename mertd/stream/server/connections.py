@@ -7,7 +7,8 @@ assertion in `out_event`; libzmq issues 3937, 4364, 4767 and 4841 are of the sam
 their own, and this file sets one, in bytes, by what the kernel counts for each connection.
 
 What a connection has sent and the daemon has not read is worked off by libzmq when the connection is gone, too: a single `recv`
-goes through all of it, and does not return while more comes. So while too much is left behind, nobody new is let in.
+goes through all of it, and does not return while more comes. So while too much is left behind, new connections wait (see
+`admission.py`).
 
 A connection is severed by shutting its descriptor down. That takes no descriptor and disturbs nobody else; honest clients come
 back by themselves and fetch what they have missed.
@@ -30,6 +31,7 @@ import zmq
 from mertd.stream.curve_keys import Domain
 from mertd.stream.monitor import FAILED, Monitor
 from mertd.stream.server import tcp
+from mertd.stream.server.admission import Admission
 from mertd.stream.server.arrivals import Arrivals
 from mertd.stream.server.connection import BACKLOG_LIMITS, Connection
 from mertd.stream.server.unread import UnreadReplies
@@ -89,6 +91,7 @@ class Connections:
         self._unread = UnreadReplies()
         self._left_behind: dict[Domain, float] = {"publish": 0.0, "control": 0.0}
         self._sockets: list[_Watched] = []
+        self._admission: Admission | None = None
         self._arrivals = Arrivals()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="connections", daemon=True)
@@ -101,6 +104,9 @@ class Connections:
         `on_closed` is told each connection that is gone, in the watching thread.
         """
         socket.setsockopt(zmq.RCVBUF, BACKLOG_LIMITS[domain].buffer)
+        if not socket.getsockopt(zmq.CURVE_SERVER):
+            self._admission = self._admission or Admission(self._context)
+            self._admission.guard(socket, domain)
         self._sockets.append(_Watched(domain, Monitor(self._context, socket, EVENTS), on_closed))
 
     def start(self) -> None:
@@ -115,6 +121,8 @@ class Connections:
             self._thread.join()
         for watched in self._sockets:
             watched.monitor.close()
+        if self._admission is not None:
+            self._admission.close()
         self._arrivals.close()
 
     @property
@@ -180,13 +188,17 @@ class Connections:
     def _watch(self) -> None:
         for watched in self._sockets:
             self._arrivals.wake_on(watched.monitor.socket.fileno())
+        if self._admission is not None:
+            self._arrivals.wake_on(self._admission.fileno())
+        some_wait = False
         while not self._stopping.is_set():
-            arrived = self._arrivals.wait(WAIT_S)
+            arrived = self._arrivals.wait(PAUSE_S if some_wait else WAIT_S)
             for watched in self._sockets:
                 self._read_events(watched)
             with self._lock:
                 active = [self._open[descriptor] for descriptor in arrived if descriptor in self._open]
             self._check(active)
+            some_wait = self._admission is not None and self._admission.admit(self._keeps_up)
             self._stopping.wait(PAUSE_S)
 
     def _read_events(self, watched: _Watched) -> None:
@@ -194,7 +206,6 @@ class Connections:
             if event == zmq.EVENT_ACCEPTED:
                 self._remove(value)  # libzmq does not tell of every connection that closes
                 self._add(value, watched.domain)
-                self._turn_away(value)
                 self._keep_within_limit()
             elif event == zmq.EVENT_DISCONNECTED:
                 self._remove(value)
@@ -223,12 +234,9 @@ class Connections:
             if watched.domain == gone.domain:
                 watched.on_closed(gone)
 
-    def _turn_away(self, descriptor: int) -> None:
-        """Cut a new connection off before it can send anything, if those before it have left too much to be read."""
-        connection = self._open.get(descriptor)
-        if connection is not None and self._left_behind[connection.domain] > BACKLOG_LIMITS[connection.domain].of_gone:
-            connection.measure(time.monotonic())
-            self.sever(connection, "connections before it have left more than could be read yet")
+    def _keeps_up(self, domain: Domain) -> bool:
+        """Whether little enough of what connections have sent is still to be read."""
+        return self._left_behind[domain] <= BACKLOG_LIMITS[domain].of_gone
 
     def _keep_within_limit(self) -> None:
         if len(self._open) <= self.limit:
