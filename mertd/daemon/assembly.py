@@ -69,7 +69,7 @@ class Outside:
     observer: Observer = field(default_factory=NoObserver)
 
 
-def make_supervisor(settings: Settings, outside: Outside = Outside()) -> Supervisor:
+def make_supervisor(settings: Settings, outside: Outside) -> Supervisor:
     """Return a daemon, ready to `run`. Raises `WeightsError` if there are no weights; allocates nothing yet."""
     state = RunState()
     notifier = Notifier(os.environ)
