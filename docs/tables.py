@@ -16,7 +16,7 @@ import typer.main
 
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.cli.app import app
-from mertd.config import LIVE, Settings, as_toml
+from mertd.config import LIVE_SETTINGS, Settings, as_toml
 from mertd.stream import endpoint, envelope, request
 from mertd.stream.server import (
     connection,
@@ -56,7 +56,7 @@ def settings() -> str:
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{as_toml(field.default)}`"
         text = (field.description or "").replace(" Can change live.", "")
-        body.append([f"`{name}`", default, "yes" if name in LIVE else "", cell(text)])
+        body.append([f"`{name}`", default, "yes" if name in LIVE_SETTINGS else "", cell(text)])
     return rows(["setting", "default", "live", "meaning"], body)
 
 

@@ -46,7 +46,7 @@ MAX_ASKED = 4
 
 
 @dataclass
-class _Epoch:
+class _EpochProgress:
     """How far the current epoch has got."""
 
     number: int
@@ -73,7 +73,7 @@ class Schedule:
         self._hop = hop
         self._late = late
         self._capacity = capacity
-        self._epoch = _Epoch(0, 0, 0, 0)
+        self._epoch = _EpochProgress(0, 0, 0, 0)
         self._due: deque[Window] = deque()
         self._taken: deque[Window] = deque()
         self._newest: Window | None = None  # that has become due
@@ -81,7 +81,7 @@ class Schedule:
 
     def begin(self, epoch: int, start: int) -> None:
         """Begin a new epoch at sample `start`. Windows that are already due stay due: the ring still holds them."""
-        self._epoch = _Epoch(epoch, start, start, start)
+        self._epoch = _EpochProgress(epoch, start, start, start)
 
     def committed(self, end: int) -> tuple[list[Window], list[Skip]]:
         """Samples up to `end` are in the ring. Return the windows that are due now, and those that the ring no longer holds."""
