@@ -1,4 +1,4 @@
-"""One trial: a victim, a witness and an attack, a revocation in its middle, SIGTERM at a random moment, and a row of figures."""
+"""One trial: victim, witness and attack, a revocation in its middle, SIGTERM at a random moment, and a row of figures."""
 
 from __future__ import annotations
 

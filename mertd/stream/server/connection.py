@@ -79,11 +79,6 @@ class Connection:
             size += ENCRYPTION_BYTES
         self.read += size + (2 if size <= SHORT_PART_BYTES else 9)
 
-    @property
-    def left_behind(self) -> float:
-        """Bytes that are not read when the connection goes; if it was never measured, what one look could have missed."""
-        return self.backlog if self.received else BACKLOG_LIMITS[self.domain].buffer
-
     def measure_unread(self) -> int:
         """Bring `unread` up to date, and return it. It is 0 where the kernel keeps no count."""
         traffic = tcp.traffic(self.descriptor, self.family) if self.sent else None

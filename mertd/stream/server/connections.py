@@ -34,6 +34,7 @@ from mertd.stream.server import tcp
 from mertd.stream.server.admission import Admission
 from mertd.stream.server.arrivals import Arrivals
 from mertd.stream.server.connection import BACKLOG_LIMITS, Connection
+from mertd.stream.server.left_behind import LeftBehind
 from mertd.stream.server.unread import UnreadReplies
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,7 @@ PAUSE_S = 0.001
 """Shortest time between two looks at connections on which something arrives."""
 
 WAIT_S = 1.0
-"""Longest time between two looks."""
+"""Longest time between two looks, and between two looks at all connections."""
 
 MAX_CONNECTIONS = 2_048
 """Connections of both sockets together, if there are enough descriptors."""
@@ -62,13 +63,15 @@ CANDIDATES = 8
 EVENTS = FAILED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Watched:
-    """A socket whose connections are followed."""
+    """A socket whose connections are followed. `local`: the socket's end of each of them, as `tcp.local` returns it."""
 
     domain: Domain
+    socket: zmq.Socket[Any]
     monitor: Monitor
     on_closed: Callable[[Connection], object]
+    local: object = None
 
 
 class Connections:
@@ -89,7 +92,7 @@ class Connections:
         self._lock = threading.Lock()
         self._open: dict[int, Connection] = {}
         self._unread = UnreadReplies()
-        self._left_behind: dict[Domain, float] = {"publish": 0.0, "control": 0.0}
+        self.left_behind = LeftBehind()
         self._sockets: list[_Watched] = []
         self._admission: Admission | None = None
         self._arrivals = Arrivals()
@@ -107,10 +110,12 @@ class Connections:
         if not socket.getsockopt(zmq.CURVE_SERVER):
             self._admission = self._admission or Admission(self._context)
             self._admission.guard(socket, domain)
-        self._sockets.append(_Watched(domain, Monitor(self._context, socket, EVENTS), on_closed))
+        self._sockets.append(_Watched(domain, socket, Monitor(self._context, socket, EVENTS), on_closed))
 
     def start(self) -> None:
         """Begin to watch, once all sockets are bound."""
+        for watched in self._sockets:
+            watched.local = tcp.local_of(watched.socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._thread.start()
 
     def close(self) -> None:
@@ -127,7 +132,9 @@ class Connections:
 
     @property
     def facts(self) -> dict[str, int]:
-        """What the status says of connections."""
+        """What the status says of connections. Raises `RuntimeError` if nobody watches them any more, which is a bug."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            raise RuntimeError("the thread that watches connections has ended")
         return {"connections": len(self._open), "connections_cut_off": self.severed.total()}
 
     # Called in the event loop
@@ -135,7 +142,12 @@ class Connections:
     def find(self, descriptor: int, domain: Domain) -> Connection | None:
         """Return the connection with this descriptor; None if it is gone."""
         found = self._open.get(descriptor)
-        return found if found is not None and found.domain == domain else self._add(descriptor, domain)
+        if found is not None and found.domain == domain:
+            return found
+        for watched in self._sockets:  # its first message has come sooner than the event that it was accepted
+            if watched.domain == domain:
+                return self._add(descriptor, watched)
+        return None
 
     def sever(self, connection: Connection, reason: str) -> None:
         """Cut a connection off, count it and log it, once."""
@@ -173,16 +185,6 @@ class Connections:
         with self._lock:
             self._unread.add(connection, size)
 
-    def left_behind(self, domain: Domain) -> float:
-        """Return the bytes that connections that are gone have left to be read."""
-        return self._left_behind[domain]
-
-    def note_drained(self, domain: Domain, size: float) -> None:
-        """Count that a socket was found empty: what `left_behind` gave before that is read."""
-        if size:
-            with self._lock:
-                self._left_behind[domain] -= size
-
     # The watching thread
 
     def _watch(self) -> None:
@@ -190,36 +192,46 @@ class Connections:
             self._arrivals.wake_on(watched.monitor.socket.fileno())
         if self._admission is not None:
             self._arrivals.wake_on(self._admission.fileno())
-        some_wait = False
+        arrived: set[int] = set()
+        all_measured_at = time.monotonic()
         while not self._stopping.is_set():
-            arrived = self._arrivals.wait(PAUSE_S if some_wait else WAIT_S)
-            for watched in self._sockets:
+            for watched in self._sockets:  # before the wait, because libzmq signals only events after a look that found none
                 self._read_events(watched)
             with self._lock:
+                if time.monotonic() - all_measured_at > WAIT_S:  # what libzmq reads at once may not be reported as an arrival
+                    all_measured_at = time.monotonic()
+                    arrived = set(self._open)
                 active = [self._open[descriptor] for descriptor in arrived if descriptor in self._open]
             self._check(active)
-            some_wait = self._admission is not None and self._admission.admit(self._keeps_up)
+            some_wait = self._admission is not None and self._admission.admit(self.left_behind.is_little)
             self._stopping.wait(PAUSE_S)
+            arrived = self._arrivals.wait(PAUSE_S if some_wait else WAIT_S)
 
     def _read_events(self, watched: _Watched) -> None:
         for event, value in watched.monitor.waiting():
             if event == zmq.EVENT_ACCEPTED:
-                self._remove(value)  # libzmq does not tell of every connection that closes
-                self._add(value, watched.domain)
+                self._add(value, watched)
                 self._keep_within_limit()
             elif event == zmq.EVENT_DISCONNECTED:
                 self._remove(value)
             else:
                 self._on_failed_handshake(watched.domain, event, value)
 
-    def _add(self, descriptor: int, domain: Domain) -> Connection | None:
+    def _add(self, descriptor: int, watched: _Watched) -> Connection | None:
+        """Note a connection, unless it is known, and return it; None if the descriptor is no connection of this socket."""
         try:
             family = tcp.family(descriptor)
-            connection = Connection(descriptor, domain, family, tcp.peer(descriptor, family))
-        except OSError:  # it is gone already
+            if tcp.local(descriptor, family) != watched.local:
+                return None
+            connection = Connection(descriptor, watched.domain, family, tcp.peer(descriptor, family))
+        except OSError:
             return None
+        known = self._open.get(descriptor)
+        if known is not None and known.peer == connection.peer and known.domain == watched.domain:
+            return known
+        self._remove(descriptor)  # libzmq does not report every connection that closes
         with self._lock:
-            connection = self._open.setdefault(descriptor, connection)
+            self._open[descriptor] = connection
         self._arrivals.follow(descriptor)
         return connection
 
@@ -229,14 +241,10 @@ class Connections:
             if gone is None:
                 return
             self._unread.forget(gone)
-            self._left_behind[gone.domain] += gone.left_behind
+            self.left_behind.add(gone)
         for watched in self._sockets:
             if watched.domain == gone.domain:
                 watched.on_closed(gone)
-
-    def _keeps_up(self, domain: Domain) -> bool:
-        """Whether little enough of what connections have sent is still to be read."""
-        return self._left_behind[domain] <= BACKLOG_LIMITS[domain].of_gone
 
     def _keep_within_limit(self) -> None:
         if len(self._open) <= self.limit:

@@ -115,14 +115,14 @@ class Publisher:
         while self._gone:
             self._forget(self._gone.popleft())
         now = time.monotonic()
-        left_behind = self._connections.left_behind("publish") if self._connections is not None else 0.0
+        left_behind = self._connections.left_behind.of("publish") if self._connections is not None else 0.0
         for _ in range(most):
             try:
                 frame = self._bound.socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 self._stale.clear()
                 if self._connections is not None:
-                    self._connections.note_drained("publish", left_behind)
+                    self._connections.left_behind.drained("publish", left_behind)
                 return False
             if self._connections is not None:
                 self._hear(self._connections, frame, now)
