@@ -128,6 +128,7 @@ def said(text: str, wanted: list[str]) -> list[str]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", USAGE)
 def test_wrong_usage(place: Path, case: str) -> None:
     check(place, USAGE[case][0], 2, USAGE[case][1])
