@@ -34,7 +34,7 @@ from mertd.vocabulary import (
 )
 from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Message, Model, Status, as_json, encode
 from messages import embedding, event, status
-from test_wire import embeddings, events
+from wire.drawn import embeddings, events
 
 PATH = Path(__file__).parents[1] / "docs" / "protocol.md"
 PAGE = PATH.read_text(encoding="utf-8")

@@ -22,7 +22,7 @@ from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
 from mertd.errors import MertdError, UsageError
 from mertd.files import replacing
-from mertd.offline import Silent, embed_source
+from mertd.offline import SilentWindow, embed_source
 from mertd.text import json_text, printable
 from mertd.wire import Embedding, as_json
 
@@ -101,7 +101,7 @@ def _embed_one(
             settings.gate,
             lambda seconds: progress.update(task, completed=seconds),
         ):
-            if isinstance(message, Silent):
+            if isinstance(message, SilentWindow):
                 silent += 1
             else:
                 found.append(message)

@@ -92,7 +92,8 @@ def status(json: Annotated[bool, typer.Option("--json", help="Print JSON, for pr
     """Say how it is; exits with 3 unless it runs and answers."""
     manager = choose.service_manager()
     state, options = manager.state(), manager.options()
-    answer, control, problem = None, "", ""
+    answer = None
+    control = problem = ""
     if state.installed and options is not None:
         try:
             control = _settings(options).control

@@ -17,43 +17,43 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Span:
-    """Which samples: [start, end) at `rate` Hz."""
+    """Samples [start, end)."""
 
-    start: int
-    end: int
-    rate: int
+    start: int  # index of the first sample
+    end: int  # index after the last sample
+    rate: int  # Hz
 
 
 @dataclass(frozen=True)
 class Time:
-    """When they were heard. `error_ns` bounds how far readings of the clock stray; `drift_ppm` is the source's drift."""
+    """When the samples of a window were captured."""
 
     start_ns: int
     end_ns: int
-    error_ns: int
-    drift_ppm: float
+    error_ns: int  # bound of the error of both, as far as readings of the clock reveal it
+    drift_ppm: float  # of the source's clock against the system's
 
 
 @dataclass(frozen=True)
 class Audio:
-    """What the window sounded like, before normalisation; counts are samples within the window."""
+    """Levels of a window before normalisation, and counts of its samples."""
 
     rms_dbfs: float
     peak_dbfs: float
-    clipped: int
-    missing: int  # lost on the way in and filled with zeros
+    clipped: int  # at full scale
+    missing: int  # lost before they were captured, and replaced by zeros
     zeros: int  # exactly zero
 
 
 @dataclass(frozen=True)
 class Model:
-    """What made the vector. Vectors may be compared only if their `space` is equal."""
+    """The model that made a vector. Vectors may be compared only if their `space` is equal."""
 
     name: str
-    space: str
-    weights: str  # sha256 of the tensors, hexadecimal
-    trained: bool  # false: seeded random weights, good for plumbing only
-    layers: tuple[int, ...]
+    space: str  # fingerprint of model, weights, layers, pooling, window length and normalisation
+    weights: str  # sha256 of the tensors, in hexadecimal
+    trained: bool  # false: seeded random weights, whose vectors mean nothing
+    layers: tuple[int, ...]  # numbers of the hidden states
     pooling: str
     backend: str
     precision: str
@@ -61,30 +61,30 @@ class Model:
 
 @dataclass(frozen=True)
 class Latency:
-    """From the window's last sample committed to publication: `total` = `wait` for the model + `embed`, and hand-over."""
+    """Nanoseconds from the report of a window's last sample to its publication."""
 
-    wait: int
-    embed: int
-    total: int
+    wait: int  # until the model began
+    embed: int  # in the model
+    total: int  # both, and the way to the publisher
 
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """The hidden states of one window. `vector`: (layers, 768) float32."""
+    """The hidden states of one window."""
 
-    boot: bytes
-    daemon: str
-    stream: str
+    boot: bytes  # 16 random bytes of this run of the daemon
+    daemon: str  # name
+    stream: str  # name
     epoch: int
     seq: int
     window: Span
     time: Time
     audio: Audio
     model: Model
-    vector: NDArray[np.float32]
+    vector: NDArray[np.float32]  # (layers, hidden size)
     latency_ns: Latency
-    skipped: int = 0  # windows lost since the last embedding of this stream
-    replay: bool = False
+    skipped: int = 0  # windows skipped since the last embedding of this stream
+    replay: bool = False  # true if it comes from the history
     kind: Literal["embedding"] = "embedding"
 
     @property
@@ -94,18 +94,18 @@ class Embedding:
 
 @dataclass(frozen=True)
 class Event:
-    """Something happened at sample `index` of a stream's timeline; `detail` depends on `event`."""
+    """Something that happened at a sample of a stream's timeline."""
 
-    boot: bytes
-    daemon: str
-    stream: str
+    boot: bytes  # 16 random bytes of this run of the daemon
+    daemon: str  # name
+    stream: str  # name
     epoch: int
     seq: int
-    event: str
-    index: int
+    event: str  # an `EventName`
+    index: int  # of the sample
     time_ns: int
-    detail: Mapping[str, Any] = field(default_factory=dict)
-    replay: bool = False
+    detail: Mapping[str, Any] = field(default_factory=dict)  # depends on `event`
+    replay: bool = False  # true if it comes from the history
     kind: Literal["event"] = "event"
 
     @property
@@ -117,17 +117,17 @@ class Event:
 class Status:
     """Heartbeat, once a second: counters of the daemon, of each stream and of each process."""
 
-    boot: bytes
-    daemon: str
+    boot: bytes  # 16 random bytes of this run of the daemon
+    daemon: str  # name
     time_ns: int
     uptime_ns: int
-    version: str
-    phase: str  # starting, running, stopping
-    model: Mapping[str, Any]
-    streams: Mapping[str, Any]
-    processes: Mapping[str, Any]
-    published: int
-    dropped: int  # messages at which some subscriber's queue ran full; it sees in `seq` how many it missed
+    version: str  # of mertd
+    phase: str  # a `Phase`
+    model: Mapping[str, Any]  # empty until a model is ready
+    streams: Mapping[str, Any]  # by name
+    processes: Mapping[str, Any]  # by name
+    published: int  # messages sent
+    dropped: int  # how often the queue of a subscriber was full; it sees in `seq` how many messages it missed
     kind: Literal["status"] = "status"
 
     @property

@@ -102,19 +102,19 @@ def _save(found: Weights, destination: Path) -> None:
         raise HubError(f"cannot write {destination}: {error}") from error
 
 
-def _fetch(wanted: HubFile) -> Path:
+def _fetch(hub_file: HubFile) -> Path:
     """Return the file in the client's cache, downloaded if necessary. A damaged file is downloaded once more."""
     from huggingface_hub import try_to_load_from_cache
 
-    offline, announced = _ask(wanted)
-    expected = wanted.expected or announced
+    offline, announced = _ask(hub_file)
+    expected = hub_file.expected or announced
     with _gate():
-        cached = isinstance(try_to_load_from_cache(wanted.repository, wanted.file), str)
-    path = _download(wanted, offline)
+        cached = isinstance(try_to_load_from_cache(hub_file.repository, hub_file.file), str)
+    path = _download(hub_file, offline)
     if expected is None or fingerprint(path) == expected:
         return path
     if cached and not offline:
-        path = _download(wanted, offline, force=True)
+        path = _download(hub_file, offline, force=True)
     if (found := fingerprint(path)) != expected:
         raise HubError(
             f"the downloaded file differs from the published one: {found.size} bytes, sha256 {found.sha256}; "
@@ -123,7 +123,7 @@ def _fetch(wanted: HubFile) -> Path:
     return path
 
 
-def _ask(wanted: HubFile) -> tuple[str, Fingerprint | None]:
+def _ask(hub_file: HubFile) -> tuple[str, Fingerprint | None]:
     """Return why the hub does not answer (empty if it does), and the fingerprint that it announces.
 
     Without this question the client would try for half a minute before it reported that the hub cannot be reached.
@@ -133,7 +133,7 @@ def _ask(wanted: HubFile) -> tuple[str, Fingerprint | None]:
 
     with _gate():
         try:
-            announced = get_hf_file_metadata(hf_hub_url(wanted.repository, wanted.file), library_name="mertd")
+            announced = get_hf_file_metadata(hf_hub_url(hub_file.repository, hub_file.file), library_name="mertd")
         except HfHubHTTPError as error:
             if error.response.status_code < 500:
                 raise
@@ -148,14 +148,14 @@ def _ask(wanted: HubFile) -> tuple[str, Fingerprint | None]:
     return "", Fingerprint(announced.size, str(announced.etag)) if is_sha256 and announced.size else None
 
 
-def _download(wanted: HubFile, offline: str, force: bool = False) -> Path:
+def _download(hub_file: HubFile, offline: str, force: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _gate(offline):
-        file = hf_hub_download(
-            wanted.repository, wanted.file, library_name="mertd", force_download=force, local_files_only=bool(offline)
+        path = hf_hub_download(
+            hub_file.repository, hub_file.file, library_name="mertd", force_download=force, local_files_only=bool(offline)
         )
-    return Path(file)
+    return Path(path)
 
 
 @contextmanager
