@@ -57,7 +57,7 @@ MAX_ASKED = 4
 
 
 @dataclass
-class _Epoch:
+class _EpochProgress:
     """How far the current epoch has got."""
 
     number: int
@@ -85,7 +85,7 @@ class Schedule:
         self._hop = hop
         self._late = late
         self._capacity = capacity
-        self._epoch = _Epoch(0, 0, 0, 0)
+        self._epoch = _EpochProgress(0, 0, 0, 0)
         self._due: deque[Window] = deque()
         self._taken: deque[Window] = deque()
         self._newest = -1  # start of the latest window that has become due
@@ -99,7 +99,7 @@ class Schedule:
         if epoch <= self._epoch.number or start < self._epoch.end:
             now = self._epoch
             raise ValueError(f"epoch {epoch} cannot begin at sample {start}: epoch {now.number} has come to sample {now.end}")
-        self._epoch = _Epoch(epoch, start, start, start)
+        self._epoch = _EpochProgress(epoch, start, start, start)
 
     def committed(self, end: int) -> tuple[list[Window], list[Skip]]:
         """Samples up to `end` are in the ring. Return the windows that are due now, and those that the ring no longer holds."""

@@ -107,7 +107,7 @@ def test_a_status_that_is_none(changes: dict[str, Any]) -> None:
 def test_names_of_tensors(tmp_path: Path) -> None:
     path, long = tmp_path / "evil.safetensors", tmp_path / "long.safetensors"
     save_file({f"{EVIL}{number}": np.zeros(1, np.float16) for number in range(2)}, path)
-    save_file({"a" * 5_000_000: np.zeros(1, np.float16)}, long)
+    save_file({"a" * 900_000: np.zeros(1, np.float16)}, long)  # the longest header that is read has 1 MiB
     for words in (
         ["model", "check", path],
         ["model", "import", path, "--out", tmp_path / "out.safetensors"],
@@ -154,7 +154,7 @@ def test_settings_and_options(tmp_path: Path) -> None:
 
 def test_names_of_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = [Device(EVIL, EVIL, 2, 48_000, default=True, index=0)]
-    monkeypatch.setattr("mertd.capture.sources.device.devices", lambda: found)
+    monkeypatch.setattr("mertd.cli.devices_command.input_devices", lambda: found)
     assert app.run(["devices"]) == 0
     (line,) = lines_of(capsys.readouterr().out)
     assert line == f"* device:{printable(EVIL)}  ({printable(EVIL)}, 2 channels, 48000 Hz)"

@@ -13,8 +13,8 @@ from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import make_pair
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import make_pair
 from mertd.stream.request import ask
 from mertd.wire import Embedding
 
@@ -70,11 +70,11 @@ def test_keys_are_made_shown_allowed_and_revoked_and_no_secret_is_printed(ring: 
 @pytest.mark.slow
 def test_mistakes_are_explained(ring: Keyring) -> None:
     assert "mertd keys new --server` makes them" in refused("run", *RUN, "--curve")
-    assert "keys: they are not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
-    assert "say whose keys" in refused("keys", "new")
+    assert "keys: not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
+    assert "needs a NAME for a client's keys, or --server" in refused("keys", "new")
     said("new", "--server")
     assert "exists already" in refused("keys", "new", "--server")
-    assert "say whose keys" in refused("keys", "new", "x", "--server")
+    assert "needs a NAME for a client's keys, or --server" in refused("keys", "new", "x", "--server")
     assert "viewer is not allowed as it is" in refused("keys", "revoke", "viewer")
     assert "no key 'viewer'" in refused("status", "--key", "viewer")
     assert "is not a public key" in refused("status", "--server-key", "short")

@@ -78,6 +78,7 @@ def test_the_daemon_and_its_children(start: list[str], python_path: str | None, 
     assert "embed is healthy" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [["demo", "--count", "1", "--weights", "random:0?size=tiny"], ["status"], ["--help"], ["devices"]],
