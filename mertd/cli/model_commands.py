@@ -29,8 +29,9 @@ commands = command_group("model")
 def pull(out: Out = None) -> None:
     """Fetch MERT's trained weights from the Hugging Face hub."""
     from mertd.embed.weights import hub
+    from mertd.embed.weights.tensors import LICENCE
 
-    say(f"MERT's weights are {hub.LICENCE}: credit Li et al. 2024 (arXiv 2306.00107), no commercial use.")
+    say(f"MERT's weights are {LICENCE}: credit Li et al. 2024 (arXiv 2306.00107), no commercial use.")
     pulled = hub.pull(out or default_weights())
     for reason in pulled.passed_over:
         say(f"passed over: {reason}")
