@@ -138,7 +138,7 @@ def test_a_subscriber_that_may_not_subscribe_is_cut_off(served: Served, said: li
     for message in said:
         greedy.sendall(frame(message))
         served.publisher.read_subscriptions()
-    until(lambda: served.publisher.read_subscriptions() or served.connections.severed.total() == 1)
+    until(lambda: not served.publisher.read_subscriptions() and served.connections.severed.total() == 1)
     assert why in next(iter(served.connections.severed))
     assert is_closed(greedy)
     until(lambda: not served.publisher.read_subscriptions() and len(served.publisher._subscriptions) == 1)
