@@ -16,7 +16,7 @@ from mertd.config import default_weights
 from mertd.embed.architecture import MERT_95M
 from mertd.embed.embedder import model_name, space
 from mertd.embed.weights.loading import load, save
-from mertd.embed.weights.tensors import Weights
+from mertd.embed.weights.tensors import LICENCE, Weights
 from mertd.errors import UsageError
 
 Out = Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")]
@@ -30,7 +30,7 @@ def pull(out: Out = None) -> None:
     """Fetch MERT's trained weights from the Hugging Face hub."""
     from mertd.embed.weights import hub
 
-    say(f"MERT's weights are {hub.LICENCE}: credit Li et al. 2024 (arXiv 2306.00107), no commercial use.")
+    say(f"MERT's weights are {LICENCE}: credit Li et al. 2024 (arXiv 2306.00107), no commercial use.")
     pulled = hub.pull(out or default_weights())
     for reason in pulled.passed_over:
         say(f"passed over: {reason}")

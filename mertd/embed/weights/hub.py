@@ -16,13 +16,11 @@ from pathlib import Path
 
 from mertd.embed.weights import loading
 from mertd.embed.weights.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
-from mertd.embed.weights.tensors import Weights
+from mertd.embed.weights.tensors import LICENCE, Weights
 from mertd.errors import MertdError, WeightsError
 
-LICENCE = "CC-BY-NC-4.0"
-"""Licence of the weights, whatever their source: attribution, and no commercial use."""
-
 OFFLINE_HELP = "`mertd model import FILE` converts a checkpoint that you already have"
+"""Ends an error about the hub."""
 
 
 class HubError(MertdError):
@@ -49,6 +47,7 @@ HUB_FILES = (
     HubFile("khersh/MERT-v1-95M-apple-silicon", "mlx/MERT-v1-95M.safetensors"),
     HubFile("m-a-p/MERT-v1-95M", "pytorch_model.bin", ORIGINAL),
 )
+"""Where the weights are, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
