@@ -1,7 +1,7 @@
 """Bytes that connections had sent when they went, and that the daemon has not read.
 
-libzmq works them off all the same, and no kernel counts them any more. What the event loop reads tells no longer whose it was, so
-all of them count until a socket is found empty.
+libzmq works them off all the same, and no kernel counts them any more. What the event loop reads no longer tells whose it was,
+so all of them count until a socket is found empty.
 """
 
 from __future__ import annotations
