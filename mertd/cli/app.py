@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from mertd.cli.lazy_group import LazyGroup
-from mertd.cli.output import complain, say, show_bug
+from mertd.cli.output import complain, log_safely, say, show_bug
 from mertd.errors import MertdError
 from mertd.text import printable
 
@@ -56,8 +56,9 @@ def _print_version(requested: bool) -> None:
 
 @app.callback()
 def common(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - its callback does the work
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """Take the options of the program itself, which come before any command."""
+    log_safely()

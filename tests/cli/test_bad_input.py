@@ -111,19 +111,19 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def check(place: Path, options: list[str], code: int, wanted: list[str], *, stdin: bytes = b"", first: First = None) -> str:
-    """Run the daemon: it must fail with `code` and say `wanted`, one line each, in this order. Returns the last line."""
+def check(place: Path, options: list[str], code: int, expected: list[str], *, stdin: bytes = b"", first: First = None) -> str:
+    """Run the daemon: it must fail with `code` and print `expected`, one line each, in this order. Returns the last line."""
     done = mertd("run", *BASE, *options, stdin=stdin, folder=place, first=first)
     assert done.returncode == code, done.stderr
     assert done.stdout == ""
-    return said(done.stderr, wanted)[-1]
+    return said(done.stderr, expected)[-1]
 
 
-def said(text: str, wanted: list[str]) -> list[str]:
-    """The complaints in standard error, of which each must hold what is wanted of it."""
+def said(text: str, expected: list[str]) -> list[str]:
+    """Return the complaints in standard error, which must contain what is expected, in this order."""
     lines = complaints(text)
-    assert len(lines) == len(wanted), text
-    for line, fragment in zip(lines, wanted, strict=True):
+    assert len(lines) == len(expected), text
+    for line, fragment in zip(lines, expected, strict=True):
         assert fragment in line
     return lines
 

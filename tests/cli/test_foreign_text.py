@@ -64,7 +64,7 @@ def lying_daemon(**changes: Any) -> Iterator[tuple[str, str]]:
                     answer = {"schema": 1, "ok": True, "messages": [encode(lie)], "more": False}
                     answering.send(msgpack.packb(answer if asked == "status" else refusal))
                 publishing.send_multipart(encode(event(seq, EVIL, event=EVIL, detail={EVIL: EVIL}, time_ns=2**63)))
-                publishing.send_multipart(encode(embedding(seq, EVIL, vector=np.zeros((1, 3 + seq % 2), np.float32))))
+                publishing.send_multipart(encode(embedding(2 * seq, EVIL, vector=np.zeros((1, 3 + seq % 2), np.float32))))
                 seq += 1
 
         thread = threading.Thread(target=serve)
@@ -89,6 +89,7 @@ def test_what_a_lying_daemon_says() -> None:
     for done in (tail, told, asked):
         assert_harmless(done.stdout + done.stderr)
     assert all(json.loads(line)["stream"] == EVIL for line in told.stdout.splitlines())
+    assert f"messages of embedding/{printable(EVIL)}" in tail.stderr, "what the client library logs is made harmless, too"
 
 
 @pytest.mark.parametrize(
@@ -117,10 +118,12 @@ def test_names_of_tensors(tmp_path: Path) -> None:
         assert done.returncode == 3
         assert printable(EVIL) in done.stderr
         assert_harmless(done.stderr)
-    done = run_mertd("model", "check", long)
-    assert done.returncode == 3
-    assert len(done.stderr) < 10_000
-    assert "characters cut) …" in done.stderr
+    anywhere = ["--bind", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*"]
+    for words in (["model", "check", long], ["run", "--weights", long, "--source", "synth:chords", *anywhere]):
+        done = run_mertd(*words)
+        assert done.returncode == 3
+        assert len(done.stderr) < 20_000
+        assert "900,000 characters" in done.stderr
 
 
 @pytest.mark.slow
