@@ -74,7 +74,7 @@ class _Watched:
     local: object = None
 
 
-class Connections:
+class Connections:  # attributes: its thread, what that shares with the event loop under one lock, and the parts it asks
     """The connections of the daemon's sockets, watched by a thread. `severed`: how many were cut off, by reason."""
 
     def __init__(

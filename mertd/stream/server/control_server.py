@@ -164,7 +164,10 @@ class ControlServer:
         try:
             body, identifier = parse_request(frames[1:])
             asker = replace(asker, identifier=identifier)
-            if body.get("request") in PAGED:
+            name = body.get("request")
+            if not isinstance(name, str | None):  # a list, for example, which no table of names can be asked for
+                raise WireError(f"`request` must be the name of a request, not {type(name).__name__}")
+            if name in PAGED:
                 self._queue_for_page(asker, body)
                 return
             if not self._allowance.take(asker.client, now):
