@@ -1,0 +1,75 @@
+"""A compressed file (FLAC, Ogg, MP3) that libsndfile opens, checked with FFmpeg for what libsndfile leaves out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mertd.capture.sound_files.ffmpeg import MAX_ROUNDING_S, FfmpegPart
+from mertd.capture.sound_files.findings import Findings
+from mertd.capture.sound_files.links import Link
+from mertd.capture.sound_files.sndfile import SndfilePart
+from mertd.capture.source import Frames
+from mertd.errors import SourceError
+
+
+class VerifiedPart:
+    """What libsndfile decodes, then what only FFmpeg finds after it."""
+
+    def __init__(self, path: Path, link: Link, is_whole: bool, findings: Findings) -> None:
+        """`is_whole`: the link is the whole file. Raises `SourceError` if libsndfile cannot read it."""
+        self._path = path
+        self._link = link
+        self._end = None if is_whole else link.end
+        self._findings = findings
+        self._sound = SndfilePart(path, link.start, self._end)
+        self._other: FfmpegPart | None = None
+        self.rate = self._sound.rate
+        self.channels = self._sound.channels
+        self.format = self._sound.format
+
+    def pieces(self) -> Iterator[tuple[int, Frames]]:
+        """Yield (Hz, frames (n, channels))."""
+        for frames in self._sound.pieces():
+            yield self.rate, frames
+        done, claimed, problem = self._sound.done, self._sound.claimed, self._sound.problem
+        self._note_broken()
+        if self.format == "FLAC" and claimed == done and not problem:
+            return
+        noticed = Findings()
+        try:
+            self._other = FfmpegPart(self._path, noticed, self._link.start, self._end)
+            left_out = problem or self._other.scan() > done / self.rate + MAX_ROUNDING_S
+        except SourceError as error:
+            self._note_unverified(str(error))
+            return
+        if not left_out:
+            self._findings.merge(noticed)
+            return
+        self._other.close()
+        self._other = FfmpegPart(self._path, self._findings, self._link.start, self._end)
+        yield from self._after(self._other, done)
+
+    def _after(self, other: FfmpegPart, done: int) -> Iterator[tuple[int, Frames]]:
+        """Yield what `other` decodes after the first `done` frames."""
+        for rate, frames in other.pieces():
+            start = other.position - len(frames)
+            if start + len(frames) > done:
+                yield rate, frames[max(0, done - start) :]
+
+    def _note_broken(self) -> None:
+        link = self._link
+        if link.broken:
+            seconds = link.broken / max(1, link.end - link.start - link.broken) * self._sound.done / self.rate
+            self._findings.missing(seconds, f"{link.broken} bytes in it belong to no page of Ogg: it is cut or damaged")
+
+    def _note_unverified(self, why: str) -> None:
+        done, claimed, problem = self._sound.done, self._sound.claimed, self._sound.problem
+        if problem or (claimed or 0) > done:
+            self._findings.missing(((claimed or done) - done) / self.rate, problem or why)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._sound.close()
+        if self._other:
+            self._other.close()
