@@ -16,9 +16,19 @@ import typer.main
 
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.cli.app import app
-from mertd.config import LIVE, Settings, as_toml
+from mertd.config import LIVE_SETTINGS, Settings, as_toml
 from mertd.stream import endpoint, envelope, request
-from mertd.stream.server import connection, connections, control, history, paging, publisher, replies, subscriptions, unread
+from mertd.stream.server import (
+    connection,
+    connections,
+    control_server,
+    history,
+    paging,
+    publisher,
+    replies,
+    subscriptions,
+    unread,
+)
 from mertd.wire import MAX_BYTES
 
 DOCS = Path(__file__).parent
@@ -46,7 +56,7 @@ def settings() -> str:
     for name, field in Settings.model_fields.items():
         default = "" if field.default is None else f"`{as_toml(field.default)}`"
         text = (field.description or "").replace(" Can change live.", "")
-        body.append([f"`{name}`", default, "yes" if name in LIVE else "", cell(text)])
+        body.append([f"`{name}`", default, "yes" if name in LIVE_SETTINGS else "", cell(text)])
     return rows(["setting", "default", "live", "meaning"], body)
 
 
@@ -108,7 +118,7 @@ def backlog(which: str) -> str:
 
 def limits() -> str:
     """Return what the daemon and the client library bound."""
-    asks, pages, changes = control.REQUESTS, paging.PAGE_BYTES, subscriptions.CHANGES
+    asks, pages, changes = control_server.REQUESTS, paging.PAGE_BYTES, subscriptions.CHANGES
     body = [
         ["a message", amount(MAX_BYTES), "the daemon does not publish it; the client library refuses it"],
         ["messages queued for one subscriber", f"{publisher.HIGH_WATER_MARK}", "it misses messages, and sees that in `seq`"],
@@ -120,13 +130,13 @@ def limits() -> str:
         ["a request", amount(envelope.MAX_REQUEST), CUT_OFF],
         ["requests of a client or key", f"{asks.per_second:g} a second, {asks.burst:g} in reserve", "an error as answer"],
         ["refused requests in a row", f"{replies.MAX_REFUSED}", CUT_OFF],
-        ["event loop's time for requests", f"{control.LOOP_TIME.per_second:.0%}", "requests wait"],
+        ["event loop's time for requests", f"{control_server.LOOP_TIME.per_second:.0%}", "requests wait"],
         ["bytes sent and not yet read, one connection", backlog("of_one"), CUT_OFF],
         ["bytes sent and not yet read, all connections", backlog("of_all"), f"the largest {CUT_OFF_SHORT}"],
         ["a page of history", f"{history.PAGE_MESSAGES} messages, {amount(history.PAGE_BYTES)}", "`more` is true"],
         ["history that a client reads", f"{pages.per_second / 1e6:g} MB a second", "its next page waits"],
         ["pages that a client waits for", f"{paging.MAX_WAITING_PER_CLIENT}", "an error as answer"],
-        ["requests waiting for a window (`now`)", f"{control.WAITING}", "an error as answer"],
+        ["requests waiting for a window (`now`)", f"{control_server.WAITING}", "an error as answer"],
         ["answers not read, one connection", amount(unread.MAX_UNREAD_BYTES), CUT_OFF],
         ["answers not read, all connections", amount(unread.MAX_UNREAD_BYTES_IN_ALL), f"the largest {CUT_OFF_SHORT}"],
         ["connections", f"{connections.MAX_CONNECTIONS}, or fewer if there are few descriptors", f"one {CUT_OFF_SHORT}"],

@@ -4,7 +4,7 @@ TYPE_CHECKING = False  # as `typing` has it, which is not worth loading here
 if TYPE_CHECKING:
     from mertd.errors import MertdError
     from mertd.stream.client.subscriber import Subscriber, subscribe
-    from mertd.stream.keys import ClientKeys
+    from mertd.stream.curve_keys import ClientKeys
     from mertd.wire import Embedding, Event, Status
 
 __version__ = "0.1.0"
@@ -12,7 +12,7 @@ __all__ = ["ClientKeys", "Embedding", "Event", "MertdError", "Status", "Subscrib
 
 _HOMES = {
     "MertdError": "mertd.errors",
-    "ClientKeys": "mertd.stream.keys",
+    "ClientKeys": "mertd.stream.curve_keys",
     "Subscriber": "mertd.stream.client.subscriber",
     "subscribe": "mertd.stream.client.subscriber",
     "Embedding": "mertd.wire",

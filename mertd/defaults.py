@@ -4,10 +4,10 @@ Rules of this file: it imports nothing, so that `mertd --help` can afford it.
 """
 
 PUBLISH_ENDPOINT = "tcp://127.0.0.1:5590"
-"""Where a daemon publishes, unless it is told otherwise."""
+"""Where a daemon publishes by default."""
 
 CONTROL_ENDPOINT = "tcp://127.0.0.1:5591"
-"""Where a daemon answers requests, unless it is told otherwise."""
+"""Where a daemon answers requests by default."""
 
 SAMPLE_RATE = 24_000
 """Samples a second that MERT reads, and so of every index on the wire, in Hz."""

@@ -13,14 +13,20 @@ from mertd.errors import MertdError
 
 T = TypeVar("T")
 
+OPEN_MAX = 10_240
+"""Descriptors that macOS gives to a process at most, even if its hard limit says that there is none."""
+
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
 def raise_limit() -> int:
     """Allow this process as many descriptors as the system lets it have, and return how many."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(OSError, ValueError):  # macOS refuses more than OPEN_MAX, whatever `hard` says
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):  # macOS refuses more than OPEN_MAX
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, OPEN_MAX), hard))
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 

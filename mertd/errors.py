@@ -28,7 +28,7 @@ class UsageError(MertdError):
 
 
 class SourceError(MertdError):
-    """An audio source cannot be opened or has broken. `retry`: it may come back by itself, as a device does."""
+    """An audio source cannot be opened or has failed. `retry`: it may become available again, as a device does."""
 
     def __init__(self, message: str, retry: bool = False) -> None:
         super().__init__(message)
@@ -39,11 +39,11 @@ class SourceError(MertdError):
 
 
 class WeightsError(MertdError):
-    """A weights file is missing, unreadable or not MERT's."""
+    """A weights file is missing, cannot be read or does not hold MERT's weights."""
 
 
 class BackendError(MertdError):
-    """An inference backend is absent, cannot run here or disagrees with the reference."""
+    """An inference backend is not installed, cannot run here or disagrees with the reference."""
 
 
 class EndpointError(MertdError):
@@ -51,19 +51,19 @@ class EndpointError(MertdError):
 
 
 class KeysError(MertdError):
-    """Keys are missing, malformed or open to others, or a name is taken."""
+    """Keys are missing, malformed or readable by others, or a name is already used."""
 
 
 class WireError(MertdError):
-    """Bytes that are not a message of wire version 1."""
+    """Bytes or values that cannot be a message of wire version 1."""
 
 
 class SpaceError(MertdError):
-    """Vectors of two models, layers or window lengths, which may not be compared."""
+    """Vectors of different models, layers or window lengths, which may not be compared."""
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?`, or an empty string when nothing known is close to `word`."""
+    """Return `; did you mean 'x'?` with the known words that resemble `word`, or an empty string if none does."""
     near = difflib.get_close_matches(word.lower(), {k.lower(): k for k in known}, n=3, cutoff=0.5)
     originals = {k.lower(): k for k in known}
     return f"; did you mean {' or '.join(repr(originals[n]) for n in near)}?" if near else ""

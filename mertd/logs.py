@@ -1,9 +1,8 @@
-"""The log: one line an event, as text or JSON, that can neither stop nor slow whoever writes it.
+"""The log: one line an event, as text or JSON. Writing it can neither stop nor delay the code that logs.
 
-Lines are put on a bounded queue and written by a thread of their own. A full disk, a closed pipe or one that nobody reads costs
-lines, not the daemon: they are counted, and once writing works again a line says how many were lost. Of lines that say the same
-thing (same logger, same words before the facts are filled in) only so many are written in a while; another line says how many
-were left out.
+A handler puts lines on a bounded queue, and a thread writes them. A full disk, a closed pipe or a pipe that nobody reads costs
+lines, not the daemon: lost lines are counted, and once writing works again a line says how many there were. Of similar lines
+(same logger, same format string) only MAX_SIMILAR are written in SIMILAR_PERIOD_S; another line says how many were left out.
 """
 
 from __future__ import annotations
@@ -22,26 +21,31 @@ from typing import Any, Literal
 
 from mertd.text import json_text, printable, shorten
 
-MOST, PERIOD_S = 20, 10.0
-"""So many lines of a kind are written in such a period."""
+MAX_SIMILAR = 20
+"""Similar lines that are written in a period."""
+
+SIMILAR_PERIOD_S = 10.0
+"""Seconds in which similar lines are counted."""
 
 MAX_RECORD = 20_000
 """Characters of one event, with its traceback."""
 
-QUEUE = 1_000
+MAX_QUEUED = 1_000
 """Lines that may wait to be written."""
 
 FLUSH_S = 0.5
-"""How long the last lines may take at the end."""
+"""Seconds that the last lines may take to be written when the log is closed."""
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+"""Levels by their names in the configuration."""
+
 Format = Literal["text", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 
-def facts(**values: Any) -> dict[str, Any]:
-    """For a log call's `extra`: values that the JSON form shows as keys of their own."""
-    return {"facts": values}
+def log_fields(**values: Any) -> dict[str, Any]:
+    """Return what a log call takes as `extra`, so that the JSON form shows these values as keys of their own."""
+    return {"log_fields": values}
 
 
 class TextFormatter(logging.Formatter):
@@ -54,7 +58,7 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    """One map a line: time (UTC), level, logger, message, and what else `facts` has named."""
+    """One map a line: time (UTC), level, logger, message, and the values of `log_fields`."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -63,7 +67,7 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": _message(self, record),
         }
-        return json_text({**getattr(record, "facts", {}), **line})
+        return json_text({**getattr(record, "log_fields", {}), **line})
 
 
 def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
@@ -73,8 +77,8 @@ def _message(formatter: logging.Formatter, record: logging.LogRecord) -> str:
 
 
 @dataclass
-class _Kind:
-    """Lines of one kind within a period."""
+class _Similar:
+    """Similar lines of one period. `until`: its end."""
 
     until: float
     level: int
@@ -82,54 +86,56 @@ class _Kind:
     left_out: int = 0
 
 
-class Lines(logging.Handler):
-    """Writes to a file descriptor. `lost`: lines that could not be written; `left_out`: lines beyond what a period allows."""
+class QueuedHandler(logging.Handler):
+    """Writes to a file descriptor. `lost`: lines that could not be written; `left_out`: similar lines beyond the limit."""
 
     def __init__(self, descriptor: int, form: Format = "text", clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
         self.lost = self.left_out = 0
         self._descriptor, self._clock = descriptor, clock
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._similar: dict[tuple[str, str], _Similar] = {}
         self._queue: deque[str] = deque()
         self._changed = threading.Condition()
-        self._told = 0  # lost lines that have been told of
-        self._cut = False  # a line was begun and not finished
+        self._reported = 0  # lost lines that a line of the log has reported
+        self._unfinished = False  # only part of the last line was written
         self._closing = self._busy = False
         self._writer = threading.Thread(target=self._write, name="log", daemon=True)
         self._writer.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Called under the handler's lock. Never waits for the writing."""
+        """Put a record on the queue. `logging` calls it with the handler's lock held; it never waits for the writing."""
         try:
-            if self._may_pass(record):
+            if self._is_within_limit(record):
                 self._put(self.format(record))
         except Exception as error:  # noqa: BLE001 - a log call must not harm its caller, whatever it was given
             text = f"a line of {record.pathname}:{record.lineno} could not be made: {type(error).__name__}"
             self._put(self.format(logging.makeLogRecord({"name": record.name, "msg": text} | _level(logging.ERROR))))
 
-    def _may_pass(self, record: logging.LogRecord) -> bool:
-        self._sum_up()
-        kind = self._kinds.setdefault((record.name, str(record.msg)), _Kind(self._clock() + PERIOD_S, record.levelno))
-        kind.count += 1
-        if kind.count <= MOST:
+    def _is_within_limit(self, record: logging.LogRecord) -> bool:
+        self._report_left_out()
+        similar = self._similar.setdefault(
+            (record.name, str(record.msg)), _Similar(self._clock() + SIMILAR_PERIOD_S, record.levelno)
+        )
+        similar.count += 1
+        if similar.count <= MAX_SIMILAR:
             return True
-        kind.left_out += 1
+        similar.left_out += 1
         self.left_out += 1
         return False
 
-    def _sum_up(self) -> None:
-        """Close periods that are over, and say what was left out of them."""
+    def _report_left_out(self) -> None:
+        """Log how many lines were left out of periods that are over."""
         now = self._clock()
-        for (name, words), kind in [item for item in self._kinds.items() if now >= item[1].until]:
-            del self._kinds[name, words]
-            if kind.left_out:
-                text = f"{kind.left_out} more lines like {words!r} were left out in {PERIOD_S:.0f} s"
-                self._put(self.format(logging.makeLogRecord({"name": name, "msg": text} | _level(kind.level))))
+        for (name, words), similar in [item for item in self._similar.items() if now >= item[1].until]:
+            del self._similar[name, words]
+            if similar.left_out:
+                text = f"{similar.left_out} more lines like {words!r} were left out in {SIMILAR_PERIOD_S:.0f} s"
+                self._put(self.format(logging.makeLogRecord({"name": name, "msg": text} | _level(similar.level))))
 
     def _put(self, line: str) -> None:
         with self._changed:
-            if len(self._queue) >= QUEUE:
+            if len(self._queue) >= MAX_QUEUED:
                 self.lost += 1
             else:
                 self._queue.append(line + "\n")
@@ -149,20 +155,20 @@ class Lines(logging.Handler):
                     return
             if not lines:
                 self.acquire()
-                self._sum_up()
+                self._report_left_out()
                 self.release()
             for line in lines:
                 self._write_line(line)
 
     def _write_line(self, line: str) -> None:
-        if self.lost > self._told:
-            missing = self.lost - self._told
+        if self.lost > self._reported:
+            missing = self.lost - self._reported
             text = f"{missing} lines of this log could not be written and are lost"
             notice = self.format(logging.makeLogRecord({"name": __name__, "msg": text} | _level(logging.WARNING))) + "\n"
             if not self._write_out(notice):
                 self._lose()
                 return
-            self._told += missing
+            self._reported += missing
         if not self._write_out(line):
             self._lose()
 
@@ -171,28 +177,28 @@ class Lines(logging.Handler):
             self.lost += 1
 
     def _write_out(self, line: str) -> bool:
-        data = memoryview((("\n" if self._cut else "") + line).encode(errors="replace"))
+        data = memoryview((("\n" if self._unfinished else "") + line).encode(errors="replace"))
         try:
             while data:
                 try:
                     data = data[os.write(self._descriptor, data) :]
-                except BlockingIOError:  # whoever gave us the descriptor had it so; waiting costs only this thread
+                except BlockingIOError:  # the descriptor was set not to block; waiting delays only this thread
                     select.select([], [self._descriptor], [], 1.0)
                     continue
-                self._cut = bool(data)
+                self._unfinished = bool(data)
         except (OSError, ValueError):
             return False
         return True
 
     def close(self) -> None:
-        """Sum up, and give the last lines a moment to leave."""
+        """Report what was left out, and wait up to FLUSH_S for the last lines to be written."""
         with self._changed:
             if self._closing:
                 return
         self.acquire()
-        for kind in self._kinds.values():
-            kind.until = -math.inf
-        self._sum_up()
+        for similar in self._similar.values():
+            similar.until = -math.inf
+        self._report_left_out()
         self.release()
         with self._changed:
             self._closing = True
@@ -206,22 +212,22 @@ def _level(number: int) -> dict[str, Any]:
     return {"levelno": number, "levelname": logging.getLevelName(number), "created": time.time()}
 
 
-def install(lines: Lines, level: Level) -> None:
-    """Send the log of mertd there, from `level` up, and what other libraries find worth a warning."""
+def install(handler: QueuedHandler, level: Level) -> None:
+    """Send to `handler` what mertd logs at `level` or above, and the warnings of other libraries."""
     root = logging.getLogger()
-    root.addHandler(lines)
+    root.addHandler(handler)
     root.setLevel(logging.WARNING)
     set_level(level)
     logging.captureWarnings(True)
 
 
 def set_level(level: Level) -> None:
-    """Write from this level up, from now on."""
+    """Write what mertd logs at this level or above, from now on."""
     logging.getLogger("mertd").setLevel(LEVELS[level])
 
 
-def uninstall(lines: Lines) -> None:
-    """The reverse, and the end of `lines`."""
-    logging.getLogger().removeHandler(lines)
+def uninstall(handler: QueuedHandler) -> None:
+    """Undo `install`, and close the handler."""
+    logging.getLogger().removeHandler(handler)
     logging.captureWarnings(False)
-    lines.close()
+    handler.close()

@@ -1,4 +1,4 @@
-"""Sound files to embeddings without a daemon: the same capture, windows and model, in one process."""
+"""Embeddings of sound files without a daemon: the same capture, windows and model, in one process."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from mertd.errors import SourceError
 from mertd.wire import Audio, Embedding, Latency, Span, Time
 
 BOOT = bytes(16)
-"""`boot` of embeddings that no daemon made."""
+"""`boot` of embeddings that do not come from a daemon."""
 
 
 @dataclass(frozen=True)
-class Silent:
-    """A window below the gate."""
+class SilentWindow:
+    """A window below the gate, which is not embedded."""
 
     window: Span
     levels: Levels
@@ -38,24 +38,25 @@ def embed_source(
     window: int,
     hop: int,
     gate_dbfs: float,
-    heard: Callable[[float], None],
-) -> Iterator[Embedding | Silent]:
-    """Every window of a source, in order; times count from its start. Those below `gate_dbfs` are silent. `heard` is told
-    seconds of audio read so far.
+    progress: Callable[[float], object],
+) -> Iterator[Embedding | SilentWindow]:
+    """Yield every window of a source, in order; times count from its start. `window`, `hop`: in samples.
 
-    Raises `SourceError` if the source cannot be read, or is shorter than one window.
+    Windows below `gate_dbfs` are not embedded. `progress` is called with the seconds of audio read so far. Raises `SourceError`
+    if the source cannot be read, is shorter than one window, or has samples that are not finite.
     """
-    sequence, done = count(), 0
-    for start, samples in windows(address, window, hop, heard):
+    sequence = count()
+    found = 0
+    for start, samples in windows(address, window, hop, progress):
         span = Span(start, start + window, SAMPLE_RATE)
         levels = measure_levels(samples)
-        done += 1
+        found += 1
         if levels.rms_dbfs < gate_dbfs:
-            yield Silent(span, levels)
+            yield SilentWindow(span, levels)
             continue
-        began = time.monotonic_ns()
+        started_ns = time.monotonic_ns()
         vector = embedder.embed([samples])[0]
-        took = time.monotonic_ns() - began
+        embed_ns = time.monotonic_ns() - started_ns
         if vector is None:
             raise SourceError(
                 f"{address}: cannot embed samples {span.start} to {span.end}: "
@@ -72,35 +73,41 @@ def embed_source(
             audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, 0, levels.zeros),
             model=embedder.info.model,
             vector=vector,
-            latency_ns=Latency(0, took, took),
+            latency_ns=Latency(wait=0, embed=embed_ns, total=embed_ns),
         )
-    if not done:
+    if not found:
         raise SourceError(f"{address} is shorter than a window of {window / SAMPLE_RATE:g} s; a shorter --window would fit")
 
 
 def windows(
-    address: Address, window: int, hop: int, heard: Callable[[float], None]
+    address: Address, window: int, hop: int, progress: Callable[[float], object]
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """(first sample, samples) of every window of a source, whatever its length, with no more than a window in memory."""
-    kept, first, start = np.zeros(0, np.float32), 0, 0
+    """Yield index of the first sample, and the samples (window,), of every window of a source of any length.
+
+    No more than a window and a block of audio are kept in memory.
+    """
+    kept = np.zeros(0, np.float32)
+    kept_from = 0  # index of the first sample that is kept
+    start = 0  # of the next window
     for samples in _samples(address):
         kept = np.concatenate([kept, samples])
-        while start + window <= first + len(kept):
-            yield start, kept[start - first : start - first + window]
+        while start + window <= kept_from + len(kept):
+            yield start, kept[start - kept_from : start - kept_from + window]
             start += hop
-        drop = min(start - first, len(kept))
-        kept, first = kept[drop:], first + drop
-        heard((first + len(kept)) / SAMPLE_RATE)
+        drop = min(start - kept_from, len(kept))
+        kept, kept_from = kept[drop:], kept_from + drop
+        progress((kept_from + len(kept)) / SAMPLE_RATE)
 
 
 def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
+    """Yield all samples of a source, mono at SAMPLE_RATE, block by block."""
     source = open_source(CaptureSettings(address, realtime=False, start=0))
     try:
-        pipeline = MonoConverter(source.rate, source.channels, address.mix)
+        converter = MonoConverter(source.rate, source.channels, address.mix)
         for block in source.blocks():
             if block is not None:
-                yield pipeline.feed(block.frames)
-        yield pipeline.flush()
+                yield converter.feed(block.frames)
+        yield converter.flush()
     finally:
         source.close()
 

@@ -1,15 +1,23 @@
 """Which window is due, and what to do when embedding falls behind.
 
 Rules of this file: integers in, integers out. No clock, no I/O, no audio. Sample indexes are absolute within a stream and never
-used twice: a new epoch goes on counting where the old one ended. Every window that becomes due leaves exactly once: taken, or
-in a `Skip`.
+used twice: a new epoch goes on counting where the old one ended.
+
+**A window becomes due once.** Each window that becomes due starts after all that became due before it, in this epoch or an
+earlier one, whether the hop or a client made it due. Both ways lead through `_become_due`, which keeps this order. If a client
+asked for a window before the hop came to it, that window takes the place of the hop's.
+
+**A window leaves once.** It is either taken or part of one `Skip`, and is counted once in `due_total`. Among the windows that
+are taken, and among those that are skipped for one reason, older ones leave first.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import groupby
 
 from mertd.vocabulary import SkipReason
 
@@ -32,7 +40,10 @@ class Window:
 
 @dataclass(frozen=True)
 class Skip:
-    """`windows` consecutive due windows, covering [start, end), that will not be embedded."""
+    """`windows` consecutive due windows of one epoch, covering [start, end), that will not be embedded.
+
+    No window that became due between the first and the last of them is left out of it.
+    """
 
     epoch: int
     windows: int
@@ -46,13 +57,14 @@ MAX_ASKED = 4
 
 
 @dataclass
-class _Epoch:
+class _EpochProgress:
     """How far the current epoch has got."""
 
     number: int
     start: int  # its first sample
-    next: int  # where its next window starts
+    next: int  # where the hop's next window starts
     end: int  # of the samples in the ring
+    last: int | None = None  # where the hop's latest window started; None before the first
 
 
 class Schedule:
@@ -73,15 +85,21 @@ class Schedule:
         self._hop = hop
         self._late = late
         self._capacity = capacity
-        self._epoch = _Epoch(0, 0, 0, 0)
+        self._epoch = _EpochProgress(0, 0, 0, 0)
         self._due: deque[Window] = deque()
         self._taken: deque[Window] = deque()
-        self._newest: Window | None = None  # that has become due
-        self._asked: list[Window] = []  # windows in `_due` that a client asked for
+        self._newest = -1  # start of the latest window that has become due
+        self._asked: set[Window] = set()  # windows in `_due` that a client asked for
 
     def begin(self, epoch: int, start: int) -> None:
-        """Begin a new epoch at sample `start`. Windows that are already due stay due: the ring still holds them."""
-        self._epoch = _Epoch(epoch, start, start, start)
+        """Begin a new epoch at sample `start`. Windows that are already due stay due: the ring still holds them.
+
+        Raises `ValueError` for an epoch that is not a later one, or a start before the end of the samples so far.
+        """
+        if epoch <= self._epoch.number or start < self._epoch.end:
+            now = self._epoch
+            raise ValueError(f"epoch {epoch} cannot begin at sample {start}: epoch {now.number} has come to sample {now.end}")
+        self._epoch = _EpochProgress(epoch, start, start, start)
 
     def committed(self, end: int) -> tuple[list[Window], list[Skip]]:
         """Samples up to `end` are in the ring. Return the windows that are due now, and those that the ring no longer holds."""
@@ -89,19 +107,22 @@ class Schedule:
         epoch.end = max(epoch.end, end)
         fresh: list[Window] = []
         while epoch.next + self._window <= epoch.end:
-            window = Window(epoch.number, epoch.next, epoch.next + self._window)
-            if window != self._newest:  # a client may have asked for it, before or after the hop was changed
-                fresh.append(window)
+            if epoch.next > self._newest:  # otherwise a client has asked for it
+                fresh.append(Window(epoch.number, epoch.next, epoch.next + self._window))
+            epoch.last = epoch.next
             epoch.next += self._hop
         self._become_due(fresh)
         lost: list[Window] = []
         while self._due and epoch.end - self._due[0].start > self._capacity:
             lost.append(self._due.popleft())
-        return fresh, _skips(lost, SkipReason.OVERWRITTEN)
+        self._asked.difference_update(lost)
+        return fresh, _skips(lost, set(lost), SkipReason.OVERWRITTEN)
 
     def ask(self) -> tuple[Window, bool]:
-        """Make the window that ends with the newest sample due. Return it, and whether it was not due before. It is not given
-        up for later ones.
+        """Make the window that ends with the newest sample due. Return it, and whether it was not due before.
+
+        While it waits it is not given up for later ones, even if the hop made it due. A window that became due before and has
+        left does not come back.
 
         Raises `ValueError` while the epoch has too few samples for a window, or if `MAX_ASKED` are waiting.
         """
@@ -109,30 +130,36 @@ class Schedule:
         window = Window(epoch.number, epoch.end - self._window, epoch.end)
         if window.start < epoch.start:
             raise ValueError(f"{self._window - (epoch.end - epoch.start)} samples are still missing for a window")
-        if window == self._newest:
+        fresh = window.start > self._newest
+        if window in self._asked or not (fresh or window in self._due):
             return window, False
-        self._asked = [window for window in self._asked if window in self._due]
         if len(self._asked) >= MAX_ASKED:
             raise ValueError(f"{MAX_ASKED} windows are waiting already")
-        self._become_due([window])
-        self._asked.append(window)
-        return window, True
+        if fresh:
+            self._become_due([window])
+        self._asked.add(window)
+        return window, fresh
 
     def _become_due(self, windows: list[Window]) -> None:
+        """Let windows become due, each of which starts after all windows before it."""
+        for window in windows:
+            assert window.start > self._newest, f"{window} is due after one that starts at {self._newest}"
+            self._newest = window.start
         self.due_total += len(windows)
         self._due += windows
-        self._newest = windows[-1] if windows else self._newest
 
     def change_hop(self, hop: int) -> None:
-        """Let windows start `hop` samples apart from now on; windows that this would have made due already are left out.
+        """Let windows start `hop` samples apart from now on, counted from the hop's latest one.
+
+        Windows that the new hop would have made due already are left out, except the one that ends with the newest sample.
 
         Raises `ValueError` for a hop that is not positive, or one for which the ring is too small.
         """
         if hop <= 0 or self._window + hop > self._capacity:
             raise ValueError(f"a hop of {hop} samples does not fit: the ring holds {self._capacity}, a window {self._window}")
         epoch = self._epoch
-        if epoch.next > epoch.start:  # a window of this epoch has been due
-            epoch.next = max(epoch.next - self._hop + hop, epoch.end - self._window)
+        if epoch.last is not None:
+            epoch.next = max(epoch.last + hop, epoch.end - self._window)
         self._hop = hop
 
     def take(self, most: int = 1) -> tuple[list[Window], list[Skip]]:
@@ -140,14 +167,15 @@ class Schedule:
 
         With `Late.LATEST` it is the newest window; with `Late.QUEUE` the oldest ones. Call `finished` with each of them.
         """
-        late: list[Window] = []
+        skips: list[Skip] = []
         if self._late is Late.LATEST and len(self._due) > 1:
-            late = [window for window in self._due if window not in self._asked][:-1]
+            late = set([window for window in self._due if window not in self._asked][:-1])
+            skips = _skips(self._due, late, SkipReason.LATE)
             self._due = deque(window for window in self._due if window not in late)
         taken = [self._due.popleft() for _ in range(min(most, len(self._due)))]
         self._taken.extend(taken)
-        self._asked = [window for window in self._asked if window in self._due]
-        return taken, _skips(late, SkipReason.LATE)
+        self._asked.difference_update(taken)
+        return taken, skips
 
     def finished(self, window: Window) -> None:
         """A taken window no longer needs the ring."""
@@ -165,10 +193,11 @@ class Schedule:
         return min(needed, self._epoch.next) + self._capacity
 
 
-def _skips(windows: list[Window], reason: SkipReason) -> list[Skip]:
-    """Return one `Skip` for each epoch among consecutive windows."""
+def _skips(due: Iterable[Window], leaving: Set[Window], reason: SkipReason) -> list[Skip]:
+    """Return one `Skip` for each run of windows that leave: of one epoch, and not interrupted by a window that stays."""
     skips: list[Skip] = []
-    for epoch in dict.fromkeys(window.epoch for window in windows):
-        lost = [window for window in windows if window.epoch == epoch]
-        skips.append(Skip(epoch, len(lost), lost[0].start, lost[-1].end, reason))
+    for (epoch, leaves), run in groupby(due, key=lambda window: (window.epoch, window in leaving)):
+        if leaves:
+            lost = list(run)
+            skips.append(Skip(epoch, len(lost), lost[0].start, lost[-1].end, reason))
     return skips

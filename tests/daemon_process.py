@@ -25,7 +25,7 @@ import soundfile
 from command_process import PATIENCE_S, STOP_S, Traces, wait_until
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
-from mertd.stream.keys import ClientKeys
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.request import ask, ask_page
 from mertd.wire import Embedding, Event, Message, Status
 from signals import chord_progression

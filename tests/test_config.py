@@ -11,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_counts import examples
-from mertd import config
-from mertd.config import Settings, changes, check, gather, load, template, weights_spec
+from mertd.config import Settings, changes, collect, load, template, validate, weights_spec
 from mertd.errors import UsageError, WeightsError
 from mertd.windows import Late
 
@@ -109,7 +108,7 @@ def test_every_mistake_is_told_at_once(toml: Any) -> None:
     """)
     lines = mistakes(path)
     for start in (
-        "windw: there is no such setting; did you mean 'window'",
+        "windw: unknown setting; did you mean 'window'",
         "hop: should be greater than or equal to 0.25",
         "window: should be a valid number",
         "layers: layers are numbers from 0 (the encoder's input) to 12, not [13]",
@@ -134,12 +133,15 @@ def test_every_mistake_is_told_at_once(toml: Any) -> None:
         ({"window": 601.0}, "window: should be less than or equal to 600"),
         ({"hop": 3_601.0}, "hop: should be less than or equal to 3600"),
         ({"ring": 34.0}, "ring: 34 s of audio are too few for a window of 30 s and a hop of 5 s; make it at least 35"),
-        ({"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"}, "control: tcp://127.0.0.1:1 is also where to publish"),
+        (
+            {"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"},
+            "control: tcp://127.0.0.1:1 is also the endpoint to publish on",
+        ),
         ({"layers": (-1,)}, "layers: layers are numbers from 0"),
         ({"source": ("pipe:-", "pipe:-")}, "source: standard input can feed only one source"),
         ({"bind": "tcp://192.0.2.1:1"}, "bind: tcp://192.0.2.1:1 can be reached from other machines, and without encryption"),
-        ({"keys": "/tmp/keys"}, "keys: they are not used without curve = true"),
-        ({"sauce": "x"}, "sauce: there is no such setting; did you mean 'source'"),
+        ({"keys": "/tmp/keys"}, "keys: not used without curve = true"),
+        ({"sauce": "x"}, "sauce: unknown setting; did you mean 'source'"),
     ],
 )
 def test_single_mistakes(flags: dict[str, Any], says: str) -> None:
@@ -215,9 +217,11 @@ def test_two_free_ports_are_not_the_same() -> None:
 
 def test_weights_are_those_named_or_those_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = tmp_path / "MERT-v1-95M.safetensors"
-    monkeypatch.setattr(config, "default_weights", lambda: home)
+    monkeypatch.setattr("mertd.config.paths.default_weights", lambda: home)
     assert weights_spec(load(None, {"weights": "random:0"})) == "random:0"
-    with pytest.raises(WeightsError, match=r"no weights: none at .*; name some with --weights PATH"):
+    with pytest.raises(
+        WeightsError, match=r"no weights: .* does not exist; run `mertd model pull`, name a file with --weights PATH"
+    ):
         weights_spec(load(None, {}))
     home.touch()
     assert weights_spec(load(None, {})) == str(home)
@@ -226,8 +230,8 @@ def test_weights_are_those_named_or_those_at_home(tmp_path: Path, monkeypatch: p
 def test_each_layer_wins_over_the_one_before(toml: Any) -> None:
     path = toml('hop = 2\ngate = -40\nwindow = 10\nsource = ["synth:tone"]')
     environment = {"MERTD_HOP": "3.5", "MERTD_GATE": "-50", "MERTD_LAYERS": "0, 6", "MERTD_EXIT_AT_END": "true", "HOME": "/"}
-    found = gather(path, {"hop": 4.0, "gate": None}, environment)
-    settings_ = check(found)
+    found = collect(path, {"hop": 4.0, "gate": None}, environment)
+    settings_ = validate(found)
     assert (settings_.hop, settings_.gate, settings_.window, settings_.layers) == (4, -50, 10, (0, 6))
     assert settings_.exit_at_end
     wanted = {"hop": "flag", "gate": "environment", "window": "file", "layers": "environment", "source": "file"}
@@ -242,8 +246,8 @@ def test_mistakes_are_told_with_where_they_stand(toml: Any) -> None:
         load(path, {"gate": 3.0}, {"MERTD_WINDOW": "long", "MERTD_HOPP": "3", "MERTD_LAYERS": "6,x"})
     lines = str(refusal.value).splitlines()
     assert f"{path}: hop: should be greater than or equal to 0.25" in lines
-    assert f"{path}: windw: there is no such setting; did you mean 'window' or 'bind'?" in lines
-    assert "MERTD_HOPP: there is no such setting; did you mean 'hop'?" in lines
+    assert f"{path}: windw: unknown setting; did you mean 'window' or 'bind'?" in lines
+    assert "MERTD_HOPP: unknown setting; did you mean 'hop'?" in lines
     assert any(line.startswith("MERTD_WINDOW: should be a valid number") for line in lines)
     assert any(line.startswith("MERTD_LAYERS") for line in lines)
     assert len(lines) == 6

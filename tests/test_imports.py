@@ -1,4 +1,4 @@
-"""Who may import whom: one way only, and nothing heavy before it is needed."""
+"""What may import what: one way only, part by part and file by file, and nothing heavy before it is needed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -35,11 +35,10 @@ MAY_IMPORT = {
     "config": CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
-    "hub": {"config"} | CORE | SIDES,
-    "service": {"", "config", "daemon", "offline", "hub"} | CORE | SIDES,
-    "doctor": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "bench": {"", "config", "daemon", "offline", "hub", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "hub", "service", "doctor", "bench", "safe_path"} | CORE | SIDES,
+    "service": {"", "config", "daemon", "offline"} | CORE | SIDES,
+    "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
+    "bench": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
+    "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "safe_path"} | CORE | SIDES,
     "__main__": {"cli", "safe_path"},
     "": {"errors", "wire", "stream"},
 }
@@ -127,6 +126,92 @@ def test_a_rule_is_a_one_way_street() -> None:
     for _ in MAY_IMPORT:
         reach = {name: targets.union(*(reach[target] for target in targets)) for name, targets in reach.items()}
     assert not [name for name, targets in reach.items() if name in targets]
+
+
+def imported_modules(source: str, known: Collection[str]) -> set[str]:
+    """The modules among `known` that a file imports, at its top or in a function, but not for type checkers alone."""
+    found: set[str] = set()
+
+    def look(node: ast.AST) -> None:
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for other in node.orelse:
+                look(other)
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                found.add(name if name in known else str(node.module))
+        for child in ast.iter_child_nodes(node):
+            look(child)
+
+    look(ast.parse(source))
+    return found & set(known)
+
+
+def circles(imports_of: Mapping[str, Collection[str]]) -> list[list[str]]:
+    """Every set of two or more that import each other, directly or by way of others."""
+    reach: dict[str, set[str]] = {}
+    for name in imports_of:
+        waiting, reached = list(imports_of[name]), set[str]()
+        while waiting:
+            module_ = waiting.pop()
+            if module_ not in reached:
+                reached.add(module_)
+                waiting += imports_of[module_]
+        reach[name] = reached
+    found = {tuple(sorted(m for m in reach[name] if name in reach[m])) for name in reach if name in reach[name]}
+    return sorted(list(circle) for circle in found)
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("import a.b\nimport numpy", {"a.b"}),
+        ("from a import b, c", {"a.b", "a"}),
+        ("def f():\n    from a.b import x", {"a.b"}),
+        ("if TYPE_CHECKING:\n    import a\nelse:\n    import a.b", {"a.b"}),
+        ("if typing.TYPE_CHECKING:\n    import a", set()),
+        ("if sys.platform == 'linux':\n    import a", {"a"}),
+    ],
+)
+def test_every_import_of_a_file_is_found(source: str, found: set[str]) -> None:
+    assert imported_modules(source, {"a", "a.b"}) == found
+
+
+@pytest.mark.parametrize(
+    ("graph", "found"),
+    [
+        ({"a": "b", "b": "c", "c": ""}, []),
+        ({"a": "b", "b": "a"}, [["a", "b"]]),
+        ({"a": "b", "b": "c", "c": "a", "d": "a"}, [["a", "b", "c"]]),
+        ({"a": "a"}, [["a"]]),
+        ({"a": "b", "b": "a", "c": "d", "d": "c"}, [["a", "b"], ["c", "d"]]),
+    ],
+)
+def test_every_circle_is_found(graph: dict[str, str], found: list[list[str]]) -> None:
+    assert circles(graph) == found
+
+
+def test_no_file_imports_itself_however_long_the_way_round() -> None:
+    sources = {module(path): path.read_text(encoding="utf-8") for path in FILES}
+    graph = {name: imported_modules(source, sources) for name, source in sources.items()}
+    assert sum(map(len, graph.values())) > 300, "imports have been found"
+    assert not circles(graph)
+
+
+def test_folders_inside_a_part_import_one_way() -> None:
+    """Two folders that lie side by side in the same folder."""
+    sources = {module(path): (path.parent, path.read_text(encoding="utf-8")) for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for folder, source in sources.values():
+        others = {sources[other][0] for other in imported_modules(source, sources)}
+        beside = {str(other) for other in others if other != folder and other.parent == folder.parent != ROOT}
+        graph.setdefault(str(folder), set()).update(beside)
+        for other in beside:
+            graph.setdefault(other, set())
+    assert not circles(graph)
 
 
 @pytest.mark.parametrize("name", LIGHT_MODULES)

@@ -16,7 +16,7 @@ import pytest
 
 from command_process import wait_until
 from mertd import logs
-from mertd.logs import MOST, PERIOD_S, Format, Lines, facts
+from mertd.logs import MAX_SIMILAR, SIMILAR_PERIOD_S, Format, QueuedHandler, log_fields
 
 PATIENCE_S = 30.0
 
@@ -27,10 +27,10 @@ class Pipe:
     def __init__(self) -> None:
         self.reading, self.writing = os.pipe()
         self.now = 0.0
-        self.made: list[Lines] = []
+        self.made: list[QueuedHandler] = []
 
-    def lines(self, form: Format = "text") -> tuple[Lines, logging.Logger]:
-        lines = Lines(self.writing, form, clock=lambda: self.now)
+    def lines(self, form: Format = "text") -> tuple[QueuedHandler, logging.Logger]:
+        lines = QueuedHandler(self.writing, form, clock=lambda: self.now)
         self.made.append(lines)
         logger = logging.Logger("mertd.test", logging.DEBUG)
         logger.addHandler(lines)
@@ -63,7 +63,7 @@ def explode() -> None:
 
 def test_text_is_one_line_an_event_and_what_belongs_to_it_is_indented(pipe: Pipe) -> None:
     _, logger = pipe.lines()
-    logger.warning("%s: device_lost: %s", "chords", "gone\nfor good", extra=facts(event="device_lost"))
+    logger.warning("%s: device_lost: %s", "chords", "gone\nfor good", extra=log_fields(event="device_lost"))
     try:
         explode()
     except ValueError:
@@ -78,7 +78,9 @@ def test_text_is_one_line_an_event_and_what_belongs_to_it_is_indented(pipe: Pipe
 
 def test_json_is_one_map_a_line(pipe: Pipe) -> None:
     _, logger = pipe.lines("json")
-    logger.warning("%s: lost: %s", "chords", "gone\nfor good", extra=facts(event="device_lost", detail={"a": 1}, level="x"))
+    logger.warning(
+        "%s: lost: %s", "chords", "gone\nfor good", extra=log_fields(event="device_lost", detail={"a": 1}, level="x")
+    )
     try:
         explode()
     except ValueError:
@@ -101,31 +103,31 @@ def test_of_lines_that_say_the_same_only_some_are_written_and_the_rest_is_counte
     for number in range(100):
         logger.info("%s: overflow %d", "chords", number)
     logger.info("something else")
-    pipe.now = PERIOD_S
+    pipe.now = SIMILAR_PERIOD_S
     logger.warning("%s: overflow %d", "chords", 100)
-    assert lines.left_out == 100 - MOST
+    assert lines.left_out == 100 - MAX_SIMILAR
     written = [line[20:] for line in pipe.read()]
     assert written == [
-        *(f"INFO    chords: overflow {number}" for number in range(MOST)),
+        *(f"INFO    chords: overflow {number}" for number in range(MAX_SIMILAR)),
         "INFO    something else",
-        f"INFO    {100 - MOST} more lines like '%s: overflow %d' were left out in {PERIOD_S:.0f} s",
+        f"INFO    {100 - MAX_SIMILAR} more lines like '%s: overflow %d' were left out in {SIMILAR_PERIOD_S:.0f} s",
         "WARNING chords: overflow 100",
     ]
 
 
 def test_what_was_left_out_is_told_even_if_nothing_follows(pipe: Pipe) -> None:
     _, logger = pipe.lines()
-    for _ in range(MOST + 3):
+    for _ in range(MAX_SIMILAR + 3):
         logger.info("again")
-    assert pipe.read()[-1].endswith(f"3 more lines like 'again' were left out in {PERIOD_S:.0f} s")
+    assert pipe.read()[-1].endswith(f"3 more lines like 'again' were left out in {SIMILAR_PERIOD_S:.0f} s")
 
 
 def test_kinds_of_lines_are_not_remembered_for_ever(pipe: Pipe) -> None:
     lines, logger = pipe.lines()
     for number in range(1_000):
         logger.debug(f"no two lines {number} are alike")
-        pipe.now += PERIOD_S / 10
-    assert len(lines._kinds) <= 12
+        pipe.now += SIMILAR_PERIOD_S / 10
+    assert len(lines._similar) <= 12
     assert lines.left_out == 0
 
 
@@ -158,7 +160,7 @@ def test_a_closed_pipe_is_no_error(pipe: Pipe) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it needs a pipe of known size")
 def test_a_pipe_that_nobody_reads_holds_nobody_up(pipe: Pipe, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "QUEUE", 50)
+    monkeypatch.setattr(logs, "MAX_QUEUED", 50)
     size = fcntl.fcntl(pipe.writing, fcntl.F_SETPIPE_SZ, 4_096)
     lines, logger = pipe.lines()
     for number in range(300):
@@ -192,7 +194,7 @@ def test_whatever_is_logged_the_caller_is_not_harmed(pipe: Pipe) -> None:
     _, logger = pipe.lines("json")
     logger.info("%s", Bad())
     logger.info("%d and %d", 1)
-    logger.info("\udcff", extra=facts(odd=Bad))
+    logger.info("\udcff", extra=log_fields(odd=Bad))
     bad, wrong, odd = [json.loads(line) for line in pipe.read()]
     assert re.fullmatch(r"a line of .*test_logs.py:\d+ could not be made: RuntimeError", bad["message"])
     assert wrong["message"].endswith("could not be made: TypeError")
@@ -244,7 +246,7 @@ def test_a_line_has_an_end_however_long_the_text(pipe: Pipe) -> None:
 
 def test_json_is_safe_on_a_terminal(pipe: Pipe) -> None:
     _, logger = pipe.lines("json")
-    logger.warning("\x7f\x9b\x1b\u202e", extra=facts(bytes=b"\xff"))
+    logger.warning("\x7f\x9b\x1b\u202e", extra=log_fields(bytes=b"\xff"))
     (line,) = pipe.read()
     assert line.isascii()
     assert line.isprintable()

@@ -16,7 +16,7 @@ from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
 from mertd.errors import SourceError
-from mertd.offline import Silent, embed_source, windows
+from mertd.offline import SilentWindow, embed_source, windows
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Span, decode, encode
 from signals import chord_progression
@@ -81,9 +81,9 @@ def test_silence_is_told_and_leaves_no_hole_in_the_numbering(tmp_path: Path, emb
     samples[WINDOW : 3 * WINDOW] = 0
     soundfile.write(tmp_path / "x.wav", samples, SAMPLE_RATE, subtype="FLOAT")
     found = list(embed_source(parse(f"file:{tmp_path / 'x.wav'}"), embedder, WINDOW, WINDOW, -60.0, ignore))
-    assert [type(message) for message in found] == [Embedding, Silent, Silent, Embedding, Embedding]
+    assert [type(message) for message in found] == [Embedding, SilentWindow, SilentWindow, Embedding, Embedding]
     assert [message.seq for message in found if isinstance(message, Embedding)] == [0, 1, 2]
-    assert [message.levels.zeros for message in found if isinstance(message, Silent)] == [WINDOW, WINDOW]
+    assert [message.levels.zeros for message in found if isinstance(message, SilentWindow)] == [WINDOW, WINDOW]
 
 
 def test_what_is_shorter_than_a_window_is_told(song: Address, embedder: Embedder) -> None:

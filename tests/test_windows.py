@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from example_counts import examples
+from mertd.vocabulary import SkipReason
 from mertd.windows import MAX_ASKED, Late, Schedule, Skip, Window
 
 
@@ -121,45 +124,71 @@ TestSchedule.settings = settings(max_examples=examples(300), stateful_step_count
 
 
 class WishesMachine(RuleBasedStateMachine):
-    """The same schedule when people ask for windows in between and change the hop."""
+    """The same schedule while clients ask for windows and change the hop, against a model that remembers every window.
 
-    @initialize(window=st.integers(1, 30), hop=st.integers(1, 40), spare=st.integers(0, 60), late=st.sampled_from(Late))
-    def start(self, window: int, hop: int, spare: int, late: Late) -> None:
-        self.window, self.hop, self.late, self.capacity = window, hop, late, window + hop + spare
+    The hop's windows start at `first`, `first + hop`, … and those of them that a client has asked for do not become due again.
+    """
+
+    @initialize(
+        window=st.integers(1, 30),
+        hop=st.integers(1, 40),
+        spare=st.integers(0, 60),
+        late=st.sampled_from(Late),
+        careful=st.booleans(),
+    )
+    def start(self, window: int, hop: int, spare: int, late: Late, careful: bool) -> None:
+        self.window, self.hop, self.late, self.careful = window, hop, late, careful
+        self.capacity = window + hop + spare
         self.schedule = Schedule(window, hop, late, self.capacity)
         self.epoch, self.base, self.end = 0, 0, 0
-        self.due: list[Window] = []
-        self.asked: list[Window] = []
-        self.last: int | None = None  # start of the last window of this epoch that nobody asked for
-        self.changed = False
-        self.gone = 0
+        self.first = 0  # start of the first window by the present hop
+        self.due: list[Window] = []  # all that ever became due, in order
+        self.known: set[Window] = set()  # the same
+        self.waiting: list[Window] = []  # those that were neither taken nor skipped
+        self.asked: set[Window] = set()
+        self.reading: list[Window] = []
 
-    @rule(samples=st.integers(0, 100))
+    @property
+    def grid(self) -> list[int]:
+        """Starts of all whole windows by the present hop, since it was set."""
+        return list(range(self.first, self.end - self.window + 1, self.hop))
+
+    def become_due(self, windows: list[Window]) -> None:
+        for window in windows:
+            assert window not in self.known, "a window becomes due once"
+            assert not self.due or window.start > self.due[-1].start, "in order"
+            self.known.add(window)
+            self.due.append(window)
+            self.waiting.append(window)
+
+    @rule(samples=st.integers(0, 60))
     def write(self, samples: int) -> None:
+        if self.careful:
+            samples = min(samples, self.schedule.limit - self.end)
         self.end += samples
         fresh, skips = self.schedule.committed(self.end)
-        for window in fresh:
-            assert window.end - window.start == self.window
-            assert self.base <= window.start <= self.end - self.window
-            if self.last is not None:
-                apart = window.start - self.last
-                assert apart == self.hop or (self.changed and apart > self.hop), "later, if at once would be a burst"
-            self.last, self.changed = window.start, False
-        self.due += fresh
-        self.leave(skips, "overwritten")
+        windows = [Window(self.epoch, start, start + self.window) for start in self.grid]
+        assert fresh == [window for window in windows if window not in self.known]
+        self.become_due(fresh)
+        lost = self.leave(skips, "overwritten")
+        assert all(self.end - window.start > self.capacity for window in lost)
+        assert all(self.end - window.start <= self.capacity for window in self.waiting)
+        assert not (self.careful and lost), "the writer kept to the limit"
 
     @rule()
     def ask(self) -> None:
+        newest = Window(self.epoch, self.end - self.window, self.end)
+        waiting = self.asked.intersection(self.waiting)
         try:
             window, fresh = self.schedule.ask()
         except ValueError:
-            asked = [w for w in self.asked if w in self.due]
-            assert self.end - self.base < self.window or len(asked) == MAX_ASKED
+            assert newest.start < self.base or len(waiting) == MAX_ASKED
             return
-        assert (window.epoch, window.start, window.end) == (self.epoch, self.end - self.window, self.end)
+        assert window == newest
+        assert fresh == (window not in self.known)
         if fresh:
-            self.due.append(window)
-            self.asked.append(window)
+            self.become_due([window])
+        self.asked.add(window)
 
     @rule(hop=st.integers(-1, 120))
     def change_hop(self, hop: int) -> None:
@@ -168,38 +197,72 @@ class WishesMachine(RuleBasedStateMachine):
                 self.schedule.change_hop(hop)
             return
         self.schedule.change_hop(hop)
-        self.hop, self.changed = hop, True
+        last = self.grid[-1] if self.grid else self.last
+        if last is not None:
+            self.first = max(last + hop, self.end - self.window)
+        self.hop, self.last = hop, last
 
-    @rule()
-    def new_epoch(self) -> None:
-        self.epoch, self.base, self.last = self.epoch + 1, self.end, None
-        self.schedule.begin(self.epoch, self.end)
+    last: int | None = None
+    """Start of the latest window by an earlier hop of this epoch."""
+
+    @rule(apart=st.integers(0, 3), skipped=st.integers(1, 3))
+    def new_epoch(self, apart: int, skipped: int) -> None:
+        self.epoch, self.last = self.epoch + skipped, None
+        self.base = self.first = self.end = self.end + (0 if self.careful else apart)
+        self.schedule.begin(self.epoch, self.base)
+
+    @rule(back=st.integers(0, 2), before=st.integers(1, 50))
+    def an_epoch_that_would_go_back_is_refused(self, back: int, before: int) -> None:
+        with pytest.raises(ValueError, match="cannot begin"):
+            self.schedule.begin(self.epoch - back, self.end)
+        with pytest.raises(ValueError, match="cannot begin"):
+            self.schedule.begin(self.epoch + 1, self.end - before)
 
     @rule(most=st.integers(1, 5))
     def take(self, most: int) -> None:
+        waiting = list(self.waiting)
         taken, skips = self.schedule.take(most)
-        self.leave(skips, "late")
-        for window in taken:
-            assert window == self.due.pop(0), "oldest first"
-            self.gone += 1
-            self.schedule.finished(window)
+        late = self.leave(skips, "late")
         if self.late is Late.LATEST:
-            assert len([w for w in self.due if w not in self.asked]) <= 1
+            assert late == [window for window in waiting if window not in self.asked][:-1]
+        else:
+            assert not late
+        assert taken == self.waiting[:most]
+        del self.waiting[:most]
+        self.reading += taken
 
-    def leave(self, skips: list[Skip], reason: str) -> None:
+    @precondition(lambda self: self.reading)
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        window = data.draw(st.sampled_from(self.reading))
+        self.reading.remove(window)
+        self.schedule.finished(window)
+
+    def leave(self, skips: list[Skip], reason: str) -> list[Window]:
+        """The windows that skips stand for, which leave now."""
+        all_lost = []
         for skip in skips:
             assert skip.reason == reason
-            lost = [w for w in self.due if w.epoch == skip.epoch and skip.start <= w.start and w.end <= skip.end]
-            if reason == "late":
-                lost = [w for w in lost if w not in self.asked]
-            assert len(lost) == skip.windows, "who was asked for is not late"
-            self.gone += skip.windows
-            self.due = [w for w in self.due if w not in lost]
+            at = bisect_left(self.due, skip.start, key=lambda window: window.start)
+            lost = self.due[at : at + skip.windows]
+            assert (len(lost), lost[0].start, lost[-1].end) == (skip.windows, skip.start, skip.end), "consecutive ones"
+            assert {window.epoch for window in lost} == {skip.epoch}
+            all_lost += lost
+        gone = set(all_lost)
+        assert len(gone) == len(all_lost)
+        assert gone <= set(self.waiting), "each leaves once"
+        self.waiting = [window for window in self.waiting if window not in gone]
+        return all_lost
 
     @invariant()
-    def each_leaves_once(self) -> None:
-        assert self.schedule.waiting == len(self.due) == len(set(self.due))
-        assert self.schedule.due_total == self.gone + len(self.due)
+    def each_is_counted_once(self) -> None:
+        assert self.schedule.due_total == len(self.due)
+        assert self.schedule.waiting == len(self.waiting)
+
+    @invariant()
+    def nothing_that_is_needed_may_be_written_over(self) -> None:
+        assert all(self.schedule.limit <= window.start + self.capacity for window in self.reading + self.waiting)
+        assert not self.careful or self.schedule.limit >= self.end
 
 
 TestWishes = WishesMachine.TestCase
@@ -217,6 +280,48 @@ def test_a_window_that_was_asked_for_does_not_become_due_again_by_a_new_hop(aske
     assert schedule.committed(2) == ([], [])
     assert schedule.committed(3) == ([Window(0, 2, 3)], [])
     assert schedule.take(9) == ([Window(0, start, start + 1) for start in range(3)], [])
+
+
+def test_the_hop_and_a_client_never_make_the_same_window_due() -> None:
+    """Neither after one change of the hop nor after several, with samples in between or without."""
+    schedule = Schedule(48, 24, Late.QUEUE, 1_440)
+    schedule.committed(60)
+    asked, _ = schedule.ask()
+    for hop in (6, 3, 24, 6):
+        schedule.change_hop(hop)
+        assert schedule.ask() == (asked, False)
+    assert schedule.committed(60) == ([], [])
+    assert schedule.committed(66) == ([Window(0, 18, 66)], [])
+    assert schedule.take(9)[0] == [Window(0, 0, 48), Window(0, 12, 60), Window(0, 18, 66)]
+
+
+def test_a_hop_that_is_set_back_leaves_the_windows_where_they_were() -> None:
+    schedule = Schedule(48, 24, Late.QUEUE, 1_440)
+    schedule.committed(60)
+    schedule.change_hop(6)
+    schedule.change_hop(24)
+    assert schedule.committed(96)[0] == [Window(0, start, start + 48) for start in (24, 48)]
+
+
+def test_a_window_that_a_client_asks_for_is_kept_even_if_the_hop_made_it_due() -> None:
+    schedule = Schedule(10, 5, Late.LATEST, 100)
+    schedule.committed(20)
+    assert schedule.ask() == (Window(0, 10, 20), False)
+    schedule.committed(30)
+    assert schedule.take(9) == (
+        [Window(0, 10, 20), Window(0, 20, 30)],
+        [Skip(0, 2, 0, 15, SkipReason.LATE), Skip(0, 1, 15, 25, SkipReason.LATE)],
+    )
+
+
+def test_a_skip_does_not_cover_a_window_that_stays() -> None:
+    schedule = Schedule(10, 5, Late.LATEST, 100)
+    schedule.committed(12)
+    asked, _ = schedule.ask()
+    schedule.committed(25)
+    taken, skips = schedule.take(1)
+    assert taken == [asked] == [Window(0, 2, 12)]
+    assert skips == [Skip(0, 1, 0, 10, SkipReason.LATE), Skip(0, 2, 5, 20, SkipReason.LATE)]
 
 
 @given(parts=st.lists(st.integers(0, 50), max_size=30), window=st.integers(1, 20), hop=st.integers(1, 20))

@@ -34,7 +34,7 @@ from mertd.vocabulary import (
 )
 from mertd.wire import MAX_BYTES, Audio, Embedding, Event, Message, Model, Status, as_json, encode
 from messages import embedding, event, status
-from test_wire import embeddings, events
+from wire.drawn import embeddings, events
 
 PATH = Path(__file__).parents[1] / "docs" / "protocol.md"
 PAGE = PATH.read_text(encoding="utf-8")
@@ -125,7 +125,7 @@ def test_the_dump_is_a_message() -> None:
 def test_the_limits_are_those_of_the_code() -> None:
     assert MAX_BYTES == 1 << 20
     from mertd.stream.envelope import MAX_ID, MAX_REQUEST
-    from mertd.stream.server.control import REQUESTS
+    from mertd.stream.server.control_server import REQUESTS
     from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES
 
     assert (MAX_REQUEST, MAX_ID, PAGE_MESSAGES, PAGE_BYTES) == (4_096, 64, 256, 1 << 20)

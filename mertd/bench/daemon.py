@@ -143,14 +143,16 @@ def journey(
     notes = watch(settings, windows, 1)
     stages: dict[str, list[float]] = {name: [] for name in STAGES}
     for key, ats in notes.received.items():
-        latency, sent = notes.messages[key].latency_ns, notes.sent[key]
-        ready, heard, due = notes.ready[key], notes.answered[key], sent - latency.total
+        latency = notes.messages[key].latency_ns
+        ready = notes.ready[key]
+        answered = notes.answered[key]
+        sent = notes.sent[key]
         stages["capture"].append(max(0, notes.lateness[key] - latency.total))  # the clock's own error may exceed it
         stages["wait"].append(latency.wait)
-        stages["copy and levels"].append(ready - latency.embed - latency.wait - due)
+        stages["copy and levels"].append(ready - latency.embed - latency.wait - (sent - latency.total))
         stages["embed"].append(latency.embed)
-        stages["hand-over"].append(heard - ready)
-        stages["held"].append(sent - heard)
+        stages["hand-over"].append(answered - ready)
+        stages["held"].append(sent - answered)
         stages["publish"].append(min(ats) - sent)
     return {name: Spread.of(times, 1e-6) for name, times in stages.items()}
 

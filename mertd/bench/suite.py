@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mertd import __version__
-from mertd.bench import daemon, fanout, inference, startup, streams
+from mertd.bench import capacity, daemon, fanout, inference, startup
 from mertd.bench.measure import Spread
 from mertd.embed.weights.loading import load, save
 
@@ -59,8 +59,8 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                 case "streams":
                     seconds = 2 * HOP_S if plan.quick else 60.0
                     first, most = (1, 2) if plan.quick else (plan.first_streams, plan.most_streams)
-                    trials = streams.measure([*options, "--hop", f"{HOP_S:g}"], seconds, first, most, progress)
-                    carried = streams.most_carried(trials)
+                    trials = capacity.measure([*options, "--hop", f"{HOP_S:g}"], seconds, first, most, progress)
+                    carried = capacity.most_carried(trials)
                     found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
     return found
 

@@ -8,34 +8,34 @@ The map has two parts, because wall time is set and slewed while oscillators are
                                   changes by parts per million an hour
     steady time  -> Unix time     recorded exactly with every reading, so that it follows NTP and manual changes
 
-**The bound on the error** is the sum of the bound of the line (see `clock_fit`) and these:
+**The bound on the error** is the sum of two bounds:
 
-    late      The delay of all readings from the sample on, while there are too few of them for a group: the source may have
-              paused for that long without catching up.
-    step      The movement of wall time against steady time between the two recordings around the sample; beyond the last
-              recording, MAX_SLEW times the distance.
+    steady    On the error of the steady time: the bound of the line (see `clock_fit`), or, while there are too few readings for
+              a group, the delay of all readings from the sample on, as the source may have paused for that long.
+    offset    On the error of the offset: how far any offset is that was recorded around the sample, whose steady time is known
+              give or take its bound. A step near the sample may be on either side of it, so both offsets count. Between
+              recordings and beyond them, MAX_SLEW times their distance is added (see `wall_offsets`).
 
-The bound does not cover delays that no reading can reveal: a constant delay between the microphone and the converter that the
-driver does not report.
+It holds for steps of any size, slews of up to MAX_SLEW and any drift of up to 3 DRIFT_PRIOR_PPM, wherever they come between the
+readings. It does not cover what no reading can reveal:
+
+    - a constant delay between the microphone and the converter that the driver does not report
+    - a step that is taken back before the clocks are read again
+    - a step after the latest reading, for samples beyond it. The clocks are read after the samples of a block were captured,
+      so that no sample in the ring is beyond the latest reading.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 
 from mertd.capture.clock_fit import GROUP_S, MIN_ERROR_S, MIN_READINGS, OUTLIER_S, Group, Line, summarise
 from mertd.capture.clock_pair import ClockPair
+from mertd.capture.wall_offsets import WallOffsets
 
 RECENT_READINGS = 40
 """Latest readings that are kept singly, to notice a delay before it fills a group."""
-
-MAX_SLEW = 500e-6
-"""Rate at which NTP slews the wall clock at most, in seconds a second."""
-
-UNCHANGED_NS = 1_000_000
-"""Nanoseconds by which the offset between the clocks may vary between two recordings of which one is redundant."""
 
 MIN_STEP_NS = 250_000_000
 """Nanoseconds: a larger jump of wall time begins a new epoch; a smaller one is followed."""
@@ -65,7 +65,10 @@ class Clock:
     """The timeline of one epoch of one stream, at `rate` samples per second."""
 
     def __init__(self, rate: int, memory_s: float = 300.0, spacing_s: float = 0.045) -> None:
-        """`memory_s`: age of the oldest sample that will be asked for. Readings closer than `spacing_s` are ignored."""
+        """`memory_s`: age of the oldest sample that will be asked for.
+
+        Of readings closer than `spacing_s` only the wall time counts.
+        """
         self._rate = rate
         self._memory_s = memory_s
         self._spacing = spacing_s * rate
@@ -74,11 +77,15 @@ class Clock:
         self._group: list[tuple[float, float]] = []  # of the current second: nominal time, steady time less nominal time
         self._groups: deque[Group] = deque()
         self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT_READINGS)  # as in `_group`
-        self._offsets: deque[ClockPair] = deque()  # recordings of wall time against steady time
+        self._offsets = WallOffsets(round(memory_s * 1.001e9))  # of wall time against steady time
         self._line: Line | None = None  # None: to be fitted again
 
     def add(self, reading: ClockReading) -> None:
         """Take a reading into account. Indexes must not decrease."""
+        if not reading.exact:
+            if reading.before_epoch:
+                self._offsets.record(reading.before_epoch)
+            self._offsets.record(reading.captured_at.earlier(-reading.age_ns))
         if self._origin is None or reading.exact:
             self._origin = reading
         elif reading.index - self._last < self._spacing:
@@ -96,9 +103,6 @@ class Clock:
         self._recent.append(self._group[-1])
         while self._groups and x - self._groups[0].x > self._memory_s:
             self._groups.popleft()
-        if reading.before_epoch:
-            self._record_offset(reading.before_epoch)
-        self._record_offset(reading.captured_at.earlier(-reading.age_ns))
 
     @property
     def known(self) -> bool:
@@ -119,8 +123,11 @@ class Clock:
         excess, error = self._line.at(x)
         error = max(error, MIN_ERROR_S + self._late(x, excess))
         steady_ns = origin.steady_ns + round((x + excess) * 1e9)
-        offset_ns, step_ns = self._offset(steady_ns)
-        return SampleTime(steady_ns + offset_ns, round(error * 1e9) + step_ns, (1 / (1 + self._line.tilt) - 1) * 1e6)
+        error_ns = round(error * 1e9)
+        offset_ns = self._offsets.at(steady_ns)
+        low_ns, high_ns = self._offsets.between(steady_ns - error_ns, steady_ns + error_ns)
+        error_ns += max(high_ns - offset_ns, offset_ns - low_ns)
+        return SampleTime(steady_ns + offset_ns, error_ns, (1 / (1 + self._line.tilt) - 1) * 1e6)
 
     def _late(self, x: float, excess: float) -> float:
         """Return the seconds by which every reading of the sample's block and after it is later than the line; 0 for few.
@@ -132,34 +139,6 @@ class Clock:
         before = max((reading for reading in self._recent if reading[0] <= x), default=self._recent[0])
         late = min(reading for at, reading in self._recent if at >= before[0]) - excess
         return late if late > OUTLIER_S else 0.0
-
-    def _record_offset(self, clocks: ClockPair) -> None:
-        """Keep both clocks once a second, and on both sides of a step."""
-        kept = self._offsets
-        if kept and clocks.steady_ns <= kept[-1].steady_ns:
-            return
-        if len(kept) > 1:
-            before, last = kept[-2], kept[-1]
-            unchanged = (
-                abs(clocks.offset_ns - last.offset_ns) < UNCHANGED_NS and abs(last.offset_ns - before.offset_ns) < UNCHANGED_NS
-            )
-            if unchanged and clocks.steady_ns - before.steady_ns < GROUP_S * 1e9:
-                kept.pop()
-        kept.append(clocks)
-        while len(kept) > 2 and clocks.steady_ns - kept[1].steady_ns > self._memory_s * 1.001e9:
-            kept.popleft()
-
-    def _offset(self, steady_ns: int) -> tuple[int, int]:
-        """Return wall time less steady time at `steady_ns`, and a bound on its error."""
-        kept = self._offsets
-        at = bisect_left(kept, steady_ns, key=lambda clocks: clocks.steady_ns)
-        if 0 < at < len(kept):
-            a, b = kept[at - 1], kept[at]
-            moved = b.offset_ns - a.offset_ns
-            share = (steady_ns - a.steady_ns) / (b.steady_ns - a.steady_ns)
-            return a.offset_ns + round(moved * share), abs(moved)
-        nearest = kept[0] if at == 0 else kept[-1]
-        return nearest.offset_ns, round(abs(steady_ns - nearest.steady_ns) * MAX_SLEW)
 
 
 class StepDetector:

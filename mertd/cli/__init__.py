@@ -1,6 +1,6 @@
 """The commands: the only place that prints, exits, and turns errors into exit codes.
 
-0 done; 1 a bug; 2 wrong usage or configuration; 3 could not start, or could not go on.
+Exit codes: 0 done; 1 a bug; 2 wrong usage or configuration; 3 could not start, or could not go on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> None:
-    """Entry point. Nothing is imported before it runs: child processes import this module too."""
+    """Run the command line. It imports everything itself, because child processes import this module too."""
     from mertd.safe_path import leave_out_working_directory
 
     leave_out_working_directory()

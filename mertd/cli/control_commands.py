@@ -1,17 +1,30 @@
-"""The commands `mertd control …` and their options; the work is in `mertd.cli.control`."""
+"""`mertd control`: requests to a running daemon."""
 
 from __future__ import annotations
 
-import typer
+from pathlib import Path
+from typing import Any
 
+from mertd.cli.client_keys import client_keys
+from mertd.cli.lazy_group import command_group
+from mertd.cli.message_format import MessageFormatter
 from mertd.cli.options import Control, Gate, Hop, Json, Key, KeyFolder, ServerKey, Stream
+from mertd.cli.output import say, say_json
 from mertd.defaults import CONTROL_ENDPOINT
+from mertd.stream.request import ask
+from mertd.wire import Embedding, Event, as_json
 
-control = typer.Typer(help="Tell a running daemon to do something.", no_args_is_help=True, rich_markup_mode=None)
+ANSWER_S = 5.0
+"""Seconds to wait for an answer."""
+
+NOW_S = 120.0
+"""Seconds to wait for an embedding: a full network on a slow processor, behind one that is being computed."""
+
+commands = command_group("control")
 
 
-@control.command("now")
-def control_now(
+@commands.command()
+def now(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
@@ -19,15 +32,12 @@ def control_now(
     server_key: ServerKey = None,
     folder: KeyFolder = None,
 ) -> None:
-    """Embed the newest window at once; everybody who is subscribed gets it, too."""
-    from mertd.cli.control import NOW_S, tell
-    from mertd.cli.keys import chosen
-
-    tell(control, {"request": "now", "stream": stream}, json, chosen(control, key, server_key, folder), NOW_S)
+    """Embed the newest window at once; every subscriber gets it too."""
+    _request({"request": "now", "stream": stream}, control, json, key, server_key, folder, NOW_S)
 
 
-@control.command("pause")
-def control_pause(
+@commands.command()
+def pause(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
@@ -36,14 +46,11 @@ def control_pause(
     folder: KeyFolder = None,
 ) -> None:
     """Close a stream's device, so that nothing hears it."""
-    from mertd.cli.control import tell
-    from mertd.cli.keys import chosen
-
-    tell(control, {"request": "pause", "stream": stream}, json, chosen(control, key, server_key, folder))
+    _request({"request": "pause", "stream": stream}, control, json, key, server_key, folder)
 
 
-@control.command("resume")
-def control_resume(
+@commands.command()
+def resume(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
@@ -52,14 +59,11 @@ def control_resume(
     folder: KeyFolder = None,
 ) -> None:
     """Open a paused stream's device again."""
-    from mertd.cli.control import tell
-    from mertd.cli.keys import chosen
-
-    tell(control, {"request": "resume", "stream": stream}, json, chosen(control, key, server_key, folder))
+    _request({"request": "resume", "stream": stream}, control, json, key, server_key, folder)
 
 
-@control.command("set")
-def control_set(
+@commands.command("set")
+def set_(
     hop: Hop = None,
     gate: Gate = None,
     stream: Stream = None,
@@ -70,16 +74,11 @@ def control_set(
     folder: KeyFolder = None,
 ) -> None:
     """Change the hop or the gate of one stream or all, until the daemon stops."""
-    from mertd.cli.control import tell
-    from mertd.cli.keys import chosen
-
-    tell(
-        control, {"request": "set", "stream": stream, "hop": hop, "gate": gate}, json, chosen(control, key, server_key, folder)
-    )
+    _request({"request": "set", "stream": stream, "hop": hop, "gate": gate}, control, json, key, server_key, folder)
 
 
-@control.command("shutdown")
-def control_shutdown(
+@commands.command()
+def shutdown(
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     key: Key = None,
@@ -87,7 +86,25 @@ def control_shutdown(
     folder: KeyFolder = None,
 ) -> None:
     """Stop the daemon in order."""
-    from mertd.cli.control import tell
-    from mertd.cli.keys import chosen
+    _request({"request": "shutdown"}, control, json, key, server_key, folder)
 
-    tell(control, {"request": "shutdown"}, json, chosen(control, key, server_key, folder))
+
+def _request(
+    request: dict[str, Any],
+    control: str,
+    json: bool,
+    key: str | None,
+    server_key: str | None,
+    folder: Path | None,
+    timeout_s: float = ANSWER_S,
+) -> None:
+    """Send a request, without the options that were not given, and print the answer. Raises what `ask` raises."""
+    keys = client_keys(control, key, server_key, folder)
+    formatter = MessageFormatter()
+    for message in ask(control, {name: value for name, value in request.items() if value is not None}, timeout_s, keys):
+        if json:
+            say_json(as_json(message))
+        elif isinstance(message, Embedding):
+            say(formatter.embedding(message))
+        elif isinstance(message, Event):
+            say(formatter.event(message))

@@ -1,96 +1,157 @@
-"""The commands `mertd model …` and their options; the work is in `mertd.cli.model` and `mertd.cli.compare`."""
+"""`mertd model`: weights fetched, made, checked and described; the network exported and compared."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, Layers, Window
+from mertd.cli.output import say, say_json, spinner
+from mertd.cli.read_settings import settings_from_options
+from mertd.config import default_weights
+from mertd.embed.architecture import MERT_95M
+from mertd.embed.embedder import model_name, space
+from mertd.embed.weights.loading import load, save
+from mertd.embed.weights.tensors import LICENCE, Weights
+from mertd.errors import UsageError
 
-model = typer.Typer(help="Make, check and describe the model's weights.", no_args_is_help=True, rich_markup_mode=None)
+Out = Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")]
+COREML_TARGETS = ("macos14", "macos15")
+
+commands = command_group("model")
 
 
-@model.command("pull")
-def model_pull(
-    out: Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")] = None,
-) -> None:
+@commands.command()
+def pull(out: Out = None) -> None:
     """Fetch MERT's trained weights from the Hugging Face hub."""
-    from mertd.cli.model import pull
+    from mertd.embed.weights import hub
 
-    pull(out)
+    say(f"MERT's weights are {LICENCE}: credit Li et al. 2024 (arXiv 2306.00107), no commercial use.")
+    pulled = hub.pull(out or default_weights())
+    for reason in pulled.passed_over:
+        say(f"passed over: {reason}")
+    say(f"{pulled.path}: from {pulled.file}, digest {pulled.digest[:16]}")
 
 
-@model.command("import")
-def model_import(
+@commands.command("import")
+def import_(
     source: Annotated[Path, typer.Argument(help="A PyTorch .bin, or a .safetensors.")],
-    out: Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")] = None,
+    out: Out = None,
 ) -> None:
     """Convert a checkpoint to mertd's float16 safetensors."""
-    from mertd.cli.model import import_
+    from mertd.embed.weights.checkpoint import ORIGINAL, fingerprint, import_checkpoint
 
-    import_(source, out)
+    destination = out or default_weights()
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    with spinner(f"reading {source}"):
+        weights = import_checkpoint(source)
+        is_original = fingerprint(source) == ORIGINAL
+        save(weights, destination)
+    say(_summary(str(destination), weights))
+    say(f"{'' if is_original else 'not '}the original MERT-v1-95M checkpoint{'' if is_original else ', by its sha256'}")
 
 
-@model.command("random")
-def model_random(
+@commands.command()
+def random(
     out: Annotated[Path, typer.Option(help="The safetensors file to write.")],
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same bytes on every machine.")] = 0,
     size: Annotated[str, typer.Option(help="full, or tiny for tests.")] = "full",
 ) -> None:
     """Write untrained weights of the true shapes: they exercise everything and mean nothing."""
-    from mertd.cli.model import random
+    weights = load(f"random:{seed}?size={size}")
+    save(weights, out)
+    say(_summary(str(out), weights))
 
-    random(out, seed, size)
 
-
-@model.command("check")
-def model_check(weights: Annotated[str, typer.Argument(help="A safetensors file, or random:SEED.")]) -> None:
+@commands.command()
+def check(weights: Annotated[str, typer.Argument(help="A safetensors file, or random:SEED.")]) -> None:
     """Check names, shapes, types and values of weights."""
-    from mertd.cli.model import check
+    loaded = load(weights)
+    say(_summary(weights, loaded))
+    say(f"names, shapes, float16 and finite values are as they should be; origin {loaded.origin}, sha256 {loaded.digest}")
 
-    check(weights)
 
-
-@model.command("info")
-def model_info(
-    weights: Annotated[str | None, typer.Argument(help="Weights; without, the architecture alone.")] = None,
+@commands.command()
+def info(
+    weights: Annotated[str | None, typer.Argument(help="Weights; without, only the architecture is described.")] = None,
     window: Window = None,
     layers: Layers = None,
     json: Json = False,
 ) -> None:
     """Describe the network: its size, its cost per window, the space its vectors lie in."""
-    from mertd.cli.model import info
+    settings = settings_from_options(None, {"window": window, "layers": layers})
+    loaded = load(weights) if weights else None
+    architecture = loaded.architecture if loaded else MERT_95M
+    parameters = sum(math.prod(shape) for shape in architecture.tensors.values())
+    about: dict[str, Any] = {
+        "model": model_name(architecture),
+        "tensors": len(architecture.tensors),
+        "parameters": parameters,
+        "bytes": 2 * parameters,
+        "layers": list(settings.layers),
+        "window": settings.window_samples,
+        "frames": architecture.lengths(settings.window_samples)[-1],
+        "flops": architecture.flops(settings.window_samples, max(settings.layers)),
+    }
+    if loaded:
+        about |= {"weights": loaded.digest, "trained": loaded.trained, "origin": loaded.origin}
+        about["space"] = space(about["model"], loaded, settings.layers, settings.window_samples)
+    if json:
+        say_json(about)
+        return
+    sizes = f"{len(architecture.kernels)} convolutions of {architecture.channels} channels"
+    say(f"{about['model']}: {sizes}, {architecture.layers} layers of {architecture.hidden}")
+    say(f"{about['tensors']} tensors, {parameters:,} parameters, {about['bytes'] / 1e6:.0f} MB as float16")
+    cost = f"{about['frames']} frames, {about['flops'] / 1e9:.0f} GFLOP"
+    say(f"a window of {settings.window:g} s: {cost} for layer {', '.join(map(str, settings.layers))}")
+    if loaded:
+        say(f"weights {loaded.digest[:16]}{'' if loaded.trained else ' UNTRAINED'}, space {about['space']}")
 
-    info(weights, {"window": window, "layers": layers}, json)
 
-
-@model.command("export-coreml")
-def model_export_coreml(
+@commands.command()
+def export_coreml(
     weights: Annotated[str, typer.Argument(help="A safetensors file, or random:SEED.")],
     out: Annotated[Path, typer.Option(help="The .mlpackage to write.")],
-    layers: Annotated[str, typer.Option(help="Hidden states to give.")] = ",".join(map(str, range(13))),
+    layers: Annotated[str, typer.Option(help="Hidden states in its output.")] = ",".join(map(str, range(13))),
     window: Window = None,
     target: Annotated[str, typer.Option(help="macos14 or macos15.")] = "macos14",
 ) -> None:
     """Write a Core ML package."""
-    from mertd.cli.model import export_coreml
+    from mertd.embed.backends.coreml_package import export
 
-    export_coreml(weights, out, {"window": window, "layers": layers}, target)
+    if target not in COREML_TARGETS:
+        raise UsageError(f"--target {target!r}: unknown target; choose {' or '.join(COREML_TARGETS)}")
+    settings = settings_from_options(None, {"window": window, "layers": layers})
+    with spinner("converting"):
+        chosen_target = cast(Literal["macos14", "macos15"], target)
+        export(load(weights), out, settings.layers, settings.window_samples, chosen_target)
+    size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
+    names = ", ".join(map(str, settings.layers))
+    say(f"{out}: {size / 1e6:.0f} MB, layers {names}, windows of {settings.window:g} s, {target}")
 
 
-@model.command("compare")
-def model_compare(
+@commands.command()
+def compare(
     a: Annotated[str, typer.Argument(help="A backend, a .mlpackage, or a checkpoint.")],
     b: Annotated[str, typer.Argument(help="Another one.")],
     audio: Annotated[Path | None, typer.Option(help="A sound file, of which the first window is used.")] = None,
     weights: Annotated[str, typer.Option(help="For a side that is a backend.")] = "random:0",
     window: Window = None,
-    least: Annotated[float, typer.Option(min=0, max=1, help="Exit 1 if a cosine is below this.")] = 0.999,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Exit with 1 if a cosine is below this.")] = 0.999,
     json: Json = False,
-) -> int:
+) -> None:
     """Run two of {backend, package, checkpoint} on the same audio and compare every layer."""
-    from mertd.cli.compare import compare
+    from mertd.cli.model_comparison import compare_models
 
-    raise typer.Exit(0 if compare(a, b, audio, weights, {"window": window}, least, json) else 1)
+    settings = settings_from_options(None, {"window": window})
+    raise typer.Exit(0 if compare_models(a, b, audio, weights, settings, least, json) else 1)
+
+
+def _summary(name: str, weights: Weights) -> str:
+    count = sum(tensor.size for tensor in weights.tensors.values())
+    untrained = "" if weights.trained else ", UNTRAINED"
+    return f"{name}: {len(weights.tensors)} tensors, {count:,} parameters{untrained}, digest {weights.digest[:16]}"

@@ -10,15 +10,10 @@ import typer
 from mertd.capture.source_kinds import forms
 from mertd.defaults import GATE_DBFS, HOP_S, LAYER, WINDOW_S
 
-Sources = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--source",
-        metavar="URL",
-        help=f"{forms()}; repeatable.",
-    ),
+Sources = Annotated[list[str] | None, typer.Option("--source", metavar="URL", help=f"{forms()}; repeatable.")]
+Config = Annotated[
+    Path | None, typer.Option(help="TOML file with settings of the same names (the one that `mertd config init` writes).")
 ]
-Config = Annotated[Path | None, typer.Option(help="TOML file with the same names as these options (the one of `config init`).")]
 Window = Annotated[float | None, typer.Option(help=f"Seconds of audio in a window ({WINDOW_S:g}).")]
 Hop = Annotated[float | None, typer.Option(help=f"Seconds between window starts ({HOP_S:g}).")]
 Layers = Annotated[str | None, typer.Option(help=f"Hidden states to publish, as 6 or 0,6,12 ({LAYER}).")]
@@ -28,8 +23,12 @@ Gate = Annotated[
     float | None, typer.Option(metavar="DBFS", help=f"Windows quieter than this are not embedded ({GATE_DBFS:g}).")
 ]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
-Stream = Annotated[str | None, typer.Option(help="Which stream, if there are several.")]
-KeyFolder = Annotated[Path | None, typer.Option("--keys", metavar="DIR", help="The key folder (in the user's configuration).")]
+Stream = Annotated[str | None, typer.Option(help="The stream, if there are several.")]
+KeyFolder = Annotated[
+    Path | None, typer.Option("--keys", metavar="DIR", help="Directory of the keys (in the user's configuration).")
+]
 Key = Annotated[str | None, typer.Option(metavar="NAME", help="Our key, for a daemon that runs with --curve (local).")]
-ServerKey = Annotated[str | None, typer.Option(metavar="PUBLIC", help="The daemon's public key (as in our key's file).")]
-Json = Annotated[bool, typer.Option("--json", help="For programs: JSON in place of text.")]
+ServerKey = Annotated[
+    str | None, typer.Option(metavar="PUBLIC", help="The daemon's public key (the one in the file of our key).")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

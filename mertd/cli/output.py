@@ -64,6 +64,19 @@ def show_bug(kind: type[BaseException], error: BaseException, trace: TracebackTy
         print(printable(line), file=sys.stderr, flush=True)
 
 
+def log_safely() -> None:
+    """Make what libraries log harmless, too. A process without a log of its own prints warnings to standard error."""
+    import logging
+
+    class PrintableFormatter(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            text = super().format(record)
+            return "\n".join(map(printable, text.split("\n") if record.exc_info else [text]))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter())
+
+
 def new_console(stderr: bool = False, **options: Any) -> Console:
     """Return a console of rich that takes nothing in a text for markup or emoji, as `[red]`, and colours no numbers."""
     from rich.console import Console

@@ -38,14 +38,14 @@ from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE
 from mertd.descriptors import raise_limit
 from mertd.embed.model_settings import ModelSettings
-from mertd.logs import Lines
+from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
 from mertd.ring import Ring
 from mertd.stream.endpoint import InUseError
 from mertd.stream.keyring import Keyring
 from mertd.stream.server.authenticator import Authenticator
 from mertd.stream.server.connections import Connections
-from mertd.stream.server.control import ControlServer
+from mertd.stream.server.control_server import ControlServer
 from mertd.stream.server.history import History
 from mertd.stream.server.publisher import Publisher
 from mertd.windows import Schedule
@@ -64,12 +64,12 @@ class Outside:
     `log`: whose losses the status reports. `reread`: returns the settings as they would be now.
     """
 
-    log: Lines | None = None
+    log: QueuedHandler | None = None
     reread: Callable[[], Settings] | None = None
     observer: Observer = field(default_factory=NoObserver)
 
 
-def make_supervisor(settings: Settings, outside: Outside = Outside()) -> Supervisor:
+def make_supervisor(settings: Settings, outside: Outside) -> Supervisor:
     """Return a daemon, ready to `run`. Raises `WeightsError` if there are no weights; allocates nothing yet."""
     state = RunState()
     notifier = Notifier(os.environ)
@@ -169,7 +169,7 @@ def _make_stream(
     return Stream(address, options, ring, timeline, streams)
 
 
-def _own_facts(lines: Lines | None, sockets: Sockets) -> Callable[[], dict[str, Any]]:
+def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], dict[str, Any]]:
     """Return what tells the parts of the status that only the supervisor's own process knows."""
 
     def facts() -> dict[str, Any]:

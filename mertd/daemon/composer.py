@@ -47,11 +47,10 @@ class Composer:
     def event(self, name: EventName, epoch: int, index: int, detail: dict[str, Any]) -> None:
         """Publish that something happened at sample `index` of `epoch`."""
         origin = self._origin
-        seq = self.events
-        self.events += 1
         unix_ns = self._clocks.unix_ns(epoch, index)
-        event = Event(origin.boot, origin.daemon, origin.stream, epoch, seq, name.value, index, unix_ns, fit(detail))
+        event = Event(origin.boot, origin.daemon, origin.stream, epoch, self.events, name.value, index, unix_ns, fit(detail))
         self._publish(event)
+        self.events += 1
 
     def skip(self, skip: Skip) -> None:
         """Publish that due windows are not embedded."""
@@ -62,9 +61,9 @@ class Composer:
 
     def silence(self, window: Window, levels: Levels) -> None:
         """Publish that a window was below the gate."""
-        self.silent += 1
         detail = {"end": window.end, "rms_dbfs": levels.rms_dbfs, "zeros": levels.zeros}
         self.event(EventName.SILENT, window.epoch, window.start, detail)
+        self.silent += 1
 
     def embedding(self, pending: PendingWindow, missing: int, now_ns: int) -> None:
         """Publish the vector of a window. `missing`: its samples that were lost; `now_ns`: monotonic."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from mertd.logs import facts
+from mertd.logs import log_fields
 from mertd.vocabulary import EventName
 from mertd.wire import Event
 
@@ -29,7 +29,7 @@ def log_event(message: Event) -> None:
         return
     level = LEVELS.get(EventName(name), logging.INFO)
     detail = "".join(f" {key}={_quote(value)}" for key, value in message.detail.items() if key != "message")
-    more = facts(event=name, stream=message.stream, epoch=message.epoch, index=message.index, detail=dict(message.detail))
+    more = log_fields(event=name, stream=message.stream, epoch=message.epoch, index=message.index, detail=dict(message.detail))
     # The name is part of the words before the values, by which the log tells kinds of lines apart.
     words = f"%s: {name}" + (": %s%s" if "message" in message.detail else "%s%s")
     log.log(level, words, message.stream, message.detail.get("message", ""), detail, extra=more)

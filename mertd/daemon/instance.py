@@ -20,9 +20,9 @@ from pathlib import Path
 import platformdirs
 
 from mertd.errors import EndpointError
+from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.endpoint import InUseError
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import LOCAL, ClientKeys
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from mertd.daemon.streams import Streams
 from mertd.ring import Ring
 from mertd.stream.server.authenticator import Authenticator
 from mertd.stream.server.connections import Connections
-from mertd.stream.server.control import ControlServer
+from mertd.stream.server.control_server import ControlServer
 from mertd.stream.server.publisher import Publisher
 
 

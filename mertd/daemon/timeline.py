@@ -6,6 +6,7 @@ tests hold it to a conservation law: windows due = embedded + silent + skipped +
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,12 @@ from mertd.daemon.composer import Composer
 from mertd.daemon.gaps import GapLog
 from mertd.daemon.pending import PendingWindow, PendingWindows
 from mertd.embed.messages import Answer, ModelInfo, Request, Token
+from mertd.errors import WireError
 from mertd.ring import Ring
 from mertd.vocabulary import EpochReason, EventName, SkipReason
 from mertd.windows import Schedule, Skip, Window
+
+log = logging.getLogger(__name__)
 
 
 class Timeline:
@@ -209,12 +213,17 @@ class Timeline:
         if answer.failed:
             self._give_up(pending, SkipReason.FAILED)
             return
+        try:
+            if answer.vector is None:
+                self._composer.silence(pending.window, answer.levels)
+            else:
+                self._composer.embedding(pending, self._gaps.missing_in(pending.window), now_ns)
+        except WireError:  # a bug; but even so the window must be accounted for, and the next one published
+            log.exception("a window could not be published")
+            self._give_up(pending, SkipReason.FAILED)
+            return
         self._pending.remove(pending)
         self._schedule.finished(pending.window)
-        if answer.vector is None:
-            self._composer.silence(pending.window, answer.levels)
-        else:
-            self._composer.embedding(pending, self._gaps.missing_in(pending.window), now_ns)
 
     def _give_up(self, pending: PendingWindow, reason: SkipReason) -> None:
         self._pending.remove(pending)

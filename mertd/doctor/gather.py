@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-from mertd.config import Given, Settings, check, default_weights
+from mertd.config import RawSettings, Settings, default_weights, validate
 from mertd.daemon.instance import holder, local_keys, stale, taken
 from mertd.doctor.facts import (
     Audio,
@@ -76,7 +76,7 @@ PLATFORM_PACKAGES = {"linux": {"onnx", "onnxruntime", "pulsectl"}, "darwin": {"m
 """Packages that mertd needs on one platform only."""
 
 
-def gather(given: Given, quick: bool, progress: Callable[[str], object] = lambda _: None) -> Facts:
+def gather(given: RawSettings, quick: bool, progress: Callable[[str], object] = lambda _: None) -> Facts:
     """Gather all facts. `quick`: neither run the model nor listen to devices. `progress`: called with the current topic."""
     offset = time.time() - time.monotonic()
     unknown: list[str] = []
@@ -158,9 +158,9 @@ def disk_space() -> list[DiskSpace]:
     return found
 
 
-def _settings(given: Given) -> tuple[Settings | None, tuple[str, ...]]:
+def _settings(given: RawSettings) -> tuple[Settings | None, tuple[str, ...]]:
     try:
-        return check(given), ()
+        return validate(given), ()
     except UsageError as error:
         return None, error.args
 

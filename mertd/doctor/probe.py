@@ -28,7 +28,10 @@ def measure_device(name: str) -> dict[str, Any]:
 
     try:
         source = DeviceSource(parse(f"device:{name}"))
-        frames, square, peak, zeros = 0, 0.0, 0.0, 0
+        frames = 0
+        square = 0.0
+        peak = 0.0
+        zeros = 0
         for block in source.blocks():
             if block is not None:
                 frames += block.frames.size

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from mertd.logs import facts
+from mertd.logs import log_fields
 from mertd.processes.health import Bounds, Change, Decision, Health, Kill, Start
 from mertd.processes.parent import ChildProcess
 from mertd.text import shorten
@@ -280,7 +280,7 @@ class ManagedProcess:
         for decision in decisions:
             match decision:
                 case Change(state, previous, reason):
-                    extra = facts(process=self.name, state=state.value, previous=previous.value, reason=reason)
+                    extra = log_fields(process=self.name, state=state.value, previous=previous.value, reason=reason)
                     verb = "has" if state is HealthState.FAILED else "is"
                     log.log(LOG_LEVELS[state], "%s %s %s: %s", self.name, verb, state, reason, extra=extra)
                     self._role.on_change(self.name, decision)

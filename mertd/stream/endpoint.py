@@ -11,6 +11,7 @@ from pathlib import Path
 import zmq
 
 from mertd.errors import EndpointError, UsageError
+from mertd.stream.families import bind
 
 IPC_PATH_LIMIT = 103
 """Bytes of a socket's path on macOS; Linux allows four more."""
@@ -79,7 +80,7 @@ class BoundSocket:
         try:
             if self._path is not None:
                 self._lock = _lock(self._path)
-            socket.bind(endpoint)
+            bind(socket, endpoint)
         except (zmq.ZMQError, OSError) as error:
             self.close()
             if error.errno == zmq.EADDRINUSE:
@@ -107,7 +108,6 @@ def harden(socket: zmq.Socket[bytes]) -> None:
     heartbeats stay off: with them libzmq 4.3.5 aborts the process when a peer leaves while the receive queue is full.
     """
     socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.IPV6, 1)
     socket.setsockopt(zmq.HEARTBEAT_IVL, 0)
     socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
     socket.setsockopt(zmq.TCP_KEEPALIVE, 1)

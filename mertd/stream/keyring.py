@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mertd.errors import KeysError
+from mertd.stream.curve_keys import LOCAL, ClientKeys, ServerKeys, check_name, check_public, make_pair, read_pair
 from mertd.stream.key_folder import KeyFolder
-from mertd.stream.keys import LOCAL, ClientKeys, ServerKeys, check_name, check_public, make_pair, read_pair
 
 SECRET_HEAD = "# A secret of mertd: a program that has this file can pass for its owner. It belongs on this machine only.\n"
 """First line of a key file."""

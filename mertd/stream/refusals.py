@@ -29,6 +29,7 @@ class Refusals:
         self._with_keys = with_keys
         self._report_broken_off = report_broken_off
         self._broken_off = 0
+        self.connected = False  # a handshake has succeeded
         self.socket = self._monitor.socket
 
     def check(self) -> None:
@@ -36,6 +37,7 @@ class Refusals:
         for event, value in self._monitor.waiting():
             if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                 self._broken_off = 0
+                self.connected = True
             elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
                 raise EndpointError(
                     f"the daemon at {self._endpoint} refuses this key; run `mertd keys allow NAME PUBLIC` there to allow it"

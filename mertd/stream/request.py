@@ -14,8 +14,9 @@ import msgpack
 import zmq
 
 from mertd.errors import EndpointError, WireError
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
-from mertd.stream.keys import ClientKeys
+from mertd.stream.families import connect
 from mertd.stream.refusals import Refusals
 from mertd.wire import SCHEMA, Message, decode
 
@@ -66,7 +67,7 @@ def prepare(socket: zmq.Socket[Any], endpoint: str, keys: ClientKeys | None = No
         keys.secure(socket)
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY)
     try:
-        socket.connect(endpoint)
+        connect(socket, endpoint)
     except zmq.ZMQError as error:
         raise EndpointError(f"{endpoint} is not an endpoint: {error}") from error
 

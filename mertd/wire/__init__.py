@@ -2,7 +2,7 @@
 
 from mertd.wire.codec import MAX_BYTES, SCHEMA, as_json, decode, encode
 from mertd.wire.fit import fit
-from mertd.wire.messages import Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time
+from mertd.wire.kinds import Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time
 
 __all__ = [
     "MAX_BYTES",

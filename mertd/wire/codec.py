@@ -15,7 +15,7 @@ import msgpack
 from mertd.errors import WireError
 from mertd.text import shorten
 from mertd.wire.fields import Fields, check_map
-from mertd.wire.messages import Embedding, Event, Message, Status
+from mertd.wire.kinds import Embedding, Event, Message, Status
 
 SCHEMA = 1
 """Version of the wire."""

@@ -131,7 +131,7 @@ def _vector_back(value: dict[Any, Any], where: str) -> NDArray[np.float32]:
         case {"dtype": "<f4", "shape": [int() as layers, int() as size], "data": bytes() as data}:
             if bool in (type(layers), type(size)) or layers < 1 or size < 1 or layers * size * 4 != len(data):
                 raise WireError(f"{where}: shape ({layers}, {size}) does not fit {len(data)} bytes")
-            values = np.frombuffer(data, "<f4").reshape(layers, size)
+            values = np.frombuffer(data, "<f4").reshape(layers, size).copy()  # writable, as users expect
             _all_finite(values, where)
             return values
     raise WireError(f"{where} is not a little-endian float32 matrix")

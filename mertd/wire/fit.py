@@ -78,7 +78,7 @@ def _key(key: object) -> str:
 def _text(value: object) -> str:
     try:
         return str(value)
-    except Exception as error:  # noqa: BLE001 - it is only to be told, whatever it is
+    except Exception as error:  # noqa: BLE001 - a bug in an object must not keep a message from being sent
         return f"{type(value).__name__} without a text: {type(error).__name__}"
 
 

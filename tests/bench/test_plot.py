@@ -49,6 +49,7 @@ def test_a_picture_of_whatever_was_measured(tmp_path: Path, names: list[str]) ->
     assert height > 100 * len(names), "every section has its panel"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no folder/x.png", "x.nonsense"])
 def test_where_no_picture_can_be_written(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match="--plot: cannot write"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mertd.bench import daemon, fanout, inference, pytorch, startup, streams
+from mertd.bench import capacity, daemon, fanout, inference, pytorch, startup
 from mertd.embed.weights.loading import load
 
 TINY = "random:0?size=tiny"
@@ -85,19 +85,19 @@ def test_the_search_for_the_number_of_streams_closes_the_gap(
 ) -> None:
     called: list[int] = []
 
-    def trial(_options: list[str], count: int, _seconds: float) -> streams.Trial:
+    def trial(_options: list[str], count: int, _seconds: float) -> capacity.Trial:
         called.append(count)
-        return streams.Trial(count, 10 * count, 10 * count - (count > limit), int(count > limit))
+        return capacity.Trial(count, 10 * count, 10 * count - (count > limit), int(count > limit))
 
-    monkeypatch.setattr(streams, "trial", trial)
-    found = streams.measure([], 1.0, 1, most, quiet)
+    monkeypatch.setattr(capacity, "trial", trial)
+    found = capacity.measure([], 1.0, 1, most, quiet)
     assert [t.streams for t in found] == sorted(called) == tried
-    assert streams.most_carried(found) == min(limit, most)
+    assert capacity.most_carried(found) == min(limit, most)
 
 
 @pytest.mark.slow
 def test_streams_are_counted_by_the_real_daemon() -> None:
     options = ["--weights", TINY, "--layers", "1", "--window", "1", "--hop", "0.25"]
-    (found,) = streams.measure(options, 0.5, 1, 1, quiet)
+    (found,) = capacity.measure(options, 0.5, 1, 1, quiet)
     assert (found.streams, found.skipped) == (1, 0)
     assert found.due >= found.embedded > 0

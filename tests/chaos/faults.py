@@ -23,10 +23,20 @@ import zmq
 from chaos.stage import STREAMS, Stage
 from mertd.stream.endpoint import harden
 
-EMBED_REST_S, CAPTURE_REST_S = 31.0, 6.0
-"""A process that dies sooner after the last death waits before its restart, by design: longer than a recovery may take."""
+EMBED_REST_S = 31.0
+"""Seconds between two deaths of the embed process. After a shorter time it waits longer, by design, than a recovery may."""
 
-CROWD, REQUESTS, HOGS = 200, 200, 4
+CAPTURE_REST_S = 6.0
+"""The same, for a capture process."""
+
+CROWD = 200
+"""Subscribers that come and go at once."""
+
+REQUESTS = 200
+"""Control requests at once."""
+
+HOGS = 4
+"""Processes that keep the processors busy."""
 
 
 @dataclass

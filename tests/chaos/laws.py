@@ -13,17 +13,20 @@ from dataclasses import dataclass, field
 from mertd.wire import Embedding, Event, Message, Status
 
 DRIFT = 2e-3
-"""No source runs faster or slower than nominal by more, as the clock sees it: twice its limit."""
+"""Largest relative deviation of a source's rate from the nominal one: twice the limit of the clock."""
 
 HELD_UP_NS = 6_000_000_000
-"""Audio may lie so long in a sound server, a pipe or a stopped process before it is reported: beyond, its date is too old."""
+"""Nanoseconds that audio may wait in a sound server, a pipe or a stopped process before it is reported; older is too old."""
 
-EDGE_NS, NEAR_NS = 500_000_000, 2_000_000_000
-"""How long after the order a sound server may mute, and so near to one zeros in a window are taken to come from it."""
+EDGE_NS = 500_000_000
+"""Nanoseconds that a sound server may take to mute."""
+
+NEAR_NS = 2_000_000_000
+"""Nanoseconds around the order to mute in which zeros in a window count as its effect."""
 
 Truth = Callable[[Embedding], tuple[int, int] | None]
-"""When the first sample of a window was made, and the one behind its last (Unix ns), by what is published of its sound; None if
-nobody has made such a sound.
+"""Returns when the first sample of a window was made, and the one after its last (Unix ns), given what is published about its
+sound; None if no such sound was made.
 """
 
 

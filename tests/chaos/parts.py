@@ -7,7 +7,7 @@ import threading
 import time
 from pathlib import Path
 
-from chaos.timecode import ITEM, Timecode
+from chaos.timecode import SAMPLE_BYTES, Timecode
 from daemon_process import RATE
 
 WRITE_S = 0.005
@@ -69,7 +69,7 @@ class Writer:
             if self._descriptor is None:
                 self._descriptor = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
             size = os.write(self._descriptor, self._code.samples(count)) if count else 0
-            taken, broken = divmod(size, ITEM)
+            taken, broken = divmod(size, SAMPLE_BYTES)
             assert not broken, "a pipe took a part of a sample"
         except (BlockingIOError, BrokenPipeError):
             pass

@@ -30,10 +30,10 @@ from chaos.stage import Holding, Stage
 
 BAR_S = 5.0
 GIVE_UP_S = 30.0
-"""After so long without recovery there is no point in going on."""
+"""Seconds without recovery after which the run ends."""
 
 EVERY_S = 240.0
-"""A run of so long strikes with every fault."""
+"""Seconds in which every fault strikes at least once."""
 
 BOTH = 0.3
 """Probability of two faults at once."""

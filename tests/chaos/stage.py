@@ -29,16 +29,26 @@ from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.request import ask
 from mertd.wire import Embedding, Message, Status
 
-WINDOW_S, HOP_S = 1.0, 0.5
-"""Short, as the time that a window takes to fill is part of every recovery."""
+WINDOW_S = 1.0
+"""Seconds in a window: short, as the time that it takes to fill is part of every recovery."""
+
+HOP_S = 0.5
+"""Seconds between the starts of two windows."""
 
 STREAMS = ("room", "radio", "chords")
-SINKS, VOLUME = ("a", "b"), 20_000
+"""A device, a FIFO and a synthesised source."""
+
+SINKS = ("a", "b")
+"""Sinks of the sound server whose monitors are recorded."""
+
+VOLUME = 20_000
+"""Of the sound that is played, out of 65,536."""
+
 LOG_BYTES = 4_096
 """Size of the pipe to the log's reader: some twenty lines fill it."""
 
 TRUTH_NS = 20_000_000
-"""By so much the writer itself may be off: it wakes every 5 ms at best, and its reader wakes for blocks of 50."""
+"""Nanoseconds by which the writer itself may be off: it wakes every 5 ms at best, and its reader for blocks of 50 ms."""
 
 
 class Client:

@@ -14,7 +14,9 @@ from chaos.laws import Laws
 from mertd.wire import Embedding, Event, Message, Span, Status, Time
 from messages import embedding, event, status
 
-RATE, WINDOW, HOP = 24_000, 24_000, 12_000
+RATE = 24_000
+WINDOW = 24_000
+HOP = 12_000
 S = 1_000_000_000
 
 

@@ -13,7 +13,8 @@ from chaos.onlooker import complaints
 from chaos.timecode import Timecode
 from mertd.embed.audio import measure_levels
 
-RATE, WINDOW = 24_000, 24_000
+RATE = 24_000
+WINDOW = 24_000
 HOUR = 3_600 * RATE
 
 

@@ -16,9 +16,14 @@ from threading import Lock
 
 import numpy as np
 
-QUIETEST_DBFS, LOUDEST_DBFS = -60.0, -1.0
-ITEM = 4
-"""Bytes of a float32."""
+QUIETEST_DBFS = -60.0
+"""Lowest level of the code."""
+
+LOUDEST_DBFS = -1.0
+"""Highest level of the code."""
+
+SAMPLE_BYTES = 4
+"""Bytes of one float32 sample."""
 
 
 class Timecode:

@@ -17,7 +17,7 @@ def test_init_show_and_check(tmp_path: Path) -> None:
     path = tmp_path / "new" / "mertd.toml"
     assert "every setting with its default" in mertd("config", "init", str(path)).stdout
     again = mertd("config", "init", str(path))
-    assert (again.returncode, again.stderr) == (2, f"mertd: {path} exists; --force writes over it\n")
+    assert (again.returncode, again.stderr) == (2, f"mertd: {path} exists; --force overwrites it\n")
     assert mertd("config", "init", str(path), "--force").returncode == 0
     assert mertd("config", "check", str(path)).stdout == f"{path}: no mistakes\n"
 
@@ -55,7 +55,7 @@ def test_a_daemon_reads_it_again(tmp_path: Path) -> None:
     assert events[0].detail | events[1].detail == {"hop_s": 0.5, "gate_dbfs": -60.0}
     assert events[2].detail == {"changed": ["hop", "gate"], "restart": ["ring"], "error": ""}
     assert events[3].detail["changed"] == []
-    assert "windw: there is no such setting; did you mean 'window'" in events[3].detail["error"]
+    assert "windw: unknown setting; did you mean 'window'" in events[3].detail["error"]
 
 
 @pytest.mark.slow

@@ -131,7 +131,7 @@ def test_a_flood_of_malformed_requests_harms_nobody() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         before = daemon.until(lambda s: s.phase == "running" and s.streams["chords"]["embedded"] > 0)
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
-            socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
+            socket.linger = socket.sndhwm = socket.rcvhwm = 0
             socket.connect(daemon.control)
             for number in range(2_000):
                 socket.send(msgpack.packb([number]) if number % 2 else b"\xc1")

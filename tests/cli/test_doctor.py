@@ -139,14 +139,14 @@ def test_devices_muted_silent_with_sound_and_of_a_narrow_rate(tmp_path_factory: 
 
 
 def heard(server: pulse.SoundServer, sink: str, options: str = "", name: str = "pulse") -> Iterator[list[dict[str, Any]]]:
-    """Findings about the wanted device, with the monitor of a sink as its source."""
+    """Findings about the requested device, with the monitor of a sink as its source."""
     environment = {**server.environment, **TINY_WEIGHTS, "PULSE_SOURCE": f"{sink}.monitor"}
     source = {"MERTD_SOURCE": f"device:{name}{options}"}
     done = mertd({**environment, **source}, "doctor", "--json")
     found = json.loads(done.stdout)["findings"]
-    wanted = [f for f in found if f["check"] == "devices" and (name + options in f["text"] or name in f["text"])]
-    assert wanted, found
-    yield [f for f in wanted if f["level"] != "ok" and (options == "" or options in f["text"])]
+    concerned = [f for f in found if f["check"] == "devices" and (name + options in f["text"] or name in f["text"])]
+    assert concerned, found
+    yield [f for f in concerned if f["level"] != "ok" and (options == "" or options in f["text"])]
 
 
 def mertd(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

@@ -13,8 +13,8 @@ import pytest
 
 from daemon_process import TINY, Daemon
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import ClientKeys
 from mertd.wire import Embedding
 
 EXAMPLES = Path(__file__).parents[2] / "examples"

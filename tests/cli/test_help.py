@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import typer.main
 
-from command_process import mertd
+import mertd.cli
+from command_process import mertd as run_mertd
 from mertd.cli.app import app, run
+from mertd.cli.lazy_group import COMMANDS
 
 
 def commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
     """Every command below, groups too, with the words that call it."""
     yield path, command
-    for name, below in getattr(command, "commands", {}).items():
-        yield from commands(below, (*path, name))
+    if hasattr(command, "list_commands"):
+        context = typer.Context(command)
+        for name in command.list_commands(context):
+            yield from commands(command.get_command(context, name), (*path, name))
 
 
 ALL = dict(commands(typer.main.get_command(app)))
 
 
 def test_all_of_them_are_found() -> None:
+    """All files of commands are in the table, and say of themselves what the list of commands says."""
+    files = {path.stem for path in Path(mertd.cli.__file__).parent.glob("*_command*.py")}
+    assert {module for module, _ in COMMANDS.values()} == files
+    for name, (_, summary) in COMMANDS.items():
+        assert ALL[name,].help == summary
     assert {("run",), ("tail",), ("embed",), ("demo",), ("status",), ("model", "random")} <= ALL.keys()
 
 
@@ -38,9 +50,36 @@ def test_help_of(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_help_of_the_real_program() -> None:
-    asked, nothing, unknown = mertd("--help"), mertd(), mertd("frobnicate")
+    asked, nothing, unknown = run_mertd("--help"), run_mertd(), run_mertd("frobnicate")
     assert asked.returncode == 0
     assert "embeddings" in asked.stdout
     assert nothing.returncode == unknown.returncode == 2
     assert "Usage:" in nothing.stdout + nothing.stderr
     assert "frobnicate" in unknown.stderr
+
+
+def test_help_imports_no_command() -> None:
+    """Every command would make it slower, and some load native libraries."""
+    program = "import sys; from mertd.cli.app import run; run(['--help']); print(*sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(done.stderr.split())
+    assert "embeddings" in done.stdout
+    assert {name for name in loaded if name.startswith("mertd.cli.")} == {
+        f"mertd.cli.{name}" for name in ("app", "lazy_group", "output")
+    }
+    assert not loaded & {"numpy", "zmq", "pydantic", "rich", "asyncio", "mertd.wire", "mertd.config"}
+
+
+def test_completion_lists_commands_without_importing_them() -> None:
+    program = (
+        "import os, sys; os.environ |= {'_MERTD_COMPLETE': 'complete_bash', 'COMP_WORDS': 'mertd m', 'COMP_CWORD': '1'}\n"
+        "from mertd.cli.app import app\n"
+        "try: app([], prog_name='mertd')\n"
+        "finally: print(*sorted(sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["man", "model"], done
+    assert "mertd.cli.model_commands" not in done.stderr.split()
+    below = program.replace("mertd m'", "mertd model p'").replace("'1'", "'2'")
+    done = subprocess.run([sys.executable, "-c", below], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["pull"], done

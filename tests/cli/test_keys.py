@@ -13,8 +13,8 @@ from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import make_pair
 from mertd.stream.keyring import Keyring
-from mertd.stream.keys import make_pair
 from mertd.stream.request import ask
 from mertd.wire import Embedding
 
@@ -70,12 +70,12 @@ def test_keys_are_made_shown_allowed_and_revoked_and_no_secret_is_printed(ring: 
 @pytest.mark.slow
 def test_mistakes_are_explained(ring: Keyring) -> None:
     assert "mertd keys new --server` makes them" in refused("run", *RUN, "--curve")
-    assert "keys: they are not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
-    assert "say whose keys" in refused("keys", "new")
+    assert "keys: not used without curve = true" in refused("run", *RUN, "--keys", ring.folder)
+    assert "needs a NAME for a client's keys, or --server" in refused("keys", "new")
     said("new", "--server")
     assert "exists already" in refused("keys", "new", "--server")
-    assert "say whose keys" in refused("keys", "new", "x", "--server")
-    assert "viewer is not allowed as it is" in refused("keys", "revoke", "viewer")
+    assert "needs a NAME for a client's keys, or --server" in refused("keys", "new", "x", "--server")
+    assert "viewer is not on the list" in refused("keys", "revoke", "viewer")
     assert "no key 'viewer'" in refused("status", "--key", "viewer")
     assert "is not a public key" in refused("status", "--server-key", "short")
     (ring.folder / "server.key").chmod(0o644)
@@ -95,7 +95,7 @@ def test_on_the_same_machine_it_just_works_and_a_revoked_client_is_cut_off(ring:
         assert (done.returncode, done.stderr) == (0, "")
         done = mertd("status", "--control", daemon.control)
         assert f"curve   {ring.server().public}, 2 clients allowed; rejected: none" in done.stdout
-        with pytest.raises(EndpointError, match="viewer may listen, but not command"):
+        with pytest.raises(EndpointError, match="viewer may listen, but not control"):
             ask(daemon.control, {"request": "shutdown"}, keys=ring.client("viewer"))
         tail = [sys.executable, "-m", "mertd", "tail", *where, "--key", "viewer"]
         with (
@@ -112,7 +112,7 @@ def test_on_the_same_machine_it_just_works_and_a_revoked_client_is_cut_off(ring:
             while len(seen) < 20:
                 seen.append(hear(local))
         assert seen == list(range(seen[0], seen[0] + 20))
-        daemon.said("viewer is revoked; all clients have to prove again who they are")
+        daemon.said("viewer is revoked; its connections are cut off")
         status = daemon.until(lambda s: s.processes["supervisor"]["rejected"].get("unknown_key", 0) > 0)
         assert status.processes["supervisor"]["clients_allowed"] == 1
         assert "refuses this key" in refused("status", "--control", daemon.control, "--key", "viewer")
@@ -140,7 +140,7 @@ def test_strangers_are_told_and_counted_each_by_what_is_wrong(ring: Keyring, tmp
         )
         assert status.processes["supervisor"]["rejected"]["unknown_key"] == 2
         assert daemon.stderr.count("its key is not on the list") == 2
-        assert daemon.stderr.count("it takes this daemon for another one") == 2
+        assert daemon.stderr.count("it expects another server key than this daemon's") == 2
 
 
 def hear(subscriber: Subscriber) -> int:

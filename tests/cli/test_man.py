@@ -7,10 +7,11 @@ import shutil
 import subprocess
 
 import pytest
+import typer
 import typer.main
 
 from mertd.cli.app import app, run
-from mertd.cli.man import _text
+from mertd.cli.man_command import _text
 
 
 @pytest.fixture
@@ -28,9 +29,10 @@ def test_every_command_and_option_is_there(page: str) -> None:
     shown = plain(page)
 
     def look(command: object, words: str) -> int:
-        below = getattr(command, "commands", None)
-        if below is not None:
-            return sum(look(each, f"{words} {name}") for name, each in below.items())
+        if hasattr(command, "list_commands"):
+            context = typer.Context(command)
+            names = command.list_commands(context)
+            return sum(look(command.get_command(context, name), f"{words} {name}") for name in names)
         _, _, rest = shown.partition(f'.SS "{words}')
         part = rest.partition(".SS ")[0].partition(".SH ")[0]
         for parameter in command.params:  # type: ignore[attr-defined]

@@ -22,7 +22,9 @@ from mertd.stream.server.history import PAGE_MESSAGES
 from mertd.wire import Embedding, Event, Status, decode
 
 LIVE = [*TINY, "--window", "1", "--hop", "0.25"]
-CLIENTS, THREADS, AT_ONCE = 1_000, 4, 25
+CLIENTS = 1_000
+THREADS = 4
+AT_ONCE = 25
 GROWTH_MB = 24
 
 
@@ -31,7 +33,9 @@ def test_a_subscriber_that_stops_reading_misses_messages_and_nobody_else_does() 
     """It sees the hole in `seq` when it wakes; the daemon counts that a queue ran full, and its history stays bounded."""
     fast = ["--pace", "fast", "--backend", "onnx", "--source", "synth:noise?seconds=36000&name=noise"]
     with Daemon(*LIVE, *fast) as daemon, zmq.Context() as context, context.socket(zmq.SUB) as sleeper:
-        sleeper.linger, sleeper.rcvhwm, sleeper.rcvbuf = 0, 1, 4_096
+        sleeper.linger = 0
+        sleeper.rcvhwm = 1
+        sleeper.rcvbuf = 4_096
         sleeper.subscribe("embedding/")
         sleeper.connect(daemon.publish)
         awake = Subscriber(daemon.publish, kinds=("embedding", "status"))

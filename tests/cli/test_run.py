@@ -201,6 +201,7 @@ def test_status_is_answered_and_published_every_second() -> None:
     assert json.loads(shown.stdout)["streams"]["chords"]["due"] == 5
 
 
+@pytest.mark.slow
 def test_those_who_come_late_get_a_replay() -> None:
     with Daemon(*FAST, "--source", "synth:chords?seconds=4", "--source", "synth:tone?seconds=2") as daemon:
         daemon.until(lambda s: all(x["state"] == "ended" and not x["waiting"] for x in s.streams.values()) and s.model != {})

@@ -58,7 +58,7 @@ def test_a_dry_run_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["install", "--platform", OTHER], 2, "with --dry-run you see"),
+        (["install", "--platform", OTHER], 2, "--dry-run shows what would be done"),
         (["install", "--platform", "launchdd", "--dry-run"], 2, "did you mean 'launchd'"),
         (["install", "--dry-run", "--", "--config", "x.toml"], 2, "before the --"),
         (["install", "--dry-run", "--", "--hop", "0"], 2, "hop"),

@@ -34,14 +34,14 @@ def test_a_second_daemon_on_the_same_ports(runtime: Path) -> None:
     anywhere = ("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", endpoints=anywhere) as first:
         first.bound()
-        wanted = f"is in use by another mertd, process {first.process.pid} "
+        expected = f"is in use by another mertd, process {first.process.pid} "
         line = refusal("--bind", first.publish, "--control", anywhere[1])
-        assert f"{first.publish} {wanted}" in line
+        assert f"{first.publish} {expected}" in line
         assert f"`mertd status --control {first.control}` asks it, `kill {first.process.pid}` stops it" in line
         assert line.endswith("or choose another --bind")
         other_name = first.control.replace("127.0.0.1", "localhost")
         line = refusal("--bind", anywhere[0], "--control", other_name)
-        assert f"{other_name} {wanted}" in line
+        assert f"{other_name} {expected}" in line
         assert line.endswith("or choose another --control")
         with Daemon(*SYNTH, endpoints=anywhere) as second:  # on other ports there may be as many as one likes
             second.exits(0)

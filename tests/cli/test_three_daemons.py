@@ -14,11 +14,11 @@ from mertd.wire import Embedding
 PATIENCE_S = 60.0
 
 
-def follow(subscriber: Subscriber, wanted: dict[str, int]) -> list[tuple[str, str, bytes, int]]:
+def follow(subscriber: Subscriber, expected: dict[str, int]) -> list[tuple[str, str, bytes, int]]:
     """(daemon, endpoint, boot, seq) of embeddings, until there are so many of each daemon."""
     found: list[tuple[str, str, bytes, int]] = []
     deadline = time.monotonic() + PATIENCE_S
-    while any(sum(name == other for other, *_ in found) < count for name, count in wanted.items()):
+    while any(sum(name == other for other, *_ in found) < count for name, count in expected.items()):
         received = subscriber.receive(deadline - time.monotonic())
         assert received is not None, f"only {found}"
         assert received.lost == 0

@@ -78,9 +78,16 @@ def test_the_daemon_and_its_children(start: list[str], python_path: str | None, 
     assert "embed is healthy" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [["demo", "--count", "1", "--weights", "random:0?size=tiny"], ["status"], ["--help"], ["devices"]],
+    [
+        ["demo", "--count", "1", "--weights", "random:0?size=tiny"],
+        ["status"],
+        ["--help"],
+        ["devices"],
+        ["bench", "--quick", "--only", "fanout"],
+    ],
     ids=lambda w: w[0],
 )
 def test_commands_and_what_they_start(words: list[str], tmp_path: Path, traces: Traces) -> None:

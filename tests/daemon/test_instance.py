@@ -16,7 +16,9 @@ from mertd.daemon.instance import Holder, Instance, clean, explain, holder
 from mertd.errors import EndpointError
 from mertd.stream.endpoint import InUseError
 
-A, B, C = "tcp://127.0.0.1:7001", "tcp://127.0.0.1:7002", "ipc:///tmp/x/control"
+A = "tcp://127.0.0.1:7001"
+B = "tcp://127.0.0.1:7002"
+C = "ipc:///tmp/x/control"
 
 
 @pytest.fixture(autouse=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from daemon.simulation import JUMP_NS, LEVELS, RATE, Simulation
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES
+from mertd.embed.audio import Levels
 from mertd.embed.messages import Answer
 from mertd.windows import Late
-from mertd.wire import Embedding, Event
+from mertd.wire import Embedding, Event, encode
 
 
 @pytest.fixture
@@ -204,3 +206,27 @@ def test_times_come_from_the_clock_of_the_windows_own_epoch(sim: Simulation) -> 
         heard_ns = message.window.start * 10**9 // RATE + message.epoch * JUMP_NS
         assert message.time.start_ns == pytest.approx(heard_ns, abs=1_000)
         assert message.time.end_ns - message.time.start_ns == 10**9
+
+
+def test_a_window_that_cannot_be_put_on_the_wire_is_announced_and_the_next_one_published(
+    sim: Simulation, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is lost in silence, not even by a bug; and no number is used twice, or left out."""
+    publish = sim.published.append
+    sim.timeline._composer._publish = lambda message: (encode(message), publish(message))[1]
+    capture(sim, 1_500)
+    sim.take(2)
+    sim.copy()
+    bad, good = sim.at_hand
+    levels = Levels(float("nan"), float("nan"), 0, 0)
+    sim.from_embed.append(("answered", Answer(bad.token, levels, np.ones((1, 2), np.float32), 5)))
+    sim.at_hand = [good]
+    sim.answer()
+    sim.hear_embed(10)
+    capture(sim, 1)
+    assert skips(sim) == [(0, "failed")]
+    assert [m.window.start for m in embeddings(sim)] == [500]
+    assert [m.seq for m in sim.published if isinstance(m, Event)] == [0]
+    counters = sim.timeline.counters
+    assert (counters["due"], counters["embedded"], counters["skipped"], counters["silent"]) == (2, 1, 1, 0)
+    assert "a window could not be published" in caplog.messages

@@ -23,12 +23,13 @@ from mertd.capture.reports import CaptureSettings, Committed, Discontinuity, Fil
 from mertd.capture.source import Block
 from mertd.embed.messages import Answer
 from mertd.ring import Ring
-from mertd.vocabulary import EpochReason
+from mertd.vocabulary import EpochReason, GapReason
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Event
 
-MS, DAY_S = 1_000_000, 86_400
-VECTOR = np.zeros(2, "<f4").tobytes()
+MS = 1_000_000
+DAY_S = 86_400
+VECTOR = np.zeros((1, 2), np.float32)
 
 
 class Listener:
@@ -194,7 +195,7 @@ def test_any_mixture_of_steps_and_losses_stays_within_the_bound(
 def test_a_burst_of_losses_is_one_event_a_second_and_counted_exactly() -> None:
     listener = Listener(2, 1)
     for tick in range(200):  # ten seconds
-        gap = FilledGap(tick * 1_200 + 100, tick * 1_200 + 103 + tick % 3, "lost" if tick % 2 else "not finite")
+        gap = FilledGap(tick * 1_200 + 100, tick * 1_200 + 103 + tick % 3, GapReason.LOST if tick % 2 else GapReason.NOT_FINITE)
         listener.hear(Committed((tick + 1) * 1_200, tick, (SimulatedClocks().reading(tick / 20, 0),), (gap,)))
     listener.timeline.begin_epoch(EpochReason.RESTART)
     told = [m for m in listener.published if isinstance(m, Event) and m.event == "overflow"]

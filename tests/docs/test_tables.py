@@ -163,3 +163,12 @@ def test_layers_of_the_architecture_are_those_of_the_imports() -> None:
             assert MAY_IMPORT[part] <= seen, f"{part} may import {MAY_IMPORT[part] - seen}, which stand beside or below it"
         seen |= parts
     assert seen | {"__main__"} == {*MAY_IMPORT}
+
+
+def test_parts_of_the_architecture_are_all_of_the_package() -> None:
+    named = {word for row in table(section(read("docs/architecture.md"), "Folders"), "part") for word in words(row[0])}
+    assert all((ROOT / name).exists() for name in named)
+    package = {path for path in (ROOT / "mertd").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert {path.stem for path in package} - {"__init__", "__main__"} == {
+        Path(name).stem for name in named if name.startswith("mertd/")
+    }

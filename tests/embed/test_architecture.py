@@ -1,4 +1,4 @@
-"""Sizes and costs of the network, as they are known of MERT-v1-95M."""
+"""Sizes and costs of the network: the known ones of MERT-v1-95M."""
 
 from __future__ import annotations
 

@@ -102,6 +102,7 @@ def feed(fifo: Path, block: np.ndarray, over: threading.Event) -> None:
             over.wait(0.1)
 
 
+@pytest.mark.slow
 def test_no_stream_costs_another_a_window(tmp_path: Path) -> None:
     """A daemon hears music and, through pipes, the worst that float PCM can hold; only the music counts its windows whole."""
     stereo = np.repeat(np.sign(np.sin(np.arange(RATE) * 0.03))[:, None], 2, axis=1)

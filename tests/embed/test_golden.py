@@ -39,7 +39,7 @@ def test_backend_agrees_with_pytorch(weights: Weights, backend: type[Backend], s
 
 
 def test_golden_layers_differ() -> None:
-    """So that a mix-up of layers, or of clips, could not pass for agreement."""
+    """Otherwise swapped layers, or clips, would pass as agreement."""
     states = np.concatenate([golden(1), golden(5)])
     likeness = cosines(states[:, None], states[None])
     assert likeness[~np.eye(len(states), dtype=bool)].max() < 0.9999

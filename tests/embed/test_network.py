@@ -1,4 +1,4 @@
-"""One network, several op sets: each computes what the numpy reference does, for every layer, and no more than it must."""
+"""One network, several implementations of its operations: each gives the states of the numpy reference, and no others."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_some_layers_are_those_of_all(weights: Weights, layers: tuple[int, ...])
 
 
 class Watched(dict[str, Any]):
-    """Tensors that remember which of them were looked at."""
+    """Tensors that record which of them were read."""
 
     def __init__(self, tensors: dict[str, Any]) -> None:
         super().__init__(tensors)
@@ -130,7 +130,7 @@ class Watched(dict[str, Any]):
 
 @pytest.mark.parametrize("layers", [(0,), (1,), (2,), (0, 1)])
 @pytest.mark.parametrize("how", ["numpy", "onnx"])
-def test_layers_nobody_asked_for_are_not_computed(weights: Weights, how: str, layers: tuple[int, ...]) -> None:
+def test_layers_that_are_not_requested_are_not_computed(weights: Weights, how: str, layers: tuple[int, ...]) -> None:
     tensors = Watched({name: tensor.astype(np.float32) for name, tensor in weights.tensors.items()})
     if how == "numpy":
         hidden_states(NumpyOps(tensors), TINY, window(800)[None], 800, layers)
@@ -141,7 +141,7 @@ def test_layers_nobody_asked_for_are_not_computed(weights: Weights, how: str, la
 
 
 def test_the_first_convolution_folds_its_norm_exactly(weights: Weights) -> None:
-    """Held against the definition: convolve, then normalise each channel over the window, in float64."""
+    """Compared with the definition: convolve, then normalise each channel over the window, in float64."""
     samples = window(2_000).astype(np.float64) * 3 + 0.5
     name = conv_layer(0)
     kernel = weights.tensors[f"{name}.conv.weight"].astype(np.float64)[:, :, 0]

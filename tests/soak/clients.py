@@ -30,6 +30,8 @@ STREAMS = 8
 """A window every quarter of a second each: 32 messages a second, a third more than are asked for, so that queues overrun."""
 
 GROWTH_MB = 16.0
+"""Megabytes by which the daemon may grow."""
+
 SHORT = ["--window", "1", "--hop", "0.25", "--backend", "onnx"]
 
 FOLLOWER = """

@@ -29,14 +29,29 @@ from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding, Event, Status
 from signals import chord_progression
 
-WINDOW_S, HOP_S, RATE = 1.0, 0.25, 24_000
+WINDOW_S = 1.0
+"""Seconds in a window."""
+
+HOP_S = 0.25
+"""Seconds between the starts of two windows."""
+
+RATE = 24_000
+"""Hz, of the file."""
+
 HOUR = 720
 """Windows in an hour at a hop of 5 s."""
 
 PARTS = 6
-SLOPE_MB, GROWTH_MB = 1.0, 4.0
+"""Parts of the run, of each of which the median counts."""
+
+SLOPE_MB = 1.0
+"""Largest slope of the line, in megabytes per `HOUR` windows."""
+
+GROWTH_MB = 4.0
+"""Largest growth along the line, in megabytes."""
+
 SILENT_EVERY = 50
-"""Every so many seconds one is silent."""
+"""One second in so many is silent."""
 
 
 @dataclass(frozen=True)

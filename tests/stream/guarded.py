@@ -17,7 +17,7 @@ from mertd.errors import WireError
 from mertd.stream.keyring import Keyring
 from mertd.stream.server.authenticator import Authenticator
 from mertd.stream.server.connections import Connections
-from mertd.stream.server.control import ControlServer
+from mertd.stream.server.control_server import ControlServer
 from mertd.stream.server.history import Page
 from mertd.stream.server.publisher import Publisher
 from mertd.wire import encode

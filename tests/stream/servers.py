@@ -12,7 +12,7 @@ from queue import SimpleQueue
 import zmq
 import zmq.asyncio
 
-from mertd.stream.server.control import ControlServer, Handler
+from mertd.stream.server.control_server import ControlServer, Handler
 from mertd.stream.server.publisher import Publisher
 
 ANY_PORT = "tcp://127.0.0.1:*"

@@ -14,8 +14,8 @@ import zmq
 
 from mertd.errors import KeysError
 from mertd.files import MAX_TEXT_BYTES
+from mertd.stream.curve_keys import ClientKeys, check_pair, check_public, make_pair
 from mertd.stream.keyring import AllowedClient, Keyring
-from mertd.stream.keys import ClientKeys, check_pair, check_public, make_pair
 
 
 @pytest.fixture
@@ -203,7 +203,7 @@ def test_a_list_written_by_hand(ring: Keyring) -> None:
 def test_several_processes_may_write_at_once(ring: Keyring) -> None:
     """Each allows some clients while this one reads: nobody's are lost, and no half of a list is seen."""
     program = (
-        "import sys; from mertd.stream.keyring import Keyring; from mertd.stream.keys import make_pair\n"
+        "import sys; from mertd.stream.keyring import Keyring; from mertd.stream.curve_keys import make_pair\n"
         "print('ready', flush=True); sys.stdin.read()\n"
         "for i in range(15): Keyring(sys.argv[1]).allow(f'{sys.argv[2]}-{i}', make_pair().public)"
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mertd.embed.backends import mil_ops
-from mertd.embed.weights.tensors import Weights
+from mertd.embed.weights.tensors import LICENCE, Weights
 from mertd.errors import BackendError, UsageError
 
 Target = Literal["macos14", "macos15"]
@@ -30,9 +30,6 @@ SUFFIX = ".mlpackage"
 
 AUTHOR = "MERT by Li et al. 2024, arXiv 2306.00107; converted by mertd"
 """What a package names as its author."""
-
-LICENCE = "CC-BY-NC-4.0"
-"""Licence of the trained weights."""
 
 MAX_PACKAGE_ITEMS = 64
 """Files and folders in a package that is accepted from elsewhere; one that mertd writes has 6."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.weights.stored import StoredTensor, show, unreadable
+from mertd.embed.weights.stored import REASON_LENGTH, StoredTensor, show, unreadable
 from mertd.errors import WeightsError
 from mertd.files import FileError, open_regular
 
@@ -87,7 +87,7 @@ def open_safetensors(path: Path, otherwise: str = "is not a readable safetensors
         try:
             header = _read_header(file)
         except (OSError, ValueError, RecursionError) as error:  # json raises the last for brackets nested too deep
-            reason = "its header is nested too deep" if isinstance(error, RecursionError) else error
+            reason = "its header is nested too deep" if isinstance(error, RecursionError) else show(str(error), REASON_LENGTH)
             raise WeightsError(f"{path} {otherwise}: {reason}") from error
         yield header
 

@@ -28,6 +28,9 @@ MAX_FAULTS = 6
 MAX_NAMES = 3
 """Names that one fault lists."""
 
+REASON_LENGTH = 500
+"""Characters that an error shows of why a file cannot be parsed, where the reason may hold numbers from the file."""
+
 NAME_LENGTH = 100
 """Characters of a name from a file that an error shows. MERT's longest name has 62."""
 
@@ -90,9 +93,9 @@ def architecture_of(found: Mapping[str, StoredTensor]) -> Architecture:
     return next((known for known in SIZES.values() if known.tensors[name] == shape), MERT_95M)
 
 
-def show(name: str) -> str:
+def show(name: str, length: int = NAME_LENGTH) -> str:
     """Return a text from a file as an error shows it: its beginning."""
-    return name if len(name) <= NAME_LENGTH else f"{name[:NAME_LENGTH]}… ({len(name):,} characters)"
+    return name if len(name) <= length else f"{name[:length]}… ({len(name):,} characters)"
 
 
 def unreadable(path: Path, error: OSError | FileError) -> WeightsError:

@@ -17,6 +17,9 @@ from mertd.embed.architecture import MERT_95M, TINY, Architecture
 Half = NDArray[np.float16]
 """The values of a tensor."""
 
+LICENCE = "CC-BY-NC-4.0"
+"""Licence of the trained weights, whatever their source: attribution, and no commercial use."""
+
 SIZES = {"full": MERT_95M, "tiny": TINY}
 """Size of random weights -> architecture."""
 

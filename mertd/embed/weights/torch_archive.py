@@ -27,6 +27,9 @@ ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """First bytes of a checkpoint of PyTorch before 1.6, which is not an archive."""
 
+BYTE_ORDER = b"little"
+"""Content of the entry `byteorder`, which old checkpoints do not have."""
+
 MAX_PICKLE_BYTES = 1 << 20
 """Size of `data.pkl`; MERT's has some 20 kB. This also bounds the interpreter's memory, which grows with the opcodes."""
 
@@ -93,7 +96,8 @@ def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, S
                 kept[name] = archive.read(entry)
         return kept[name]
 
-    if root + "byteorder" in entries and fetch("byteorder") != b"little":
+    order = entries.get(root + "byteorder")
+    if order is not None and (order.file_size != len(BYTE_ORDER) or fetch("byteorder") != BYTE_ORDER):
         raise WeightsError(f"{path} was written on a big-endian machine; save it again on a little-endian one")
     program_size = entries[root + "data.pkl"].file_size
     if program_size > MAX_PICKLE_BYTES:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.weights.stored import StoredTensor, show
+from mertd.embed.weights.stored import REASON_LENGTH, StoredTensor, show
 from mertd.errors import WeightsError
 
 MAX_DIMENSIONS = 8
@@ -86,7 +86,7 @@ def faults(path: Path) -> Iterator[None]:
         struct.error,
     ) as error:
         raise WeightsError(
-            f"{path} is not a readable PyTorch checkpoint: {show(str(error)) or type(error).__name__}"
+            f"{path} is not a readable PyTorch checkpoint: {show(str(error), REASON_LENGTH) or type(error).__name__}"
         ) from error
 
 

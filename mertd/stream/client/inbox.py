@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from mertd.errors import SpaceError
 from mertd.stream.client.sequence import MissingRange, Sequence
+from mertd.text import printable
 from mertd.wire import Embedding, Event, Message, Status
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Inbox:
         self._selection = selection
         self._ready: deque[Received] = deque()
         self._space: str | None = None
+        self._unknown: set[tuple[str, str]] = set()  # endpoints and streams of which was said that the one lacks the other
         self.lost = 0
         self.recovered = 0
         self.passed_over = 0
@@ -80,7 +82,7 @@ class Inbox:
 
     def accept(self, message: Message, sequence: Sequence, endpoint: str) -> Steps:
         """Make a message ready, after those that are missing before it. Raises `SpaceError`."""
-        for missing in self._missing(message, sequence):
+        for missing in self._missing(message, sequence, endpoint):
             for older in (yield missing):
                 self.recovered += 1
                 self.deliver(older, sequence, endpoint)
@@ -89,10 +91,11 @@ class Inbox:
         if not isinstance(message, Status) or "status" in self._selection.kinds:
             self.deliver(message, sequence, endpoint)
 
-    def _missing(self, message: Message, sequence: Sequence) -> Iterable[MissingRange]:
+    def _missing(self, message: Message, sequence: Sequence, endpoint: str) -> Iterable[MissingRange]:
         if self._selection.newest:
             return []
         if isinstance(message, Status):
+            self._check_streams(message, endpoint)
             return sequence.missing_by(message, self._selection.kinds, self._selection.streams)
         missing = sequence.missing(message)
         return [missing] if missing is not None else []
@@ -109,6 +112,13 @@ class Inbox:
         if isinstance(message, Embedding) and not self._selection.mix_spaces:
             self._check_space(message, endpoint)
         self._ready.append(Received(message, lost, endpoint))
+
+    def _check_streams(self, status: Status, endpoint: str) -> None:
+        for stream in self._selection.streams:
+            if stream not in status.streams and (endpoint, stream) not in self._unknown:
+                self._unknown.add((endpoint, stream))
+                names = ", ".join(map(printable, status.streams)) or "none yet"
+                log.warning("%s has no stream %s, only %s; waiting for it", endpoint, printable(stream), names)
 
     def _check_space(self, message: Embedding, endpoint: str) -> None:
         self._space = self._space or message.model.space

@@ -11,14 +11,18 @@ import zmq
 
 from mertd.errors import EndpointError, KeysError, WireError
 from mertd.stream.client.sequence import MissingRange, Sequence
+from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
-from mertd.stream.keys import ClientKeys
+from mertd.stream.families import connect
 from mertd.stream.refusals import Refusals
 from mertd.stream.request import PATIENCE_S, ask, ask_page
 from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
 
 BACK_OFF_S = 10.0
 """Seconds without requests after one to which there was no reply."""
+
+SILENCE_S = 5.0
+"""Seconds without any message after which the log says so; a daemon publishes its status every second."""
 
 RECONNECT_S = 1.0
 """Seconds until the next attempt after a daemon refused the connection."""
@@ -47,6 +51,8 @@ class Link:
         self.sequence = Sequence()
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
+        self.complains_at = time.monotonic() + SILENCE_S  # monotonic seconds
+        self._hears_status = "status/" in topics
         self.socket = context.socket(zmq.SUB)
         harden(self.socket)
         self.socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME)
@@ -57,7 +63,7 @@ class Link:
         try:
             if daemon.keys:
                 daemon.keys.secure(self.socket)
-            self.socket.connect(daemon.endpoint)
+            connect(self.socket, daemon.endpoint)
         except zmq.ZMQError as error:
             self.close()
             raise EndpointError(f"{daemon.endpoint!r} is not an endpoint: {error}") from error
@@ -68,16 +74,32 @@ class Link:
     def check(self) -> None:
         """Raise `EndpointError` if the daemon refuses this client. libzmq then gives up, so reconnect `RECONNECT_S` later."""
         now = time.monotonic()
+        if now >= self.complains_at:
+            self._complain()
         if now >= self.reconnects_at:
             self.reconnects_at = float("inf")
             with contextlib.suppress(zmq.ZMQError):  # libzmq has given it up itself
                 self.socket.disconnect(self.daemon.endpoint)
-            self.socket.connect(self.daemon.endpoint)
+            connect(self.socket, self.daemon.endpoint)
         try:
             self.refusals.check()
         except EndpointError:
             self.reconnects_at = now + RECONNECT_S
             raise
+
+    def note_message(self) -> None:
+        """A message has come: the daemon is there."""
+        self.complains_at = time.monotonic() + SILENCE_S if self._hears_status else float("inf")
+
+    def _complain(self) -> None:
+        """Say once that nothing comes, unless that may be as it should: only status messages come without pause."""
+        self.complains_at = float("inf")
+        if not self.refusals.connected:
+            log.warning(
+                "no daemon answers at %s yet; waiting for it (is `mertd run` running, with this --bind?)", self.daemon.endpoint
+            )
+        elif self._hears_status:
+            log.warning("the daemon at %s has been silent for %.0f s; waiting for it", self.daemon.endpoint, SILENCE_S)
 
     def fetch(self, missing: MissingRange) -> list[Message]:
         """Return what the daemon's history still holds of a range, oldest first. Blocks until the daemon has replied."""

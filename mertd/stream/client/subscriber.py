@@ -13,6 +13,7 @@ loads nothing else. A subscriber may not be used by several threads at once.
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from types import TracebackType
@@ -25,7 +26,7 @@ from mertd.errors import EndpointError, UsageError
 from mertd.stream.client.inbox import Inbox, Received, Selection, Steps
 from mertd.stream.client.link import Daemon, Link
 from mertd.stream.client.sequence import MissingRange
-from mertd.stream.keys import ClientKeys
+from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Message, decode
 
 KINDS = ("embedding", "event", "status")
@@ -41,8 +42,8 @@ class Subscriber:
     def __init__(
         self,
         endpoint: str | Iterable[str] = PUBLISH_ENDPOINT,
-        streams: Iterable[str] = (),
-        kinds: Iterable[str] = ("embedding",),
+        streams: str | Iterable[str] = (),
+        kinds: str | Iterable[str] = ("embedding",),
         *,
         control: str | Iterable[str] | None = None,
         last: int = 0,
@@ -55,7 +56,7 @@ class Subscriber:
 
         `endpoint`: where one or more daemons publish. `control`: where each of them answers, in the same order; without it,
         losses are counted but not made good. By default both are the default daemon's.
-        `streams`: names; none for all. `kinds`: of "embedding", "event" and "status".
+        `streams`: a name, or several; none for all. `kinds`: of "embedding", "event" and "status", one or several.
         `last`: begin with this many messages of each kind and stream that were published before.
         `newest`: for viewers; of the embeddings that wait, deliver each stream's newest and skip the others.
         `mix_spaces`: also deliver vectors that may not be compared with each other.
@@ -67,13 +68,14 @@ class Subscriber:
         for arguments that contradict each other.
         """
         daemons = _pair_up(endpoint, control, keys)
-        selection = Selection(tuple(streams), tuple(kinds), newest, mix_spaces)
+        selection = Selection(_names(streams), _names(kinds), newest, mix_spaces)
         if last and any(daemon.control is None for daemon in daemons):
             raise UsageError("`last` needs a control endpoint to read history from; pass control=...")
         if unknown := set(selection.kinds) - set(KINDS):
             raise UsageError(f"unknown kind {unknown.pop()!r}; choose from {', '.join(KINDS)}")
         self._newest = newest
         self._timeout = timeout
+        self._process = os.getpid()
         self._inbox = Inbox(selection)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -107,8 +109,10 @@ class Subscriber:
         """Return the next message, or None if none came within `timeout_s` (None: wait for ever).
 
         Raises `WireError` for what is not wire version 1, `SpaceError` for a vector of another space, `EndpointError` if a
-        daemon refuses this client. The next call continues after it.
+        daemon refuses this client; the next call continues after it. Raises `UsageError` after `close`, and in a process that
+        was forked meanwhile: ZeroMQ sockets do not survive a fork.
         """
+        self._check_usable()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while not self._inbox:
             left = min(deadline, self._check()) - time.monotonic()
@@ -124,6 +128,7 @@ class Subscriber:
         """Do the same in an event loop, without blocking it. One call at a time. Raises what `receive` raises."""
         import asyncio  # it costs 0.05 s, and `mertd tail` needs none of it
 
+        self._check_usable()
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         watched = [link.refusals.socket for link in self._links.values()]
@@ -171,10 +176,18 @@ class Subscriber:
 
     def close(self) -> None:
         """Disconnect. Nothing can be received afterwards."""
+        if os.getpid() != self._process:  # the sockets belong to the process that made them
+            return
         for link in self._links.values():
             link.close()
         self._links.clear()
         self._context.term()
+
+    def _check_usable(self) -> None:
+        if os.getpid() != self._process:
+            raise UsageError("this subscriber was made before the process forked; subscribe again in the new process")
+        if not self._links:
+            raise UsageError("this subscriber is closed; subscribe again")
 
     def __enter__(self) -> Self:
         return self
@@ -186,16 +199,22 @@ class Subscriber:
         """Look for refusals. Return when to look again even if nothing happens: monotonic seconds."""
         for link in self._links.values():
             link.check()
-        return min((link.reconnects_at for link in self._links.values()), default=float("inf"))
+        return min((min(link.reconnects_at, link.complains_at) for link in self._links.values()), default=float("inf"))
 
     def _read(self, link: Link) -> list[Message]:
         """Return one message, or all that wait but for the older embeddings."""
+        link.note_message()
         if not self._newest:
             return [decode(link.socket.recv_multipart())]
         waiting: list[Message] = []
         while link.socket.poll(0):
             waiting.append(decode(link.socket.recv_multipart()))
         return self._inbox.select(waiting)
+
+
+def _names(given: str | Iterable[str]) -> tuple[str, ...]:
+    """Return names that were given as one or as several."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _pair_up(

@@ -21,8 +21,8 @@ from zmq.utils import z85
 
 from mertd.descriptors import SpareDescriptor
 from mertd.errors import KeysError, WireError
+from mertd.stream.curve_keys import Domain
 from mertd.stream.keyring import AllowedClient, Keyring
-from mertd.stream.keys import Domain
 from mertd.stream.monitor import MISMATCH, is_cryptographic
 from mertd.stream.server.connections import Connections
 from mertd.stream.server.rejections import Rejections

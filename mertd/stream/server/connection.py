@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from mertd.stream.keys import Domain
+from mertd.stream.curve_keys import Domain
 from mertd.stream.server import tcp
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import zmq
 
-from mertd.stream.keys import Domain
+from mertd.stream.curve_keys import Domain
 from mertd.stream.monitor import FAILED, Monitor
 from mertd.stream.server import tcp
 from mertd.stream.server.arrivals import Arrivals
@@ -57,13 +57,15 @@ CANDIDATES = 8
 EVENTS = FAILED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Watched:
-    """A socket whose connections are followed."""
+    """A socket whose connections are followed. `local`: the socket's end of each of them, as `tcp.local` returns it."""
 
     domain: Domain
+    socket: zmq.Socket[Any]
     monitor: Monitor
     on_closed: Callable[[Connection], object]
+    local: object = None
 
 
 class Connections:
@@ -97,10 +99,12 @@ class Connections:
         `on_closed` is told each connection that is gone, in the watching thread.
         """
         socket.setsockopt(zmq.RCVBUF, BACKLOG_LIMITS[domain].buffer)
-        self._sockets.append(_Watched(domain, Monitor(self._context, socket, EVENTS), on_closed))
+        self._sockets.append(_Watched(domain, socket, Monitor(self._context, socket, EVENTS), on_closed))
 
     def start(self) -> None:
         """Begin to watch, once all sockets are bound."""
+        for watched in self._sockets:
+            watched.local = tcp.local_of(watched.socket.getsockopt_string(zmq.LAST_ENDPOINT))
         self._thread.start()
 
     def close(self) -> None:
@@ -115,7 +119,9 @@ class Connections:
 
     @property
     def facts(self) -> dict[str, int]:
-        """What the status says of connections."""
+        """What the status says of connections. Raises `RuntimeError` if nobody watches them any more, which is a bug."""
+        if self._thread.ident is not None and not self._thread.is_alive() and not self._stopping.is_set():
+            raise RuntimeError("the thread that watches connections has ended")
         return {"connections": len(self._open), "connections_cut_off": self.severed.total()}
 
     # Called in the event loop
@@ -123,7 +129,12 @@ class Connections:
     def find(self, descriptor: int, domain: Domain) -> Connection | None:
         """Return the connection with this descriptor; None if it is gone."""
         found = self._open.get(descriptor)
-        return found if found is not None and found.domain == domain else self._add(descriptor, domain)
+        if found is not None and found.domain == domain:
+            return found
+        for watched in self._sockets:  # its first message has come sooner than the event that it was accepted
+            if watched.domain == domain:
+                return self._add(descriptor, watched)
+        return None
 
     def sever(self, connection: Connection, reason: str) -> None:
         """Cut a connection off, count it and log it, once."""
@@ -166,34 +177,41 @@ class Connections:
     def _watch(self) -> None:
         for watched in self._sockets:
             self._arrivals.wake_on(watched.monitor.socket.fileno())
+        arrived: set[int] = set()
         while not self._stopping.is_set():
-            arrived = self._arrivals.wait(WAIT_S)
-            for watched in self._sockets:
+            for watched in self._sockets:  # before the wait, because libzmq signals only events after a look that found none
                 self._read_events(watched)
             with self._lock:
                 active = [self._open[descriptor] for descriptor in arrived if descriptor in self._open]
             self._check(active)
             self._stopping.wait(PAUSE_S)
+            arrived = self._arrivals.wait(WAIT_S)
 
     def _read_events(self, watched: _Watched) -> None:
         for event, value in watched.monitor.waiting():
             if event == zmq.EVENT_ACCEPTED:
-                self._remove(value)  # libzmq does not tell of every connection that closes
-                self._add(value, watched.domain)
+                self._add(value, watched)
                 self._keep_within_limit()
             elif event == zmq.EVENT_DISCONNECTED:
                 self._remove(value)
             else:
                 self._on_failed_handshake(watched.domain, event, value)
 
-    def _add(self, descriptor: int, domain: Domain) -> Connection | None:
+    def _add(self, descriptor: int, watched: _Watched) -> Connection | None:
+        """Note a connection, unless it is known, and return it; None if the descriptor is no connection of this socket."""
         try:
             family = tcp.family(descriptor)
-            connection = Connection(descriptor, domain, family, tcp.peer(descriptor, family))
-        except OSError:  # it is gone already
+            if tcp.local(descriptor, family) != watched.local:
+                return None
+            connection = Connection(descriptor, watched.domain, family, tcp.peer(descriptor, family))
+        except OSError:
             return None
+        known = self._open.get(descriptor)
+        if known is not None and known.peer == connection.peer and known.domain == watched.domain:
+            return known
+        self._remove(descriptor)  # libzmq does not report every connection that closes
         with self._lock:
-            connection = self._open.setdefault(descriptor, connection)
+            self._open[descriptor] = connection
         self._arrivals.follow(descriptor)
         return connection
 

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 import zmq
 
+from mertd.stream.curve_keys import Domain
 from mertd.stream.endpoint import BoundSocket
-from mertd.stream.keys import Domain
 from mertd.stream.server.authenticator import user_of
 from mertd.stream.server.connection import Connection
 from mertd.stream.server.connections import Connections

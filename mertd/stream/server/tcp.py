@@ -64,6 +64,18 @@ def peer(descriptor: int, family: int) -> object:
         return borrowed.getsockname() if family == socket.AF_UNIX else borrowed.getpeername()
 
 
+def local(descriptor: int, family: int) -> object:
+    """Port of this end of a connection or, for Unix sockets, its path. Raises `OSError`."""
+    with _borrowed(descriptor, family) as borrowed:
+        name = borrowed.getsockname()
+        return name if family == socket.AF_UNIX else name[1]
+
+
+def local_of(endpoint: str) -> object:
+    """What `local` returns for the connections to a bound endpoint."""
+    return endpoint.removeprefix("ipc://") if endpoint.startswith("ipc://") else int(endpoint.rpartition(":")[2])
+
+
 def traffic(descriptor: int, family: int) -> Traffic | None:
     """Counters of a TCP connection; None where the kernel keeps none, or the connection is gone."""
     if family == socket.AF_UNIX:

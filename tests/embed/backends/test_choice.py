@@ -1,4 +1,4 @@
-"""A backend is used only if it agrees with the reference; why better ones were passed over is told."""
+"""A backend is used only if it agrees with the reference; the reason for rejecting a preferred one is kept."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from mertd.embed.architecture import TINY
-from mertd.embed.audio import measure_levels
 from mertd.embed.backends import choice
 from mertd.embed.backends.backend import Backend
 from mertd.embed.backends.choice import FACTORIES, candidates, choose
 from mertd.embed.backends.mlx_backend import MlxBackend
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.onnx_backend import OnnxBackend
-from mertd.embed.backends.self_check import MIN_COSINE, check, check_signal, cosines
+from mertd.embed.backends.self_check import MIN_COSINE
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
@@ -34,31 +32,31 @@ def weights() -> Weights:
     return load("random:0?size=tiny")
 
 
-class Broken(NumpyBackend):
-    """The reference, spoilt."""
+class FaultyBackend(NumpyBackend):
+    """The reference with a fault: a function of its states."""
 
-    def __init__(self, weights: Weights, layers: Sequence[int], spoil: Callable[[Array], Array]) -> None:
+    def __init__(self, weights: Weights, layers: Sequence[int], fault: Callable[[Array], Array]) -> None:
         super().__init__(weights, layers)
-        self._spoil = spoil
+        self._fault = fault
 
     def embed(self, windows: Array) -> Array:
-        return self._spoil(super().embed(windows))
+        return self._fault(super().embed(windows))
 
 
-def raise_(error: Exception) -> Callable[[Array], Array]:
-    def spoil(_: Array) -> Array:
+def raising(error: Exception) -> Callable[[Array], Array]:
+    def fault(_: Array) -> Array:
         raise error
 
-    return spoil
+    return fault
 
 
 @pytest.fixture
 def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Array], Array]], None]:
-    """Put a spoilt backend before the others."""
+    """Make a faulty backend the first candidate."""
 
-    def put(spoil: Callable[[Array], Array]) -> None:
+    def put(fault: Callable[[Array], Array]) -> None:
         def make(weights: Weights, layers: Sequence[int]) -> Backend:
-            return Broken(weights, layers, spoil)
+            return FaultyBackend(weights, layers, fault)
 
         monkeypatch.setitem(FACTORIES, "broken", make)
         monkeypatch.setattr(choice, "candidates", lambda choice: ["broken", "numpy"] if choice == "auto" else [choice])
@@ -67,30 +65,30 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Array], Array
 
 
 def one_layer_off(states: Array) -> Array:
-    spoilt = states.copy()
-    spoilt[:, -1] = np.roll(spoilt[:, -1], 1, axis=-1)
-    return spoilt
+    changed = states.copy()
+    changed[:, -1] = np.roll(changed[:, -1], 1, axis=-1)
+    return changed
 
 
-SPOILT: dict[str, tuple[Callable[[Array], Array], str]] = {
+FAULTS: dict[str, tuple[Callable[[Array], Array], str]] = {
     "one layer of two is wrong": (one_layer_off, "disagrees with the reference: cosine"),
     "layers in the wrong order": (lambda states: states[:, ::-1], "disagrees with the reference"),
     "not a number": (lambda states: states * np.float32("nan"), "disagrees with the reference: cosine nan"),
     "all the same": (np.ones_like, "disagrees with the reference"),
     "the other sign": (lambda states: -states, "disagrees with the reference: cosine -1"),
-    "a native error": (raise_(RuntimeError("out of memory\nat 0x0")), "failed its self-check: out of memory$"),
-    "a refusal": (raise_(ValueError("no such op")), "failed its self-check: no such op$"),
+    "a native error": (raising(RuntimeError("out of memory\nat 0x0")), "failed its self-check: out of memory$"),
+    "a refusal": (raising(ValueError("no such op")), "failed its self-check: no such op$"),
     "a layer too few": (lambda states: states[:, :1], "shape|disagrees"),
     "too narrow": (lambda states: states[..., :8], "shape"),
     "dead": (np.zeros_like, "disagrees with the reference"),
 }
 
 
-@pytest.mark.parametrize("fault", SPOILT)
+@pytest.mark.parametrize("fault", FAULTS)
 def test_a_backend_that_does_not_agree_is_not_used(inject: Callable[..., None], weights: Weights, fault: str) -> None:
     """The law: a wrong vector is worse than a slow one."""
-    spoil, reason = SPOILT[fault]
-    inject(spoil)
+    function, reason = FAULTS[fault]
+    inject(function)
     chosen = choose("auto", weights, LAYERS)
     assert chosen.backend.name == "numpy"
     assert type(chosen.backend) is NumpyBackend
@@ -100,7 +98,7 @@ def test_a_backend_that_does_not_agree_is_not_used(inject: Callable[..., None], 
 
 
 def test_every_backend_is_announced_before_it_can_do_harm(inject: Callable[..., None], weights: Weights) -> None:
-    """One that takes the process with it can then be passed over by the next."""
+    """If it ends the process, the next process can exclude it."""
     inject(one_layer_off)
     tried: list[tuple[str, tuple[str, ...]]] = []
     chosen = choose("auto", weights, LAYERS, trying=lambda name, others: tried.append((name, others)))
@@ -117,7 +115,7 @@ def test_a_backend_asked_for_by_name_is_not_replaced(inject: Callable[..., None]
         choose("broken", weights, LAYERS)
 
 
-def test_a_small_disagreement_is_allowed_and_told(inject: Callable[..., None], weights: Weights) -> None:
+def test_a_small_disagreement_is_allowed_and_reported(inject: Callable[..., None], weights: Weights) -> None:
     generator = np.random.Generator(np.random.PCG64(0))
     inject(lambda states: (states + 0.01 * np.std(states) * generator.standard_normal(states.shape)).astype(np.float32))
     chosen = choose("auto", weights, LAYERS)
@@ -136,7 +134,7 @@ def test_real_backends_pass_their_check(weights: Weights, name: str) -> None:
     assert not chosen.rejected
 
 
-def test_what_onnx_runtime_raises_is_a_reason_to_go_on(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_onnx_runtime_raises_rejects_the_backend(weights: Weights, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its exceptions are neither `RuntimeError` nor `ValueError`: a graph that it refuses must not end the process."""
 
     class Refused(OnnxBackend):
@@ -158,7 +156,7 @@ def test_what_onnx_runtime_raises_is_a_reason_to_go_on(weights: Weights, monkeyp
 
 
 @pytest.mark.parametrize(("make", "module"), [(OnnxBackend, "onnxruntime"), (MlxBackend, "mlx.core")])
-def test_a_library_that_is_not_there_is_a_reason(
+def test_a_library_that_is_not_installed_is_reported(
     make: Callable[[Weights, Sequence[int]], Backend], module: str, weights: Weights, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -180,34 +178,3 @@ def test_order_of_choice(monkeypatch: pytest.MonkeyPatch, gpu: bool, platform: s
     monkeypatch.setattr(sys, "platform", platform)
     assert candidates("auto") == order
     assert candidates("mlx") == ["mlx"]
-
-
-def test_onnx_builds_its_graph_once_per_length(weights: Weights) -> None:
-    backend = OnnxBackend(weights, LAYERS, threads=1)
-    backend.prepare(800)
-    first = backend._session
-    backend.embed(np.zeros((2, 800), np.float32))
-    assert backend._session is first
-    assert backend.embed(np.zeros((1, 900), np.float32)).shape == (1, 2, TINY.hidden)
-    assert backend._session is not first
-
-
-def test_the_check_signal_is_one_loud_second() -> None:
-    signal = check_signal()
-    assert signal.shape == (24_000,)
-    assert signal.dtype == np.float32
-    assert measure_levels(signal).rms_dbfs == pytest.approx(0, abs=0.01)
-    assert np.array_equal(signal, check_signal())
-
-
-def test_cosines_along_the_last_axis() -> None:
-    a = np.array([[[3, 4], [1, 0]], [[0, 2], [1, 1]]], np.float32)
-    b = np.array([[[3, 4], [0, 1]], [[0, -2], [1, 0]]], np.float32)
-    assert np.allclose(cosines(a, b), [[1, 0], [-1, 0.5**0.5]])
-
-
-def test_the_worst_layer_counts(weights: Weights) -> None:
-    reference = NumpyBackend(weights, LAYERS).embed(check_signal()[None])
-    assert check(NumpyBackend(weights, LAYERS), reference) == pytest.approx(1)
-    with pytest.raises(BackendError, match="disagrees"):
-        check(NumpyBackend(weights, LAYERS), one_layer_off(reference))

@@ -102,6 +102,7 @@ def test_tiny_package_agrees(tiny: Made, spec: str, target: Target, sound: str, 
     assert package.largest < HALF_RANGE / 16
 
 
+@pytest.mark.slow
 def test_high_pass_filters_hear_music_under_rumble(tmp_path: Path) -> None:
     """With the first product in float16, the music drowns in the rounding of the rumble: 1 - cosine is 5e-3."""
     weights, name = load(SPECS[0]), "feature_extractor.conv_layers.0.conv.weight"
@@ -138,6 +139,7 @@ def test_evaluator_shows_what_float16_would_break() -> None:
     np.testing.assert_array_equal(strict_half(np.array([1e-5, 1 + 2**-12, 7e4], np.float32)), [0, 1, np.inf])
 
 
+@pytest.mark.slow
 def test_layers_past_the_last_are_left_out(tmp_path: Path) -> None:
     weights, window = load(SPECS[0]), check_signal()
     export(weights, tmp_path / "one.mlpackage", [1], SECOND)
@@ -146,6 +148,7 @@ def test_layers_past_the_last_are_left_out(tmp_path: Path) -> None:
     assert sum(op.op_type == "softmax" for op in package.operations) == 1
 
 
+@pytest.mark.slow
 def test_package_says_what_it_is(tiny: Made, tmp_path: Path) -> None:
     weights, package = tiny(SPECS[0], "macos15")
     facts = {key: value for key, value in package.model.user_defined_metadata.items() if key.startswith("mertd.")}
@@ -179,6 +182,7 @@ def test_export_refuses(tmp_path: Path, name: str, layers: list[int], length: in
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_shortest_window(tmp_path: Path) -> None:
     weights, window = load(SPECS[0]), normalise(check_signal()[: TINY.shortest])
     export(weights, tmp_path / "a.mlpackage", ALL, TINY.shortest)
@@ -285,6 +289,7 @@ def test_backend_compiles_once_for_each_macos(mac: EvaluatedCoreML, tmp_path: Pa
     assert len(mac.compiled) == 3
 
 
+@pytest.mark.slow
 def test_backend_leaves_nothing_of_a_failed_compilation(
     mac: EvaluatedCoreML, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

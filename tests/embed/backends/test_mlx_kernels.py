@@ -52,6 +52,7 @@ def test_the_fused_network_is_the_references(weights: Weights, length: int) -> N
     assert cosines(states, reference).min() > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sound",
     [

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from embed.weights.torch_file import state_dict, tensor
+from embed.weights.torch_file import as_checkpoint, state_dict, tensor, write_state_dict
 from mertd.embed.architecture import TINY
 from mertd.embed.weights.loading import load
 
@@ -162,6 +162,10 @@ SAFETENSORS: dict[str, Make] = {
     "offsets in reverse": odd_entry({"dtype": "F16", "shape": [0], "data_offsets": [2, 0]}),
     "offsets beyond the file": odd_entry({"dtype": "F16", "shape": [8], "data_offsets": [0, 16]}),
     "offsets beyond 64 bits": odd_entry({"dtype": "F16", "shape": [1 << 70], "data_offsets": [0, 1 << 71]}),
+    "offsets of 4,000 digits": raw(
+        '{"a": {"dtype": "X", "shape": [0], "data_offsets": [' + "8" * 4_000 + ", " + "9" * 4_000 + "]}}"
+    ),
+    "a shape of 4,000 digits": raw('{"a": {"dtype": "F16", "shape": [' + "9" * 4_000 + '], "data_offsets": [0, 0]}}'),
     "a dtype that is not known": odd_entry({"dtype": "F16; rm -rf", "shape": [0], "data_offsets": [0, 0]}),
     "a dtype of 100,000 characters": odd_entry({"dtype": "F" * 100_000, "shape": [0], "data_offsets": [0, 0]}),
     "a list for metadata": write(header({"__metadata__": []})),
@@ -234,16 +238,16 @@ def crc_of_zeros(size: int) -> int:
     return crc
 
 
-def sparse_storage(program: bytes, size: int, crc: int = 0) -> Make:
-    """An archive whose one storage is `size` zeros that take no room on the disk."""
+def sparse_storage(program: bytes, size: int, crc: int = 0, entry: bytes = b"a/data/0") -> Make:
+    """An archive with an entry, its one storage, of `size` zeros that take no room on the disk."""
 
     def make(path: Path) -> None:
         with path.open("wb") as file:
-            file.write(local(b"a/data/0", size, crc))
+            file.write(local(entry, size, crc))
             file.truncate(file.tell() + size)
             at = file.seek(0, 2)
             file.write(local(b"a/data.pkl", len(program), zlib.crc32(program)) + program)
-            directory = central(b"a/data/0", size, crc, 0) + central(b"a/data.pkl", len(program), zlib.crc32(program), at)
+            directory = central(entry, size, crc, 0) + central(b"a/data.pkl", len(program), zlib.crc32(program), at)
             at = file.tell()
             file.write(directory + end_of(2, len(directory), at))
 
@@ -288,10 +292,50 @@ def compressed(path: Path) -> None:
         archive.writestr("a/data/0", bytes(1 << 26))
 
 
+def tampered(change: Callable[[bytearray], None]) -> Make:
+    """Healthy tiny weights as an archive, with some bytes changed: scanners and readers have disagreed on such files."""
+
+    def make(path: Path) -> None:
+        write_state_dict(path, as_checkpoint(load("random:0?size=tiny").tensors))
+        content = bytearray(path.read_bytes())
+        change(content)
+        path.write_bytes(content)
+
+    return make
+
+
+def other_local_name(content: bytearray) -> None:
+    """The entry itself has another name than the directory gives it."""
+    at = content.index(b"archive/data.pkl")
+    content[at : at + 16] = b"archive/date.pkl"
+
+
+def encrypted_flag(content: bytearray) -> None:
+    """The directory says that the pickle is encrypted, which it is not."""
+    content[content.rindex(b"archive/data.pkl") - 46 + 8] |= 1
+
+
+def wrong_checksum(content: bytearray) -> None:
+    """The directory and the entry both have a checksum of the pickle that is not its own."""
+    for at in (content.index(b"archive/data.pkl") - 30 + 14, content.rindex(b"archive/data.pkl") - 46 + 16):
+        content[at] ^= 1
+
+
+def overlapping_entries(content: bytearray) -> None:
+    """The directory gives two storages the same place in the file."""
+    first, second = (content.rindex(f"archive/data/{key}".encode()) - 46 + 42 for key in (1, 2))
+    content[second : second + 4] = content[first : first + 4]
+
+
 ARCHIVES: dict[str, Make] = {
+    "another name in the entry than in the directory": tampered(other_local_name),
+    "an encrypted flag": tampered(encrypted_flag),
+    "a wrong checksum": tampered(wrong_checksum),
+    "entries that overlap": tampered(overlapping_entries),
     "49 views of 1 GB": sparse_storage(views(GIGABYTE), GIGABYTE),
     "49 views of 3 GB": sparse_storage(views(3 * GIGABYTE), 3 * GIGABYTE),
     "a storage with a checksum of nothing": sparse_storage(views(1 << 20), 1 << 20, crc=1),
+    "a byte order of 3 GB": sparse_storage(views(1 << 20), 3 * GIGABYTE, entry=b"a/byteorder"),
     "a directory of 3 GB": directory_of(3 * GIGABYTE),
     "a directory of zeros": directory_of(1 << 19),
     "100,000 entries": many_entries(100_000),

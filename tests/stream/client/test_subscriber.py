@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -10,9 +11,10 @@ from typing import Any
 import pytest
 
 from mertd.errors import EndpointError, SpaceError, UsageError, WireError
+from mertd.stream.client import link as link_module
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.subscriber import Subscriber
-from mertd.stream.server.control import Handler
+from mertd.stream.server.control_server import Handler
 from mertd.stream.server.history import History, Page
 from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Event, Message, decode, encode
@@ -335,3 +337,72 @@ def test_silence_is_none(publishing: Publisher) -> None:
 def test_what_is_no_endpoint_is_told(endpoint: str) -> None:
     with pytest.raises(EndpointError, match="is not an endpoint"):
         Subscriber(endpoint)
+
+
+def test_one_name_is_one_stream_and_one_kind() -> None:
+    with publisher() as publishing, Subscriber(publishing.endpoint, streams="room", kinds="event") as subscriber:
+        subscribed(publishing)
+        publishing.send(event(0, "r"))
+        publishing.send(event(0, "room"))
+        received = subscriber.receive(PATIENCE_S)
+        assert received is not None
+        assert received.message.stream == "room"  # type: ignore[union-attr]
+
+
+def test_a_closed_subscriber_says_so_at_once() -> None:
+    subscriber = Subscriber("tcp://127.0.0.1:1")
+    subscriber.close()
+    subscriber.close()
+    with pytest.raises(UsageError, match="is closed; subscribe again"):
+        subscriber.receive()
+    with pytest.raises(UsageError, match="is closed; subscribe again"):
+        next(iter(subscriber))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_is_told_to_subscribe_again() -> None:
+    subscriber = Subscriber("tcp://127.0.0.1:1")
+    said, child_says = os.pipe()
+    pid = os.fork()
+    if not pid:
+        try:
+            subscriber.receive(1)
+        except UsageError as error:
+            os.write(child_says, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    assert "subscribe again in the new process" in os.read(said, 1_000).decode()
+    os.close(said)
+    os.close(child_says)
+    subscriber.close()
+
+
+def test_that_no_daemon_answers_is_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link_module, "SILENCE_S", 0.05)
+    with Subscriber("tcp://127.0.0.1:1") as subscriber:
+        assert subscriber.receive(0.3) is None
+    assert [record.getMessage() for record in caplog.records] == [
+        "no daemon answers at tcp://127.0.0.1:1 yet; waiting for it (is `mertd run` running, with this --bind?)"
+    ]
+
+
+def test_that_a_stream_is_unknown_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    with publisher() as publishing, Subscriber(publishing.endpoint, "hall", control="tcp://127.0.0.1:1") as subscriber:
+        subscribed(publishing, 2)
+        for _ in range(2):
+            publishing.send(status(streams={"room": {}}))
+        publishing.send(embedding(0, "hall"))
+        assert subscriber.receive(PATIENCE_S)
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{publishing.endpoint} has no stream hall, only room; waiting for it"
+    ]
+
+
+def test_a_vector_may_be_written_to() -> None:
+    with publisher() as publishing, Subscriber(publishing.endpoint) as subscriber:
+        subscribed(publishing)
+        publishing.send(embedding())
+        received = subscriber.receive(PATIENCE_S)
+        assert received is not None
+        received.message.vector[0, 0] = 1.0  # type: ignore[union-attr]

@@ -18,8 +18,8 @@ from command_process import wait_until
 from example_counts import examples
 from mertd.errors import EndpointError, KeysError, WireError
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import ClientKeys, ServerKeys, make_pair
 from mertd.stream.keyring import AllowedClient, Keyring
-from mertd.stream.keys import ClientKeys, ServerKeys, make_pair
 from mertd.stream.request import ask, pack
 from mertd.stream.server.authenticator import Authenticator
 from mertd.stream.server.rejections import REMEMBERED, Rejections

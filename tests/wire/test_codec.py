@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 import msgpack_reader
 from example_counts import examples
@@ -24,75 +23,16 @@ from mertd.wire import (
     MAX_BYTES,
     Audio,
     Embedding,
-    Event,
-    Latency,
     Message,
-    Model,
-    Span,
     Status,
     Time,
     as_json,
     decode,
     encode,
-    fit,
 )
 from messages import MODEL, embedding, event, status
+from wire.drawn import anything, embeddings, messages, plain, words
 
-counts = st.integers(0, 2**63 - 1)
-numbers = st.floats(allow_nan=False, allow_infinity=False)
-words = st.text(max_size=12)
-boots = st.binary(min_size=16, max_size=16)
-plain = st.recursive(
-    st.none() | st.booleans() | counts | numbers | words | st.binary(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
-    max_leaves=8,
-)
-maps = st.dictionaries(words, plain, max_size=4)
-vectors = npst.arrays(np.float32, st.tuples(st.integers(1, 3), st.integers(1, 8)), elements=st.floats(-1e6, 1e6, width=32))
-embeddings = st.builds(
-    Embedding,
-    boot=boots,
-    daemon=words,
-    stream=words,
-    epoch=counts,
-    seq=counts,
-    window=st.builds(Span, counts, counts, counts),
-    time=st.builds(Time, counts, counts, counts, numbers),
-    audio=st.builds(Audio, numbers, numbers, counts, counts, counts),
-    model=st.builds(Model, words, words, words, st.booleans(), st.lists(counts, max_size=4).map(tuple), words, words, words),
-    vector=vectors,
-    latency_ns=st.builds(Latency, counts, counts, counts),
-    skipped=counts,
-    replay=st.booleans(),
-)
-events = st.builds(
-    Event,
-    boot=boots,
-    daemon=words,
-    stream=words,
-    epoch=counts,
-    seq=counts,
-    event=words,
-    index=counts,
-    time_ns=counts,
-    detail=maps,
-    replay=st.booleans(),
-)
-statuses = st.builds(
-    Status,
-    boot=boots,
-    daemon=words,
-    time_ns=counts,
-    uptime_ns=counts,
-    version=words,
-    phase=words,
-    model=maps,
-    streams=maps,
-    processes=maps,
-    published=counts,
-    dropped=counts,
-)
-messages = embeddings | events | statuses
 EXAMPLES = [embedding(3), event(3), status()]
 
 
@@ -388,18 +328,6 @@ def test_thirteen_layers_fit_many_times() -> None:
     assert len(encode(embedding(vector=np.zeros((13, 768), np.float32)))[1]) * 10 < wire.MAX_BYTES
 
 
-anything: st.SearchStrategy[Any] = st.recursive(
-    plain
-    | st.floats()
-    | st.integers()
-    | st.text(st.characters(exclude_categories=()), max_size=9)
-    | st.tuples(words, st.sampled_from([1_000, 60_000, 400_000])).map(lambda drawn: (drawn[0] + "ä") * drawn[1])
-    | st.sampled_from([msgpack.ExtType(1, b"x"), msgpack.Timestamp(1), np.float32(1), np.int64(7), {1}, 1j, Late.QUEUE]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words | st.integers(0, 3), inner, max_size=3),
-    max_leaves=12,
-)
-
-
 @given(st.dictionaries(words, anything, max_size=4))
 @settings(max_examples=examples(600))
 def test_whatever_is_encoded_can_be_decoded(detail: dict[str, Any]) -> None:
@@ -409,47 +337,6 @@ def test_whatever_is_encoded_can_be_decoded(detail: dict[str, Any]) -> None:
         except WireError:
             continue
         assert encode(decode(frames)) == frames
-
-
-@given(st.dictionaries(words | st.integers() | st.none(), anything, max_size=4))
-@settings(max_examples=examples(600))
-def test_whatever_is_made_to_fit_can_be_published(detail: dict[Any, Any]) -> None:
-    message = status(model=fit(detail), streams=fit({"a": detail}), processes=fit({"b": [detail]}))
-    decode(encode(message))
-    again = decode(encode(event(detail=fit(detail))))
-    assert isinstance(again, Event)
-    assert again.detail == fit(detail)
-
-
-@given(maps)
-def test_what_fits_is_not_changed(detail: dict[str, Any]) -> None:
-    assert fit(detail) == detail
-
-
-def test_a_text_of_5_mb_is_cut_and_says_so() -> None:
-    detail = fit({"message": "x" * 5_000_000, "more": ["\udcff", float("nan"), 1 << 80, object]})
-    assert re.fullmatch(r"x+… \(\d+ characters cut\) …x+", detail["message"])
-    assert detail["more"] == ["\\udcff", "nan", hex(1 << 80), str(object)]
-    assert len(encode(event(detail=detail))[1]) < 20_000
-
-
-@pytest.mark.slow
-def test_many_long_texts_are_cut_shorter_and_the_rest_is_left_out() -> None:
-    streams = {f"s{number}": {"problem": "x" * 5_000, "state": "lost"} for number in range(1_000)}
-    kept = fit(streams)
-    assert list(kept) == list(streams)
-    assert all(stream["state"] == "lost" for stream in kept.values())
-    some = fit({f"s{number}": number for number in range(1_000_000)})
-    assert some.pop("…") == f"{1_000_000 - len(some)} more entries"
-    assert len(some) > 10_000
-    for found in (kept, some):
-        decode(encode(status(model=found, streams=found, processes=found)))
-
-
-def test_a_map_that_holds_itself_has_an_end() -> None:
-    detail: dict[str, Any] = {}
-    detail["again"] = detail
-    decode(encode(event(detail=fit(detail))))
 
 
 @pytest.mark.parametrize(

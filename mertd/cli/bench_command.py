@@ -1,4 +1,4 @@
-"""`mertd bench`: tables on the terminal, and what was measured as JSON or as a picture."""
+"""`mertd bench`: measurements as tables, as JSON or as a picture."""
 
 from __future__ import annotations
 
@@ -7,31 +7,65 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mertd.bench.suite import SECTIONS, Plan, run
+from mertd.cli.lazy_group import single_command
 from mertd.cli.output import new_console, say_json
 from mertd.errors import UsageError, did_you_mean
 from mertd.text import json_text, printable
 
+commands = single_command()
 
-def bench(plan: Plan, json: str | None, plot: Path | None) -> None:
-    """Measure what `plan` names. `json`: a file, or `-` for standard output in place of tables."""
+
+@commands.command()
+def bench(
+    only: Annotated[
+        list[str] | None, typer.Option(metavar="SECTION", help=f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}; repeatable.")
+    ] = None,
+    weights: Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED (random:0).")] = None,
+    seconds: Annotated[float | None, typer.Option(min=1, help="Seconds of audio in a window (30).")] = None,
+    runs: Annotated[int | None, typer.Option(min=1, help="Number of times that each contender is measured (5).")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Windows at once; repeatable (1, and 8 where there is a GPU).")
+    ] = None,
+    first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
+    most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
+    quick: Annotated[bool, typer.Option("--quick", help="A tiny network and short rounds, to see that all works.")] = False,
+    json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the figures as JSON; - is standard output.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them; needs matplotlib.")] = None,
+) -> None:
+    """Measure every part here: backends against PyTorch, the daemon, fan-out, start-up, streams per machine."""
+    plan = Plan(
+        sections=only or SECTIONS,
+        weights=weights or ("random:0?size=tiny" if quick else "random:0"),
+        seconds=seconds or (2.0 if quick else 30.0),
+        runs=runs or (2 if quick else 5),
+        batches=batch or (),
+        first_streams=first_streams,
+        most_streams=most_streams,
+        quick=quick,
+    )
+    measure(plan, json, plot)
+
+
+def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
+    """Measure what `plan` names and show it. `json`: a file, or `-` for standard output in place of tables."""
     for section in plan.sections:
         if section not in SECTIONS:
-            raise UsageError(
-                f"--only: there is no {section!r}{did_you_mean(section, SECTIONS)}; there are {', '.join(SECTIONS)}"
-            )
+            hint = did_you_mean(section, SECTIONS)
+            raise UsageError(f"--only {section!r}: unknown section; choose one of {', '.join(SECTIONS)}{hint}")
     if plot is not None:
         if importlib.util.find_spec("matplotlib") is None:
             raise UsageError("--plot: matplotlib is not installed; pip install 'mertd[bench]' installs it")
-        _folder_of("--plot", plot)
+        _require_directory("--plot", plot)
     if json not in (None, "-"):
-        _folder_of("--json", Path(str(json)))
+        _require_directory("--json", Path(str(json)))
     with new_console(stderr=True).status("measuring") as status:
         found = run(plan, lambda text: status.update(Text(printable(text))))
     if json == "-":
@@ -46,10 +80,10 @@ def bench(plan: Plan, json: str | None, plot: Path | None) -> None:
         draw(found, plot)
 
 
-def _folder_of(option: str, path: Path) -> None:
-    """Before an hour of measuring rather than after it."""
+def _require_directory(option: str, path: Path) -> None:
+    """Raise `UsageError` before the measuring, which takes long, rather than after it."""
     if not path.parent.is_dir():
-        raise UsageError(f"{option}: there is no folder {path.parent}")
+        raise UsageError(f"{option} {path}: directory {path.parent} does not exist; create it first")
 
 
 def _tables(found: dict[str, Any]) -> None:
@@ -99,7 +133,7 @@ def _backends(console: Console, found: dict[str, Any]) -> None:
 
 
 def is_reference(row: dict[str, Any]) -> bool:
-    """What others are compared with: PyTorch as it comes."""
+    """Return whether the others are compared with this row: PyTorch without further options."""
     return (row["name"], row["precision"]) == ("PyTorch eager", "float32")
 
 

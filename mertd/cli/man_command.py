@@ -1,11 +1,15 @@
-"""`mertd man`: the manual page, made from the commands themselves, so that it cannot tell another story (man(7))."""
+"""`mertd man`: the manual page, generated from the commands themselves (man(7))."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Any
 
+import typer
+
 from mertd import __version__
+from mertd.cli.lazy_group import single_command
+from mertd.cli.output import say_page
 
 EXIT_STATUS = (
     ("0", "Done."),
@@ -15,12 +19,20 @@ EXIT_STATUS = (
     ("130", "Interrupted by Ctrl-C."),
 )
 
-VALUES = {"path": "PATH", "float": "NUMBER", "int": "NUMBER", "float range": "NUMBER", "integer range": "NUMBER"}
-"""What stands for a value of a type; for all others it is TEXT."""
+VALUE_NAMES = {"path": "PATH", "float": "NUMBER", "int": "NUMBER", "float range": "NUMBER", "integer range": "NUMBER"}
+"""Placeholders for values, by type; all other types have TEXT."""
+
+commands = single_command()
+
+
+@commands.command()
+def man(context: typer.Context) -> None:
+    """Print the manual page, for `man -l -`."""
+    say_page(page(context.find_root().command).rstrip("\n"))
 
 
 def page(root: Any) -> str:
-    """The page for a click command with all those below it."""
+    """Return the page of a group and of all commands below it."""
     lines = [f'.TH MERTD 1 "" "mertd {__version__}" "User Commands"', ".SH NAME", f"mertd \\- {_text(_first(root.help))}"]
     lines += [".SH SYNOPSIS", ".B mertd", "COMMAND [OPTIONS]", ".SH DESCRIPTION", _text(root.help)]
     lines += [".SH OPTIONS", *_parameters(root), ".SH COMMANDS"]
@@ -35,9 +47,11 @@ def page(root: Any) -> str:
 
 
 def _commands(command: Any, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """All commands that do something, with the words that call them."""
-    for name, below in getattr(command, "commands", {}).items():
-        if hasattr(below, "commands"):
+    """Yield all commands that are no groups, with the words that call them."""
+    context = typer.Context(command)
+    for name in command.list_commands(context):
+        below = command.get_command(context, name)
+        if hasattr(below, "list_commands"):
             yield from _commands(below, (*words, name))
         elif not below.hidden:
             yield (*words, name), below
@@ -57,18 +71,18 @@ def _parameters(command: Any) -> Iterator[str]:
     for parameter in command.params:
         if parameter.param_type_name != "option" or parameter.hidden:
             continue
-        value = "" if parameter.is_flag else f" {parameter.metavar or VALUES.get(parameter.type.name, 'TEXT')}"
+        value = "" if parameter.is_flag else f" {parameter.metavar or VALUE_NAMES.get(parameter.type.name, 'TEXT')}"
         yield ".TP"
         yield f".B {_text(', '.join(parameter.opts) + value)}"
         yield _text(parameter.help or "")
 
 
 def _first(text: str) -> str:
-    """What the program does, as the line under NAME has it."""
+    """Return a sentence in the form of the line under NAME."""
     return text[:1].lower() + text[1:].rstrip(".")
 
 
 def _text(text: str) -> str:
-    """Plain words, so that roff takes nothing in them for a request."""
+    """Escape what roff would take for a request."""
     words = " ".join(text.split()).replace("\\", "\\e").replace("-", "\\-").replace('"', "\\(dq")
     return "\\&" + words if words[:1] in (".", "'") else words

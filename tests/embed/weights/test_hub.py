@@ -23,7 +23,7 @@ import pytest
 from embed.weights.torch_file import as_checkpoint, write_state_dict
 from mertd.embed.weights import loading
 from mertd.embed.weights.checkpoint import ORIGINAL
-from mertd.hub import SOURCES
+from mertd.embed.weights.hub import HUB_FILES
 
 CONVERTED, CHECKPOINT = "khersh/converted", "m-a-p/original"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -34,10 +34,10 @@ import json, resource, sys
 from pathlib import Path
 from mertd.embed.weights.checkpoint import Fingerprint
 from mertd.errors import MertdError
-from mertd.hub import Source, pull
+from mertd.embed.weights.hub import HubFile, pull
 
 job = json.loads(sys.argv[1])
-sources = [Source(repository, file, expected and Fingerprint(*expected)) for repository, file, expected in job["sources"]]
+sources = [HubFile(repository, file, expected and Fingerprint(*expected)) for repository, file, expected in job["sources"]]
 if job["limit"]:
     resource.setrlimit(resource.RLIMIT_FSIZE, (job["limit"], job["limit"]))
 try:
@@ -45,7 +45,7 @@ try:
 except MertdError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 else:
-    print(json.dumps({"digest": got.digest, "from": str(got.source), "over": got.passed_over, "licence": got.licence}))
+    print(json.dumps({"digest": got.digest, "from": str(got.file), "over": got.passed_over, "licence": got.licence}))
 """
 
 
@@ -189,7 +189,7 @@ def test_falls_back_to_the_original_checkpoint(hub: Hub, files: Files, pull: Pul
     hub.files = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     got = pull()
     assert (got["digest"], got["from"]) == (files.digest, f"{CHECKPOINT}/pytorch_model.bin")
-    assert got["over"] == [f"{CONVERTED}/mlx/MERT.safetensors: the hub does not have it, or not for you (404)"]
+    assert got["over"] == [f"{CONVERTED}/mlx/MERT.safetensors: the hub does not have the file, or you may not read it (404)"]
     loaded = loading.load(str(pull.destination))
     assert (loaded.digest, loaded.trained) == (files.digest, True)
 
@@ -216,13 +216,13 @@ def test_a_download_that_never_completes(hub: Hub, files: Files, pull: Puller) -
     hub.files, hub.cut = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}, [1000] * 6
     got = pull()
     assert got["error"] == "HubError"
-    assert "the connection to the hub broke off" in got["message"]
+    assert "the connection to the hub was lost" in got["message"]
     assert pull()["digest"] == files.digest, "and later it works again"
 
 
 def test_a_reset_connection(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files, hub.cut, hub.reset = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}, [1000], True
-    assert "the connection to the hub broke off" in pull()["message"]
+    assert "the connection to the hub was lost" in pull()["message"]
 
 
 def test_a_wrong_digest_is_refused(hub: Hub, files: Files, pull: Puller) -> None:
@@ -238,7 +238,7 @@ def test_a_wrong_digest_is_refused(hub: Hub, files: Files, pull: Puller) -> None
 def test_a_converted_file_that_is_not_what_the_hub_announces(hub: Hub, files: Files, pull: Puller) -> None:
     name = f"{CONVERTED}/mlx/MERT.safetensors"
     hub.files, hub.truth = {name: files.converted}, {name: "0" * 64}
-    assert f"instead of {len(files.converted)} bytes, sha256 {'0' * 64}" in pull()["message"]
+    assert f"expected {len(files.converted)} bytes, sha256 {'0' * 64}" in pull()["message"]
 
 
 @pytest.mark.slow
@@ -315,7 +315,7 @@ def test_a_failure_leaves_the_destination_as_it_was(pull: Puller) -> None:
 def test_a_destination_that_cannot_be_is_refused_before_the_download(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     pull.destination.mkdir(parents=True)
-    assert "it is a folder" in pull()["message"]
+    assert "it is a directory" in pull()["message"]
     pull.destination.rmdir()
     pull.destination.parent.rmdir()
     pull.destination.parent.write_text("in the way")
@@ -324,13 +324,13 @@ def test_a_destination_that_cannot_be_is_refused_before_the_download(hub: Hub, f
 
 
 def test_the_sources_are_the_published_ones() -> None:
-    assert [str(source) for source in SOURCES] == [
+    assert [str(source) for source in HUB_FILES] == [
         "khersh/MERT-v1-95M-apple-silicon/mlx/MERT-v1-95M.safetensors",
         "m-a-p/MERT-v1-95M/pytorch_model.bin",
     ]
-    assert SOURCES[1].expected == ORIGINAL
+    assert HUB_FILES[1].expected == ORIGINAL
 
 
 def test_importing_hub_loads_no_client() -> None:
-    code = "import sys, mertd.hub; sys.exit('huggingface_hub' in sys.modules)"
+    code = "import sys, mertd.embed.weights.hub; sys.exit('huggingface_hub' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -129,10 +129,13 @@ class ControlServer:
             last = socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
             return False
-        frames, parts, size = [last], 1, len(last.buffer)
+        frames = [last]
+        parts = 1
+        size = len(last.buffer)
         while last.more:
             last = socket.recv(copy=False)
-            parts, size = parts + 1, size + len(last.buffer)
+            parts += 1
+            size += len(last.buffer)
             if parts <= MAX_PARTS:
                 frames.append(last)
         connection = self._connection_of(last)

@@ -1,7 +1,7 @@
 """MERT's trained weights from the Hugging Face hub, through its own client: its cache, its mirrors, its progress bars.
 
-The converted file is asked for first, the original checkpoint second. Whatever comes is checked (the file against its known or
-announced sha256, every tensor by name, shape and value) before it takes the place of `destination` in one step.
+The converted file is tried first, the original checkpoint second. A file is checked (against its known or announced sha256, and
+every tensor by name, shape and value) before it replaces `destination` in one step.
 """
 
 from __future__ import annotations
@@ -16,26 +16,24 @@ from pathlib import Path
 
 from mertd.embed.weights import loading
 from mertd.embed.weights.checkpoint import ORIGINAL, Fingerprint, fingerprint, import_checkpoint
-from mertd.embed.weights.tensors import Weights
+from mertd.embed.weights.tensors import LICENCE, Weights
 from mertd.errors import MertdError, WeightsError
 
-LICENCE = "CC-BY-NC-4.0"
-"""Of the weights, wherever they come from: attribution, and no commercial use."""
-
-OFFLINE_HELP = "mertd model import FILE takes a checkpoint that you bring"
+OFFLINE_HELP = "`mertd model import FILE` converts a checkpoint that you already have"
+"""Ends an error about the hub."""
 
 
 class HubError(MertdError):
-    """The weights cannot be had from the hub, or cannot be stored."""
+    """The weights cannot be fetched from the hub, or cannot be stored."""
 
 
 class DiskFullError(HubError):
-    """There is no room for the weights; another source would not fit either."""
+    """The disk is full: the file of another repository would not fit either."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file on the hub. `expected`: what it must be; None, whatever the hub announces for it."""
+class HubFile:
+    """A file on the hub. `expected`: its fingerprint; None for the one that the hub announces."""
 
     repository: str
     file: str
@@ -45,53 +43,53 @@ class Source:
         return f"{self.repository}/{self.file}"
 
 
-SOURCES = (
-    Source("khersh/MERT-v1-95M-apple-silicon", "mlx/MERT-v1-95M.safetensors"),
-    Source("m-a-p/MERT-v1-95M", "pytorch_model.bin", ORIGINAL),
+HUB_FILES = (
+    HubFile("khersh/MERT-v1-95M-apple-silicon", "mlx/MERT-v1-95M.safetensors"),
+    HubFile("m-a-p/MERT-v1-95M", "pytorch_model.bin", ORIGINAL),
 )
+"""Where the weights are, in the order in which they are tried."""
 
 
 @dataclass(frozen=True)
-class Pulled:
-    """Weights now at `path`. `digest`: as in `Weights`. `passed_over`: why earlier sources were not taken, one line each."""
+class PulledWeights:
+    """Weights now at `path`. `digest`: as in `Weights`. `passed_over`: why earlier files were not used, a line each."""
 
     path: Path
     digest: str
-    source: Source
+    file: HubFile
     passed_over: tuple[str, ...]
     licence: str = LICENCE
 
 
-def pull(destination: Path, sources: Sequence[Source] = SOURCES) -> Pulled:
-    """Fetch MERT's weights from the first of `sources` that has them and write them to `destination` as safetensors.
+def pull(destination: Path, files: Sequence[HubFile] = HUB_FILES) -> PulledWeights:
+    """Fetch MERT's weights from the first of `files` that can be used and write them to `destination` as safetensors.
 
-    Without a network the client's cache is enough. A download that breaks off is taken up where it stopped, several times;
-    after that the error is final. Raises `HubError` when no source can be used or nothing can be written; `destination` is then
-    as it was.
+    Without a network the client's cache is enough. An interrupted download is resumed several times before it fails. Raises
+    `HubError` if no file can be used or `destination` cannot be written; it is then unchanged.
     """
     _make_folder(destination)
     passed_over: list[str] = []
-    for source in sources:
+    for file in files:
         try:
-            found = dataclasses.replace(import_checkpoint(_fetch(source)), origin=str(source))
+            found = dataclasses.replace(import_checkpoint(_fetch(file)), origin=str(file))
         except DiskFullError:
             raise
         except (HubError, WeightsError) as error:
-            passed_over.append(f"{source}: {error}")
+            passed_over.append(f"{file}: {error}")
             continue
         _save(found, destination)
-        return Pulled(destination, found.digest, source, tuple(passed_over))
-    raise HubError(f"no weights from the hub; {'; '.join(passed_over)}; {OFFLINE_HELP}")
+        return PulledWeights(destination, found.digest, file, tuple(passed_over))
+    raise HubError(f"no weights from the hub: {'; '.join(passed_over)}; {OFFLINE_HELP}")
 
 
 def _make_folder(destination: Path) -> None:
-    """Fails before the download if nothing could be written after it."""
+    """Raise `HubError` before the download if the weights could not be written after it."""
     try:
         destination.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise HubError(f"cannot write {destination}: {error.strerror or error}") from error
     if destination.is_dir():
-        raise HubError(f"cannot write {destination}: it is a folder")
+        raise HubError(f"cannot write {destination}: it is a directory")
 
 
 def _save(found: Weights, destination: Path) -> None:
@@ -103,38 +101,38 @@ def _save(found: Weights, destination: Path) -> None:
         raise HubError(f"cannot write {destination}: {error}") from error
 
 
-def _fetch(source: Source) -> Path:
-    """The file in the client's cache, downloaded if need be. A cached file that is damaged is downloaded once more."""
+def _fetch(hub_file: HubFile) -> Path:
+    """Return the file in the client's cache, downloaded if necessary. A damaged file is downloaded once more."""
     from huggingface_hub import try_to_load_from_cache
 
-    offline, announced = _ask(source)
-    expected = source.expected or announced
+    offline, announced = _ask(hub_file)
+    expected = hub_file.expected or announced
     with _gate():
-        cached = isinstance(try_to_load_from_cache(source.repository, source.file), str)
-    path = _download(source, offline)
+        cached = isinstance(try_to_load_from_cache(hub_file.repository, hub_file.file), str)
+    path = _download(hub_file, offline)
     if expected is None or fingerprint(path) == expected:
         return path
     if cached and not offline:
-        path = _download(source, offline, force=True)
+        path = _download(hub_file, offline, force=True)
     if (found := fingerprint(path)) != expected:
         raise HubError(
-            f"what came is not the file that was asked for: {found.size} bytes, sha256 {found.sha256}, "
-            f"instead of {expected.size} bytes, sha256 {expected.sha256}"
+            f"the downloaded file differs from the published one: {found.size} bytes, sha256 {found.sha256}; "
+            f"expected {expected.size} bytes, sha256 {expected.sha256}"
         )
     return path
 
 
-def _ask(source: Source) -> tuple[str, Fingerprint | None]:
-    """Why the hub gives no answer (empty: it does), and what it says the file is.
+def _ask(hub_file: HubFile) -> tuple[str, Fingerprint | None]:
+    """Return why the hub does not answer (empty if it does), and the fingerprint that it announces.
 
-    Without this question the client itself would try for half a minute before it said that there is no hub.
+    Without this question the client would try for half a minute before it reported that the hub cannot be reached.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
     with _gate():
         try:
-            announced = get_hf_file_metadata(hf_hub_url(source.repository, source.file), library_name="mertd")
+            announced = get_hf_file_metadata(hf_hub_url(hub_file.repository, hub_file.file), library_name="mertd")
         except HfHubHTTPError as error:
             if error.response.status_code < 500:
                 raise
@@ -143,23 +141,25 @@ def _ask(source: Source) -> tuple[str, Fingerprint | None]:
             return "HF_HUB_OFFLINE is set", None
         except _transport_error() as error:
             return f"the hub cannot be reached ({error or type(error).__name__})", None
-    is_sha256 = re.fullmatch("[0-9a-f]{64}", announced.etag or "") is not None  # so it is for large files; a git hash for small
+    is_sha256 = (
+        re.fullmatch("[0-9a-f]{64}", announced.etag or "") is not None
+    )  # for large files; for small ones it is a git hash
     return "", Fingerprint(announced.size, str(announced.etag)) if is_sha256 and announced.size else None
 
 
-def _download(source: Source, offline: str, force: bool = False) -> Path:
+def _download(hub_file: HubFile, offline: str, force: bool = False) -> Path:
     from huggingface_hub import hf_hub_download
 
     with _gate(offline):
-        file = hf_hub_download(
-            source.repository, source.file, library_name="mertd", force_download=force, local_files_only=bool(offline)
+        path = hf_hub_download(
+            hub_file.repository, hub_file.file, library_name="mertd", force_download=force, local_files_only=bool(offline)
         )
-    return Path(file)
+    return Path(path)
 
 
 @contextmanager
 def _gate(offline: str = "") -> Iterator[None]:
-    """The one place where the errors of huggingface_hub, its HTTP client and its storage client become ours."""
+    """Turn the errors of huggingface_hub, its HTTP client and its storage client into `HubError`; nothing else does."""
     from huggingface_hub.errors import (
         GatedRepoError,
         HfHubHTTPError,
@@ -172,9 +172,9 @@ def _gate(offline: str = "") -> Iterator[None]:
     try:
         yield
     except GatedRepoError as error:
-        raise HubError("the hub wants you to log in and accept the terms of this repository (hf auth login)") from error
+        raise HubError("this repository requires that you log in (hf auth login) and accept its terms") from error
     except (RepositoryNotFoundError, RemoteEntryNotFoundError, RevisionNotFoundError) as error:
-        raise HubError(f"the hub does not have it, or not for you ({error.response.status_code})") from error
+        raise HubError(f"the hub does not have the file, or you may not read it ({error.response.status_code})") from error
     except HfHubHTTPError as error:
         status = error.response.status_code
         advice = "check your token (hf auth whoami)" if status in (401, 403) else "try again later"
@@ -182,21 +182,21 @@ def _gate(offline: str = "") -> Iterator[None]:
     except LocalEntryNotFoundError as error:
         raise HubError(f"{offline or 'the hub does not answer'}, and the file is not in the local cache") from error
     except _transport_error() as error:
-        raise HubError(f"the connection to the hub broke off ({type(error).__name__}); try again") from error
-    except (OSError, RuntimeError, ValueError) as error:  # the storage client raises all three, its disk errors included
+        raise HubError(f"the connection to the hub was lost ({type(error).__name__}); try again") from error
+    except (OSError, RuntimeError, ValueError) as error:  # the storage client raises all three, also for disk errors
         if _is_full(error):
             raise DiskFullError("the disk is full; the weights and their download need about 1 GB") from error
         raise HubError(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _transport_error() -> type[Exception]:
-    """The base of the errors of the client's HTTP library, which has not been the same one in all its versions."""
+    """Return the base class of the errors of the client's HTTP library, which differs between its versions."""
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
 
 
 def _is_full(error: BaseException | None) -> bool:
-    """Whether a write failed for want of room: the disk, a quota or a limit on file sizes. Rust's errors say so in words."""
+    """Return whether a disk, a quota or a limit on file sizes was full. Rust's errors say so in text."""
     numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     return getattr(error, "errno", None) in numbers or any(f"(os error {number})" in str(error) for number in numbers)

@@ -1,4 +1,4 @@
-"""`mertd demo`: everything real but the music and, without trained weights, the meaning."""
+"""`mertd demo`: a real daemon and a real subscriber, with synthesised music."""
 
 from __future__ import annotations
 
@@ -9,26 +9,42 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from mertd.cli.lazy_group import single_command
+from mertd.cli.message_format import MessageFormatter
+from mertd.cli.options import Backend, Weights
 from mertd.cli.output import new_console
-from mertd.cli.show import Lines
 from mertd.config import default_weights
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
 from mertd.text import printable
 from mertd.wire import Embedding
 
-WINDOW_S, HOP_S = 30, 5
-START_S = 180.0
-"""How long the daemon may take until its first vector."""
+WINDOW_S = 30
+"""Seconds of audio in a window of the demo."""
+
+HOP_S = 5
+"""Seconds between the windows of the demo."""
+
+PATIENCE_S = 180.0
+"""Seconds to wait for the first embedding, and for each further one."""
+
+commands = single_command()
 
 
-def demo(count: int, weights: str | None, backend: str | None) -> None:
-    """Start a daemon on synthesised music at fast pace, subscribe to it, print `count` embeddings, stop it."""
-    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # through the `finally` below, as Ctrl-C goes
+@commands.command()
+def demo(
+    count: Annotated[int, typer.Option(min=1, help="Number of embeddings to wait for.")] = 4,
+    weights: Weights = None,
+    backend: Backend = None,
+) -> None:
+    """See it work, with nothing: synthesised music, a real daemon, a real subscriber."""
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the `finally` below runs
     weights = weights or (str(home) if (home := default_weights()).is_file() else "random:0")
     console = new_console()
     with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
@@ -42,7 +58,7 @@ def demo(count: int, weights: str | None, backend: str | None) -> None:
         with closing(Subscriber(publish)) as subscriber:
             daemon = subprocess.Popen(command, stdin=subprocess.DEVNULL)
             try:
-                _show(subscriber, daemon, count, console)
+                _show_embeddings(subscriber, daemon, count, console)
             finally:
                 daemon.terminate()
                 daemon.wait()
@@ -50,8 +66,9 @@ def demo(count: int, weights: str | None, backend: str | None) -> None:
         console.print("UNTRAINED: the weights are random, so the vectors move with the sound but mean nothing.")
 
 
-def _show(subscriber: Subscriber, daemon: subprocess.Popen[bytes], count: int, console: Console) -> None:
-    lines, deadline = Lines(), time.monotonic() + START_S
+def _show_embeddings(subscriber: Subscriber, daemon: subprocess.Popen[bytes], count: int, console: Console) -> None:
+    formatter = MessageFormatter()
+    deadline = time.monotonic() + PATIENCE_S
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -63,10 +80,10 @@ def _show(subscriber: Subscriber, daemon: subprocess.Popen[bytes], count: int, c
         while not progress.finished:
             received = subscriber.receive(0.2)
             if received is not None and isinstance(received.message, Embedding):
-                progress.console.print(printable(lines.embedding(received.message)), soft_wrap=True)
+                progress.console.print(printable(formatter.embedding(received.message)), soft_wrap=True)
                 progress.update(task, advance=1, description="embedding 30 s windows")
-                deadline = time.monotonic() + START_S
+                deadline = time.monotonic() + PATIENCE_S
             elif received is None and daemon.poll() is not None:
-                raise EndpointError("the daemon ended before the demo did; its last words are above")
+                raise EndpointError("the daemon ended before the demo did; the lines above say why")
             elif time.monotonic() > deadline:
-                raise EndpointError(f"no embedding in {START_S:.0f} s")
+                raise EndpointError(f"no embedding in {PATIENCE_S:.0f} s; `mertd doctor` may say why")

@@ -20,7 +20,7 @@ from mertd.errors import EndpointError, WireError
 from mertd.stream.envelope import MAX_REQUEST, parse_request
 from mertd.stream.request import ask, ask_page
 from mertd.stream.server.allowance import Allowance
-from mertd.stream.server.control import REMEMBERED, REQUESTS, WAITING
+from mertd.stream.server.control_server import REMEMBERED, REQUESTS, WAITING
 from mertd.stream.server.history import Page
 from mertd.wire import Event, Status, encode
 from messages import embedding, event, status

@@ -1,0 +1,19 @@
+"""The keys with which a command talks to a daemon that runs with --curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mertd.daemon.instance import local_keys
+from mertd.stream.curve_keys import LOCAL, ClientKeys
+from mertd.stream.keyring import Keyring
+
+
+def client_keys(endpoint: str, key: str | None, server_key: str | None, folder: Path | None) -> ClientKeys | None:
+    """Return the keys that the options name; without options those of the client `local`, if this user's daemon needs them.
+
+    Raises `KeysError` if they do not exist.
+    """
+    if key or server_key or folder:
+        return Keyring(folder).client(key or LOCAL, server_key)
+    return local_keys(endpoint)

@@ -1,0 +1,42 @@
+"""Settings from the options of a command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mertd.config import RawSettings, Settings, collect, default_config, validate
+from mertd.errors import UsageError
+
+
+def settings_from_options(config: Path | None, options: Mapping[str, Any]) -> Settings:
+    """Return settings from a file and options, in which layers are still text. Raises `UsageError`."""
+    return validate(collect(config, _with_layers(options)))
+
+
+def daemon_settings(config: Path | None, options: Mapping[str, Any]) -> Settings:
+    """Return the settings of a daemon, which also reads the environment and the default file. Raises `UsageError`."""
+    return validate(raw_daemon_settings(config, options))
+
+
+def raw_daemon_settings(config: Path | None, options: Mapping[str, Any]) -> RawSettings:
+    """Return the settings of a daemon before they are checked. Raises `UsageError` if the file cannot be read."""
+    return collect(config or existing_default_config(), _with_layers(options), os.environ)
+
+
+def existing_default_config() -> Path | None:
+    """Return the file that a daemon reads if none is named; None if it does not exist."""
+    path = default_config()
+    return path if path.exists() else None  # reading it refuses what is not a regular file
+
+
+def _with_layers(options: Mapping[str, Any]) -> dict[str, Any]:
+    values = dict(options)
+    if (text := values.get("layers")) is not None:
+        words = str(text).split(",")
+        if not all(word.strip().isdecimal() for word in words):
+            raise UsageError(f"--layers {text!r}: expected numbers from 0 to 12 with commas between, as 6 or 0,6,12")
+        values["layers"] = tuple(int(word) for word in words)
+    return values

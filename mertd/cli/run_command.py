@@ -1,0 +1,67 @@
+"""`mertd run`: the daemon, until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from mertd.cli.lazy_group import single_command
+from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Weights, Window
+from mertd.cli.read_settings import daemon_settings
+from mertd.daemon.assembly import Outside, make_supervisor
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
+from mertd.logs import QueuedHandler, install, uninstall
+
+commands = single_command()
+
+
+@commands.command()
+def run(
+    source: Sources = None,
+    config: Config = None,
+    bind: Annotated[str | None, typer.Option(metavar="ENDPOINT", help=f"Where to publish ({PUBLISH_ENDPOINT}).")] = None,
+    control: Annotated[
+        str | None, typer.Option(metavar="ENDPOINT", help=f"Where to answer requests ({CONTROL_ENDPOINT}).")
+    ] = None,
+    curve: Annotated[
+        bool | None, typer.Option("--curve", help="Encrypt, and let in only clients that `mertd keys` allows.")
+    ] = None,
+    keys: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Directory of the keys (in the user's configuration).")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of this daemon in its messages (a fingerprint of host and --bind).")
+    ] = None,
+    window: Window = None,
+    hop: Hop = None,
+    layers: Layers = None,
+    backend: Backend = None,
+    weights: Weights = None,
+    pace: Annotated[str | None, typer.Option(help="realtime, or fast: as fast as the model can (realtime).")] = None,
+    late: Annotated[str | None, typer.Option(help="latest or queue (realtime: latest, fast: queue).")] = None,
+    gate: Gate = None,
+    ring: Annotated[
+        float | None, typer.Option(help="Seconds of audio kept in memory (enough for the window and the hop).")
+    ] = None,
+    exit_at_end: Annotated[bool | None, typer.Option("--exit-at-end", help="Exit when all sources have ended.")] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
+    log_format: Annotated[str | None, typer.Option(help="text, or json: one map a line (text).")] = None,
+) -> None:
+    """Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."""
+    flags = {name: value for name, value in locals().items() if name != "config"}
+    settings = daemon_settings(config, flags)
+    # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.
+    if settings.backend != "numpy":
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    # Without a standard error its number is free, and would be given to the next file or socket.
+    descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
+    handler = QueuedHandler(descriptor, settings.log_format)
+    install(handler, settings.log_level)
+    try:
+        asyncio.run(make_supervisor(settings, Outside(handler, lambda: daemon_settings(config, flags))).run())
+    finally:
+        uninstall(handler)

@@ -1,0 +1,30 @@
+"""Where configuration and weights are by default."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import platformdirs
+
+from mertd.config.schema import Settings
+from mertd.errors import WeightsError
+
+
+def default_config() -> Path:
+    """Return the path of the file that `mertd run` reads if it exists and no other is named."""
+    return Path(platformdirs.user_config_dir("mertd")) / "mertd.toml"
+
+
+def default_weights() -> Path:
+    """Return where trained weights are kept: in the user's data directory."""
+    return Path(platformdirs.user_data_dir("mertd")) / "MERT-v1-95M.safetensors"
+
+
+def weights_spec(settings: Settings) -> str:
+    """Return the weights to load. Raises `WeightsError` if none are named and the default file does not exist."""
+    if settings.weights is not None:
+        return settings.weights
+    if (home := default_weights()).is_file():
+        return str(home)
+    advice = "run `mertd model pull`, name a file with --weights PATH, or try --weights random:0 (untrained)"
+    raise WeightsError(f"no weights: {home} does not exist; {advice}")
