@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mertd.capture.address import Address, distinct, parse
+from mertd.capture.source import EndReport
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Gate, Hop, Layers, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
@@ -103,6 +104,11 @@ def _embed_one(
         ):
             if isinstance(message, SilentWindow):
                 silent += 1
+            elif isinstance(message, EndReport):
+                for hint in message.hints:
+                    complain(f"{address.target}: {hint}")
+                if message.reason:
+                    failures.append(f"{address.target}: {message}")
             else:
                 found.append(message)
     except MertdError as error:

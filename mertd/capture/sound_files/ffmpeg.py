@@ -230,18 +230,22 @@ class FfmpegPart:
 
     def _declared_s(self) -> float:
         """Return the seconds that the header declares; 0 if it declares nothing and FFmpeg has guessed."""
-        stream, names = self._stream, self._container.format.name.split(",")
-        if not (DECLARED_LENGTHS.intersection(names) or (self._is_mp3 and self._counts_frames())):
+        stream = self._stream
+        if not (self._is_mp3 or DECLARED_LENGTHS.intersection(self._container.format.name.split(","))):
             return 0.0
+        seconds = (self._container.duration or 0) / 1_000_000
         if stream.duration and stream.time_base:
-            return float(stream.duration * stream.time_base)
-        return (self._container.duration or 0) / 1_000_000
+            seconds = float(stream.duration * stream.time_base)
+        return min(seconds, self._counted_s()) if self._is_mp3 else seconds
 
-    def _counts_frames(self) -> bool:
-        """Whether an MP3 file says how many frames it has: without that, its duration is an estimate from the bit rate."""
+    def _counted_s(self) -> float:
+        """Return the seconds that an MP3 file says it has; 0 if it does not: FFmpeg's duration is a guess then."""
         self._file.seek(skip_id3(self._file))
         head = self._file.read(MP3_HEAD_BYTES)
-        return any(mark in head for mark in (b"Xing", b"Info", b"VBRI"))
+        at = max(head.find(b"Xing"), head.find(b"Info"))
+        has_count = at >= 0 and head[at + 4 : at + 8].ljust(4, b"\0")[3] & 1
+        frames = int.from_bytes(head[at + 8 : at + 12], "big") if has_count else 0
+        return frames * float(self._stream.codec_context.frame_size or 0) / self.rate
 
     def close(self) -> None:
         """Close the file."""

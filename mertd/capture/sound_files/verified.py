@@ -39,12 +39,15 @@ class VerifiedPart:
         noticed = Findings()
         try:
             self._other = FfmpegPart(self._path, noticed, self._link.start, self._end)
-            left_out = problem or self._other.scan() > done / self.rate + MAX_ROUNDING_S
+            seconds = self._other.scan()
         except SourceError as error:
             self._note_unverified(str(error))
             return
-        if not left_out:
+        by_pages = claimed if self.format == "OGG" else None  # frames by the numbers of pages: right also if some are damaged
+        if not problem and (by_pages is not None or seconds <= done / self.rate + MAX_ROUNDING_S):
             self._findings.merge(noticed)
+            if by_pages is not None and by_pages > done and not noticed.report().reason:
+                self._findings.missing((by_pages - done) / self.rate, "it is damaged")
             return
         self._other.close()
         self._other = FfmpegPart(self._path, self._findings, self._link.start, self._end)
