@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What only a Mac can tell. `bash .ci/macos.sh [parity] [service] [bench] [tests]`; without words, all of it.
+# Checks that need a Mac. `bash .ci/macos.sh [parity] [service] [bench] [tests]`; without words, all of it.
 # On Linux it runs as far as it goes there: MLX on the CPU, no Core ML, the service if there is a manager for it.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# The service for real, with a file as its source, from a wheel: installed, heard, left alone by a second install, restarted,
-# removed; under systemd also stopped dead, so that the watchdog bites. Under launchd on a Mac, under the user's systemd on Linux.
+# The service as a user runs it, from a wheel, with a file as its source: install it, receive from it, install it again without an
+# interruption, restart it, remove it; under systemd, also freeze it, so that the watchdog restarts it. Under launchd on a Mac,
+# under the user's systemd on Linux.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 system=$(uname)
@@ -35,10 +36,10 @@ install=("$mertd" service install -- --source "file:$folder/tone.flac" --weights
 "$mertd" tail --count 3 --timeout 60
 first=$(pid)
 "${install[@]}"
-[ "$(pid)" = "$first" ] || { echo "a second install has interrupted the service"; exit 1; }
+[ "$(pid)" = "$first" ] || { echo "the second install interrupted the service"; exit 1; }
 "$mertd" service restart
 second=$(pid)
-[ "$second" != "$first" ] || { echo "a restart has changed nothing"; exit 1; }
+[ "$second" != "$first" ] || { echo "the restart did not replace the process"; exit 1; }
 "$mertd" tail --count 1 --timeout 60
 if [ "$system" = Darwin ]; then
   plutil -lint "$HOME/Library/LaunchAgents/local.mertd.plist" "$HOME/Library/Application Support/mertd/mertd.app/Contents/Info.plist"
@@ -47,21 +48,21 @@ if [ "$system" = Darwin ]; then
 else
   systemctl --user show mertd --property Type,WatchdogUSec,ActiveState,StatusText
   grep -q ' / / ro[, ]' "/proc/$second/mountinfo" || { echo "the service could write to the file system"; exit 1; }
-  [ ! -e "/proc/$second/root$probe" ] || { echo "the service sees the /tmp of others"; exit 1; }
+  [ ! -e "/proc/$second/root$probe" ] || { echo "the service can see the /tmp of other programs"; exit 1; }
   kill -STOP "$second"
   for _ in $(seq 60); do
     third=$(pid || true)
     if [ "$third" != "$second" ] && [ "$third" != 0 ]; then break; fi
     sleep 1
   done
-  [ "$third" != "$second" ] || { echo "the watchdog has not noticed a daemon that hangs"; exit 1; }
+  [ "$third" != "$second" ] || { echo "the watchdog did not restart a daemon that hangs"; exit 1; }
   "$mertd" tail --count 1 --timeout 60
   "$mertd" service status
 fi
 trap - EXIT
 "$mertd" service uninstall
 if "$mertd" service status; then
-  echo "it is still there"
+  echo "the service still exists"
   exit 1
 fi
 rm -rf "$folder" "$probe"

@@ -1,9 +1,9 @@
-"""Build the wheel and the sdist, look into both, and use the wheel in an empty environment, far from the checkout.
+"""Build the wheel and the sdist, check their contents, and use the wheel in an empty environment outside the checkout.
 
     uv run python tests/packaging/check.py
 
-It needs uv and takes half a minute. No weights, no configuration, no home: what works here works for whoever has just installed
-it.
+It needs uv and takes half a minute. There are no weights, no configuration and an empty home directory, as after a first
+installation.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ COMMANDS = (
     ("demo", "--count", "2"),
 )
 PROMISED = ("embedding", "launchctl bootstrap", "systemctl --user restart", "UNTRAINED", "there are no weights at")
-"""What they are to say between them."""
+"""Words that the output of these commands must contain, taken together."""
 
 BESIDES = {"LICENSE", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "pyproject.toml"}
-"""What an sdist holds of the repository, besides the package, tests, examples and docs."""
+"""Files at the top of an sdist, besides its directories."""
 
 LIMIT_S = 300
 
 
 def run(*command: object, **options: object) -> str:
-    """A command's output, errors too; ends the check if it fails."""
+    """Return a command's output and errors. A failure ends the check."""
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S, check=False, **options)  # type: ignore[call-overload]
     if done.returncode not in (0, 3 if "doctor" in words else 0):  # it finds that there are no weights, and says so with 3
@@ -45,17 +45,17 @@ def run(*command: object, **options: object) -> str:
     return str(done.stdout + done.stderr)
 
 
-def compare(name: str, found: set[str], wanted: set[str]) -> None:
-    """Neither more nor less."""
-    if stray := sorted(found - wanted):
-        raise SystemExit(f"{name} holds what it should not: {stray}")
-    if missing := sorted(wanted - found):
-        raise SystemExit(f"{name} does not hold {missing}")
-    print(f"{name}: {len(found)} files, neither more nor less")
+def compare(name: str, found: set[str], expected: set[str]) -> None:
+    """Check that an archive holds exactly these files."""
+    if stray := sorted(found - expected):
+        raise SystemExit(f"{name} holds unexpected files: {stray}")
+    if missing := sorted(expected - found):
+        raise SystemExit(f"{name} lacks {missing}")
+    print(f"{name}: {len(found)} files, as expected")
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
-    """Against what is in the repository: data files and templates too, nothing that lies about."""
+    """Compare both with the files of the repository, data files and templates included."""
     tracked = set(run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split())
     package = {path for path in tracked if path.startswith("mertd/")}
     templates = {path for path in tracked if path.startswith(("launchd/", "systemd/"))}
@@ -80,17 +80,17 @@ def main() -> None:
         run("uv", "pip", "install", "--python", folder / "venv" / "bin" / "python", wheel)
         (folder / "home").mkdir()
         environment = {"HOME": str(folder / "home"), "PATH": os.defpath, "COLUMNS": "120"}
-        said = ""
+        output = ""
         for command in COMMANDS:
             text = run(folder / "venv" / "bin" / "mertd", *command, cwd=folder, env=environment)
             print(f"\nmertd {' '.join(command)}\n{text[-600:].rstrip()}")
-            said += text
-        if missing := [words for words in PROMISED if words not in said]:
-            raise SystemExit(f"nothing was said of {missing}")
+            output += text
+        if missing := [words for words in PROMISED if words not in output]:
+            raise SystemExit(f"the output does not contain {missing}")
         left = [str(path) for path in (folder / "home").rglob("*") if path.is_file()]
         if left:
-            raise SystemExit(f"these commands have left {left}")
-    print("\nthe packages are sound")
+            raise SystemExit(f"these commands left files behind: {left}")
+    print("\nthe packages are complete")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A stranger's machine: a fresh Debian with Python and nothing else, in which the README's first block works as written.
+# A new machine: a fresh Debian with Python and nothing else, in which the README's first block of commands works as written.
 # Needs root, debootstrap, and about 2 GB in $TMPDIR for two minutes. How this machine's pip and uv reach their packages is passed on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
