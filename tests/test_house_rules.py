@@ -1,12 +1,14 @@
 """What keeps the package readable: no long file, no class that remembers too much, no line that assigns three things.
 
-No phrase that only its author understands either, and no two files of one name.
+No phrase that only its author understands either, and no two files of one name. A class that must have more attributes says
+why, in a comment behind its name: `class A:  # attributes: because …`.
 """
 
 from __future__ import annotations
 
 import ast
 import io
+import re
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -74,7 +76,8 @@ def test_a_file_can_be_read_in_one_go(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
     assert source.count("\n") <= MAX_LINES
-    assert not {name: sorted(found) for name, found in classes(tree) if len(found) > MAX_ATTRIBUTES}
+    excused = set(re.findall(r"^class (\w+).*:  # attributes: .{20,}$", source, re.MULTILINE))
+    assert not {name: sorted(found) for name, found in classes(tree) if len(found) > MAX_ATTRIBUTES and name not in excused}
     assert not crowded(tree)
 
 

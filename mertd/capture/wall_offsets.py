@@ -47,7 +47,9 @@ class WallOffsets:
 
     def record(self, clocks: ClockPair) -> None:
         """Take a reading of both clocks into account. One that is not later than the latest is ignored."""
-        spans, now, offset = self._spans, clocks.steady_ns, clocks.offset_ns
+        spans = self._spans
+        now = clocks.steady_ns
+        offset = clocks.offset_ns
         if not spans:
             spans.append(_Span(now, now, offset, offset, offset))
             return

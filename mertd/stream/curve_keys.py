@@ -21,6 +21,9 @@ LOCAL = "local"
 CLIENT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 """Names that a client may have, `server` excepted."""
 
+ZAP_ADDRESS = "inproc://zeromq.zap.01"
+"""Where libzmq looks for what decides about new connections, by ZeroMQ RFC 27."""
+
 Domain = Literal["publish", "control"]
 """One of the daemon's two sockets, as the ZAP handler knows them."""
 

@@ -63,9 +63,9 @@ def test_every_window_reaches_every_subscriber_and_its_stages_are_its_latency() 
     for key, ats in notes.received.items():
         message = notes.messages[key]
         # `total` ends when the message is made, somewhere between the last report that it waited for and its sending.
-        earliest = notes.heard[key] - message.latency_ns.total
+        earliest = notes.answered[key] - message.latency_ns.total
         assert earliest + message.latency_ns.wait + message.latency_ns.embed <= notes.ready[key]
-        assert notes.ready[key] <= notes.heard[key] <= notes.sent[key] <= min(ats)
+        assert notes.ready[key] <= notes.answered[key] <= notes.sent[key] <= min(ats)
 
 
 def test_the_stages_of_an_embed_process() -> None:

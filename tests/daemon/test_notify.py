@@ -186,7 +186,7 @@ def test_one_that_is_gone_costs_one_line(caplog: pytest.LogCaptureFixture, tmp_p
 
 @pytest.mark.parametrize(
     ("environment", "words"),
-    [({"NOTIFY_SOCKET": "vsock:2:1"}, "vsock:2:1"), ({"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1000000"}, "make it 10")],
+    [({"NOTIFY_SOCKET": "vsock:2:1"}, "vsock:2:1"), ({"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "1000000"}, "set it to 10")],
 )
 def test_what_cannot_work_is_said(environment: dict[str, str], words: str, caplog: pytest.LogCaptureFixture) -> None:
     Notifier(environment)

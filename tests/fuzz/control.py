@@ -1,4 +1,4 @@
-"""A real daemon's control socket under malformed requests, one after the other: each is answered, and nothing breaks."""
+"""A daemon's control socket under malformed requests, one after the other: each is answered or cuts its client off."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mutate import mutate
 from command_process import PATIENCE_S
 from daemon_process import SHORT, TINY, Daemon
 from mertd.stream.request import ask
+from mertd.stream.server.control_server import MAX_PARTS
 
 VALID: list[dict[str, Any]] = [
     {"schema": 1, "request": "status"},
@@ -52,6 +53,9 @@ ODD = [
 LONGEST = 4_000
 """Bytes; longer requests are not read, and so not answered."""
 
+MAX_FRAMES = MAX_PARTS - 1
+"""Frames of a request; a client that sends more is cut off. libzmq puts the client's id in front of them."""
+
 ALLOWED = 50
 GROWTH_MB = 16
 
@@ -72,6 +76,16 @@ def request(chance: random.Random) -> list[bytes]:
     return [chance.choice((b"", b"x", data)) for _ in range(chance.randint(1, 5))]
 
 
+def expect_cut_off(context: zmq.Context[zmq.Socket[bytes]], control: str, frames: list[bytes]) -> None:
+    """Send them as a client of its own, and fail if the daemon does not end the connection."""
+    with context.socket(zmq.DEALER) as socket, socket.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
+        socket.linger = 0
+        socket.connect(control)
+        socket.send_multipart(frames)
+        assert monitor.poll(PATIENCE_S * 1000), f"the connection is still open after {frames}"
+        socket.disable_monitor()
+
+
 def fuzz_control(runs: int, seed: int) -> int:
     """How many of `runs` requests the daemon took for right. Fails if one gets no answer, or if memory or files grow."""
     accepted = 0
@@ -88,6 +102,9 @@ def fuzz_control(runs: int, seed: int) -> int:
                     socket.linger = 0
                     socket.connect(daemon.control)
                 frames = request(random.Random(f"{seed} {run}"))
+                if len(frames) > MAX_FRAMES:
+                    expect_cut_off(context, daemon.control, frames)
+                    continue
                 socket.send_multipart(frames)
                 assert socket.poll(PATIENCE_S * 1000), f"no answer to seed {seed}, run {run}: {frames}"
                 answer = msgpack.unpackb(socket.recv_multipart()[-1])

@@ -27,7 +27,9 @@ class Arrivals:
         """Report a connection whenever more has arrived on it."""
         with contextlib.suppress(OSError):  # it is gone, or followed already
             if sys.platform == "linux":
-                self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLET)
+                # Arrivals are reported while anything that is asked for is true. libzmq may have read them before we look, so
+                # it is asked for writability, too, which is almost always true.
+                self._epoll.register(descriptor, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
             else:
                 flags = select.KQ_EV_ADD | select.KQ_EV_CLEAR
                 self._kqueue.control([select.kevent(descriptor, select.KQ_FILTER_READ, flags)], 0)

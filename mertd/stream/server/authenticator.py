@@ -21,16 +21,13 @@ from zmq.utils import z85
 
 from mertd.descriptors import SpareDescriptor
 from mertd.errors import KeysError, WireError
-from mertd.stream.curve_keys import Domain
+from mertd.stream.curve_keys import ZAP_ADDRESS, Domain
 from mertd.stream.keyring import AllowedClient, Keyring
 from mertd.stream.monitor import MISMATCH, is_cryptographic
 from mertd.stream.server.connections import Connections
 from mertd.stream.server.rejections import Rejections
 
 log = logging.getLogger(__name__)
-
-ADDRESS = "inproc://zeromq.zap.01"
-"""Where libzmq looks for a ZAP handler, by ZeroMQ RFC 27."""
 
 LOOK_S = 0.25
 """Seconds between two looks at the list of clients."""
@@ -53,7 +50,7 @@ class Authenticator:
         self.problem = ""
         self._zap = context.socket(zmq.REP)
         self._zap.setsockopt(zmq.LINGER, 0)
-        self._zap.bind(ADDRESS)
+        self._zap.bind(ZAP_ADDRESS)
 
     def secure(self, socket: zmq.Socket[Any], domain: Domain) -> None:
         """Give a socket the daemon's keys. Call before it is bound."""

@@ -18,17 +18,24 @@ class BacklogLimits:
 
     of_one: int  # of one connection
     of_all: int  # of all connections together
+    of_gone: int  # of connections that are gone; until they are read, nobody new is let in
     buffer: int  # what the kernel holds for one connection; a small buffer slows floods down
 
 
 BACKLOG_LIMITS: dict[Domain, BacklogLimits] = {
-    "publish": BacklogLimits(of_one=64 << 10, of_all=256 << 10, buffer=2_048),
-    "control": BacklogLimits(of_one=128 << 10, of_all=512 << 10, buffer=8_192),
+    "publish": BacklogLimits(of_one=64 << 10, of_all=256 << 10, of_gone=64 << 10, buffer=2_048),
+    "control": BacklogLimits(of_one=128 << 10, of_all=512 << 10, of_gone=512 << 10, buffer=8_192),
 }
 """A subscriber of 2,000 streams sends 60 kB when it connects; 128 kB are 32 of the largest requests, or 1,000 ordinary ones."""
 
 FORGIVEN_BYTES_PER_S = 1_024.0
-"""How fast a backlog shrinks by itself: handshakes, PINGs and what encryption adds are received, but never read."""
+"""How fast a backlog shrinks by itself: handshakes and PINGs are received, but never read."""
+
+SHORT_PART_BYTES = 255
+"""Longest part whose size ZMTP writes in one byte; that of a longer one takes eight."""
+
+ENCRYPTION_BYTES = 33
+"""What CurveZMQ adds to a part: the name of the command, a nonce, flags and a message authentication code."""
 
 HANDSHAKE_BYTES = 64
 """A peer that has sent no more than ZMTP's greeting has not finished its handshake."""
@@ -65,6 +72,12 @@ class Connection:
         self.read_when_measured = read
         self.measured_at = now
         return True
+
+    def note_read(self, size: int) -> None:
+        """Count a part of `size` bytes that the event loop has read, as the bytes that it took on the wire."""
+        if self.user:
+            size += ENCRYPTION_BYTES
+        self.read += size + (2 if size <= SHORT_PART_BYTES else 9)
 
     def measure_unread(self) -> int:
         """Bring `unread` up to date, and return it. It is 0 where the kernel keeps no count."""

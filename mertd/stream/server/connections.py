@@ -6,6 +6,10 @@ with a finite one, libzmq 4.3.5 aborts the process if a peer fills the queue, se
 assertion in `out_event`; libzmq issues 3937, 4364, 4767 and 4841 are of the same kind). So the receive queues have no limit of
 their own, and this file sets one, in bytes, by what the kernel counts for each connection.
 
+What a connection has sent and the daemon has not read is worked off by libzmq when the connection is gone, too: a single `recv`
+goes through all of it, and does not return while more comes. So while too much is left behind, new connections wait (see
+`admission.py`).
+
 A connection is severed by shutting its descriptor down. That takes no descriptor and disturbs nobody else; honest clients come
 back by themselves and fetch what they have missed.
 """
@@ -27,8 +31,10 @@ import zmq
 from mertd.stream.curve_keys import Domain
 from mertd.stream.monitor import FAILED, Monitor
 from mertd.stream.server import tcp
+from mertd.stream.server.admission import Admission
 from mertd.stream.server.arrivals import Arrivals
 from mertd.stream.server.connection import BACKLOG_LIMITS, Connection
+from mertd.stream.server.left_behind import LeftBehind
 from mertd.stream.server.unread import UnreadReplies
 
 log = logging.getLogger(__name__)
@@ -37,7 +43,7 @@ PAUSE_S = 0.001
 """Shortest time between two looks at connections on which something arrives."""
 
 WAIT_S = 1.0
-"""Longest time between two looks."""
+"""Longest time between two looks, and between two looks at all connections."""
 
 MAX_CONNECTIONS = 2_048
 """Connections of both sockets together, if there are enough descriptors."""
@@ -68,7 +74,7 @@ class _Watched:
     local: object = None
 
 
-class Connections:
+class Connections:  # attributes: its thread, what that shares with the event loop under one lock, and the parts it asks
     """The connections of the daemon's sockets, watched by a thread. `severed`: how many were cut off, by reason."""
 
     def __init__(
@@ -86,7 +92,9 @@ class Connections:
         self._lock = threading.Lock()
         self._open: dict[int, Connection] = {}
         self._unread = UnreadReplies()
+        self.left_behind = LeftBehind()
         self._sockets: list[_Watched] = []
+        self._admission: Admission | None = None
         self._arrivals = Arrivals()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="connections", daemon=True)
@@ -99,6 +107,9 @@ class Connections:
         `on_closed` is told each connection that is gone, in the watching thread.
         """
         socket.setsockopt(zmq.RCVBUF, BACKLOG_LIMITS[domain].buffer)
+        if not socket.getsockopt(zmq.CURVE_SERVER):
+            self._admission = self._admission or Admission(self._context)
+            self._admission.guard(socket, domain)
         self._sockets.append(_Watched(domain, socket, Monitor(self._context, socket, EVENTS), on_closed))
 
     def start(self) -> None:
@@ -115,6 +126,8 @@ class Connections:
             self._thread.join()
         for watched in self._sockets:
             watched.monitor.close()
+        if self._admission is not None:
+            self._admission.close()
         self._arrivals.close()
 
     @property
@@ -177,15 +190,22 @@ class Connections:
     def _watch(self) -> None:
         for watched in self._sockets:
             self._arrivals.wake_on(watched.monitor.socket.fileno())
+        if self._admission is not None:
+            self._arrivals.wake_on(self._admission.fileno())
         arrived: set[int] = set()
+        all_measured_at = time.monotonic()
         while not self._stopping.is_set():
             for watched in self._sockets:  # before the wait, because libzmq signals only events after a look that found none
                 self._read_events(watched)
             with self._lock:
+                if time.monotonic() - all_measured_at > WAIT_S:  # what libzmq reads at once may not be reported as an arrival
+                    all_measured_at = time.monotonic()
+                    arrived = set(self._open)
                 active = [self._open[descriptor] for descriptor in arrived if descriptor in self._open]
             self._check(active)
+            some_wait = self._admission is not None and self._admission.admit(self.left_behind.is_little)
             self._stopping.wait(PAUSE_S)
-            arrived = self._arrivals.wait(WAIT_S)
+            arrived = self._arrivals.wait(PAUSE_S if some_wait else WAIT_S)
 
     def _read_events(self, watched: _Watched) -> None:
         for event, value in watched.monitor.waiting():
@@ -221,6 +241,7 @@ class Connections:
             if gone is None:
                 return
             self._unread.forget(gone)
+            self.left_behind.add(gone)
         for watched in self._sockets:
             if watched.domain == gone.domain:
                 watched.on_closed(gone)

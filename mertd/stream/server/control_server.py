@@ -27,10 +27,7 @@ from mertd.stream.server.paging import PageQueue
 from mertd.stream.server.replies import Asker, Replies
 
 MAX_PARTS = 4
-"""Parts of a message that are kept; a request has at most three."""
-
-PART_BYTES = 9
-"""Bytes that ZMTP adds to a part, at most."""
+"""Parts of a message, with the client's identity; a request has at most three."""
 
 REQUESTS = Rate(burst=100.0, per_second=50.0)
 """How many requests a client may make."""
@@ -124,27 +121,28 @@ class ControlServer:
     def _read_one(self) -> bool:
         """Read and answer one request. Return False if none waits."""
         began = time.monotonic()
+        left_behind = self._connections.left_behind.of("control") if self._connections is not None else 0.0
         socket = self._bound.socket
         try:
             last = socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
+            if self._connections is not None:
+                self._connections.left_behind.drained("control", left_behind)
             return False
         frames = [last]
-        parts = 1
-        size = len(last.buffer)
-        while last.more:
+        while last.more and len(frames) <= MAX_PARTS:
             last = socket.recv(copy=False)
-            parts += 1
-            size += len(last.buffer)
-            if parts <= MAX_PARTS:
-                frames.append(last)
+            frames.append(last)
         connection = self._connection_of(last)
         user = user_of(last) if self._authenticator is not None else ""
         if connection is not None:
-            connection.read += size + PART_BYTES * parts
             connection.user = user
-        if parts > MAX_PARTS:
-            self._replies.cut_off(connection, f"it sent a message of more than {MAX_PARTS} parts")
+            for frame in frames[1:]:  # the first is the client's identity, which ROUTER adds
+                connection.note_read(len(frame.buffer))
+        if len(frames) > MAX_PARTS:
+            self._replies.cut_off(connection, f"it sent a message of more than {MAX_PARTS - 1} parts")
+            while last.more:  # there may be tens of thousands
+                last = socket.recv(copy=False)
         else:
             self._answer([frame.bytes for frame in frames], user, connection, began)
         now = time.monotonic()
@@ -166,7 +164,10 @@ class ControlServer:
         try:
             body, identifier = parse_request(frames[1:])
             asker = replace(asker, identifier=identifier)
-            if body.get("request") in PAGED:
+            name = body.get("request")
+            if not isinstance(name, str | None):  # a list, for example, which no table of names can be asked for
+                raise WireError(f"`request` must be the name of a request, not {type(name).__name__}")
+            if name in PAGED:
                 self._queue_for_page(asker, body)
                 return
             if not self._allowance.take(asker.client, now):

@@ -115,11 +115,14 @@ class Publisher:
         while self._gone:
             self._forget(self._gone.popleft())
         now = time.monotonic()
+        left_behind = self._connections.left_behind.of("publish") if self._connections is not None else 0.0
         for _ in range(most):
             try:
                 frame = self._bound.socket.recv(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 self._stale.clear()
+                if self._connections is not None:
+                    self._connections.left_behind.drained("publish", left_behind)
                 return False
             if self._connections is not None:
                 self._hear(self._connections, frame, now)
@@ -136,8 +139,8 @@ class Publisher:
         if connection is None or connection.severed:
             return
         message = frame.bytes
-        connection.read += len(message)
         connection.user = user_of(frame)
+        connection.note_read(len(message))
         if reason := self._subscriptions.hear(connection, connection.user, message, now):
             connections.sever(connection, reason)
         elif (costliest := self._subscriptions.costliest()) is not None:

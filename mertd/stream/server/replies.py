@@ -16,7 +16,7 @@ from mertd.stream.server.connections import Connections
 from mertd.stream.server.history import Page
 from mertd.stream.server.readiness import Readiness
 
-MAX_REFUSED = 1_000
+MAX_REFUSED = 10_000
 """Requests beyond its allowance, without one within it, after which a client is cut off."""
 
 REMEMBERED = 1_024

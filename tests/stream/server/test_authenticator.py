@@ -107,7 +107,7 @@ def test_an_unknown_key_is_told_counted_and_logged_once(server: Guarded, caplog:
 @pytest.mark.slow
 def test_no_key_is_told_counted_and_logged_once(server: Guarded, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
-        with pytest.raises(EndpointError, match=r"wants a key: --key NAME"):
+        with pytest.raises(EndpointError, match=r"wants a key: pass --key NAME"):
             listen(server, None)
         with pytest.raises(EndpointError, match="wants a key"):
             ask(server.control, STATUS, PATIENCE_S)

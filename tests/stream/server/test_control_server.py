@@ -79,6 +79,8 @@ def raw(endpoint: str, *frames: bytes) -> Any:
         ([b"", msgpack.packb({"schema": 1, "id": "x" * 65})], "`id` must be a whole number or text of at most 64 characters"),
         ([b"", b"\x81\xa1a" * 1_300 + b"\xc0"], "request is not msgpack"),
         ([b"", msgpack.packb({"schema": 1})], "request None is not known"),
+        ([b"", msgpack.packb({"schema": 1, "request": ["status"]})], "must be the name of a request, not list"),
+        ([b"", msgpack.packb({"schema": 1, "request": {"a": 1}})], "must be the name of a request, not dict"),
     ],
 )
 def test_a_client_that_cannot_ask_is_told_and_harms_nobody(frames: list[bytes], says: str) -> None:
