@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mertd.capture.sound_files.chunks import SampleBytes, locate
-from mertd.capture.sound_files.findings import Findings
 from mertd.capture.sound_files.region import open_region
+from mertd.capture.sound_files.shortfall import Findings
 from mertd.capture.sound_files.sndfile import PcmFormat, SndfilePart
 from mertd.capture.source import Frames
 

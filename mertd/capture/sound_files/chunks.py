@@ -76,7 +76,9 @@ def locate(file: BinaryIO) -> SampleBytes | None:
 
 
 def _find_data(file: BinaryIO, layout: _Layout, size: int) -> SampleBytes | None:
-    at, long_size, frame_bytes = layout.first, None, 0
+    at = layout.first
+    long_size: int | None = None  # of the samples of an RF64 file
+    frame_bytes = 0
     for _ in range(MAX_CHUNKS):
         header = _header(file, layout, at)
         if header is None:

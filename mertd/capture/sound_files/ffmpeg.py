@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.capture.sound_files.findings import Findings
 from mertd.capture.sound_files.mpeg_frame import frame_bytes
 from mertd.capture.sound_files.region import TAGS, open_region, skip_id3
+from mertd.capture.sound_files.shortfall import Findings
 from mertd.capture.source import Frames
 from mertd.errors import SourceError
 

@@ -47,7 +47,11 @@ def flac_links(file: BinaryIO, start: int) -> list[Link]:
 def ogg_links(file: BinaryIO, start: int) -> list[Link]:
     """Return the chained streams in `file` from `start` on."""
     size = file.seek(0, 2)
-    links, at, first, broken, in_headers = [], start, start, 0, True
+    links: list[Link] = []
+    at = start
+    first = start  # of the current link
+    broken = 0  # bytes in it
+    in_headers = True
     while at < size:
         length, flags = _page(file, at)
         if not length or at + length > size:

@@ -18,7 +18,8 @@ def frame_bytes(head: bytes) -> int:
     if len(head) < 4 or head[0] != 0xFF or head[1] < 0xE0:
         return 0
     version, layer = head[1] >> 3 & 3, 4 - (head[1] >> 1 & 3)
-    bit_rate, rate, padding = head[2] >> 4, head[2] >> 2 & 3, head[2] >> 1 & 1
+    bit_rate, rate = head[2] >> 4, head[2] >> 2 & 3
+    padding = head[2] >> 1 & 1
     if version == 1 or layer == 4 or bit_rate in (0, 15) or rate == 3:
         return 0
     kbit = _BIT_RATES[version == 3, layer][bit_rate]

@@ -13,9 +13,9 @@ import soxr
 from mertd.capture.sound_files.chunked import ChunkedPart
 from mertd.capture.sound_files.chunks import locate
 from mertd.capture.sound_files.ffmpeg import FfmpegPart
-from mertd.capture.sound_files.findings import Findings
 from mertd.capture.sound_files.links import Link, flac_links, ogg_links
 from mertd.capture.sound_files.region import open_region, skip_id3
+from mertd.capture.sound_files.shortfall import Findings
 from mertd.capture.sound_files.verified import VerifiedPart
 from mertd.capture.source import EndReport, Frames
 from mertd.errors import SourceError

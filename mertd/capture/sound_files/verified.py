@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mertd.capture.sound_files.ffmpeg import MAX_ROUNDING_S, FfmpegPart
-from mertd.capture.sound_files.findings import Findings
 from mertd.capture.sound_files.links import Link
+from mertd.capture.sound_files.shortfall import Findings
 from mertd.capture.sound_files.sndfile import SndfilePart
 from mertd.capture.source import Frames
 from mertd.errors import SourceError
@@ -32,7 +32,9 @@ class VerifiedPart:
         """Yield (Hz, frames (n, channels))."""
         for frames in self._sound.pieces():
             yield self.rate, frames
-        done, claimed, problem = self._sound.done, self._sound.claimed, self._sound.problem
+        done = self._sound.done
+        claimed = self._sound.claimed
+        problem = self._sound.problem
         self._note_broken()
         if self.format == "FLAC" and claimed == done and not problem:
             return
@@ -67,9 +69,9 @@ class VerifiedPart:
             self._findings.missing(seconds, f"{link.broken} bytes in it belong to no page of Ogg: it is cut or damaged")
 
     def _note_unverified(self, why: str) -> None:
-        done, claimed, problem = self._sound.done, self._sound.claimed, self._sound.problem
-        if problem or (claimed or 0) > done:
-            self._findings.missing(((claimed or done) - done) / self.rate, problem or why)
+        sound = self._sound
+        if sound.problem or (sound.claimed or 0) > sound.done:
+            self._findings.missing(((sound.claimed or sound.done) - sound.done) / self.rate, sound.problem or why)
 
     def close(self) -> None:
         """Close the file."""
