@@ -255,7 +255,7 @@ class Stream:
             log.warning("%s: %s", self.address.name, hint)
         if report.reason:
             log.warning("%s: %s", self.address.name, report)
-            detail = {"missing_s": round(report.missing_s, 3), "missing": report.reason}
+            detail = {"missing_s": round(report.missing_s, 3), "reason": report.reason}
         self.timeline.event(EventName.ENDED, windows=due, **detail)
         return Finished()
 
