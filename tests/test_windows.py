@@ -142,6 +142,7 @@ class WishesMachine(RuleBasedStateMachine):
         self.schedule = Schedule(window, hop, late, self.capacity)
         self.epoch, self.base, self.end = 0, 0, 0
         self.first = 0  # start of the first window by the present hop
+        self.last: int | None = None  # start of the hop's latest window in this epoch
         self.due: list[Window] = []  # all that ever became due, in order
         self.known: set[Window] = set()  # the same
         self.waiting: list[Window] = []  # those that were neither taken nor skipped
@@ -170,6 +171,7 @@ class WishesMachine(RuleBasedStateMachine):
         windows = [Window(self.epoch, start, start + self.window) for start in self.grid]
         assert fresh == [window for window in windows if window not in self.known]
         self.become_due(fresh)
+        self.last = self.grid[-1] if self.grid else self.last
         lost = self.leave(skips, "overwritten")
         assert all(self.end - window.start > self.capacity for window in lost)
         assert all(self.end - window.start <= self.capacity for window in self.waiting)
@@ -197,13 +199,9 @@ class WishesMachine(RuleBasedStateMachine):
                 self.schedule.change_hop(hop)
             return
         self.schedule.change_hop(hop)
-        last = self.grid[-1] if self.grid else self.last
-        if last is not None:
-            self.first = max(last + hop, self.end - self.window)
-        self.hop, self.last = hop, last
-
-    last: int | None = None
-    """Start of the latest window by an earlier hop of this epoch."""
+        if self.last is not None:
+            self.first = max(self.last + hop, self.end - self.window)
+        self.hop = hop
 
     @rule(apart=st.integers(0, 3), skipped=st.integers(1, 3))
     def new_epoch(self, apart: int, skipped: int) -> None:

@@ -60,7 +60,8 @@ class Watcher:
         supervisor = make_supervisor(settings, Outside(observer=self))
         self._stop = supervisor.stop
         try:
-            await asyncio.wait_for(supervisor.run(), PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                await supervisor.run()
         except TimeoutError:
             raise BackendError(f"the daemon did not publish enough in {PATIENCE_S:.0f} s") from None
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 import zmq.asyncio
 
+from mertd.daemon.audio_stream import Stream
 from mertd.daemon.notify import Notifier
 from mertd.daemon.parts import Parts
 from mertd.daemon.run_state import RunState
+from mertd.daemon.shutdown import Shutdown, stop_processes, terminate
 from mertd.daemon.signals import Signals
 from mertd.vocabulary import EventName, Phase
 
@@ -45,19 +47,29 @@ class Supervisor:
     async def run(self) -> None:
         """Start, serve until told to stop or until there is nothing left to do, and stop.
 
-        Raises `MertdError` if the daemon could not start, or could not go on.
+        Raises `MertdError` if the daemon could not start, or could not go on; otherwise what the first failed step of the
+        shutdown has raised. All other steps were taken by then.
         """
-        with Signals(self._state.stop, self._reload), zmq.asyncio.Context() as context:
-            if self._state.stop_asked:
-                log.info("stopping: %s, before anything was started", self._state.reason)
-                return
-            parts = self._parts = self._assemble(context)
-            async with AsyncExitStack() as shutdown:
-                self._plan_shutdown(parts, shutdown)
-                self._startup(parts)
-                await self._serve(parts)
-        if self._state.failure is not None:
-            raise self._state.failure
+        with Signals(self._state.stop, self._reload):
+            context = zmq.asyncio.Context()
+            try:
+                await self._run(context)
+            finally:
+                terminate(context)
+
+    async def _run(self, context: zmq.asyncio.Context) -> None:
+        if self._state.stop_asked:
+            log.info("stopping: %s, before anything was started", self._state.reason)
+            return
+        parts = self._parts = self._assemble(context)
+        shutdown = self._plan_shutdown(parts)
+        try:
+            self._startup(parts)
+            await self._serve(parts)
+        finally:
+            await shutdown.run()
+        if (error := self._state.failure or shutdown.error) is not None:
+            raise error
 
     def _startup(self, parts: Parts) -> None:
         """Start the processes."""
@@ -87,33 +99,35 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
 
-    def _plan_shutdown(self, parts: Parts, shutdown: AsyncExitStack) -> None:
-        """Register what is done when the daemon stops, last thing first. An error in one step does not prevent the next."""
-        sockets = parts.sockets
+    def _plan_shutdown(self, parts: Parts) -> Shutdown:
+        """Return what is done when the daemon stops."""
+        shutdown, sockets, streams = Shutdown(), parts.sockets, parts.streams
+        shutdown.add("say that it stops", self._begin_stopping)
+        for name, stream in streams.items():
+            shutdown.add(f"publish that {name} stops", partial(self._announce_stop, stream))
+        stops = {parts.worker.process: parts.worker.stop, **{stream.process: stream.stop for stream in streams.values()}}
+        shutdown.add("stop all processes", partial(stop_processes, stops))
+        for process in stops:
+            shutdown.add(f"kill {process.name}", process.kill)  # if it is still there
+        # Nothing is published after the last status.
+        shutdown.add("publish the last status", lambda: sockets.publisher.send(parts.reporter.status()))
+        for name, ring in parts.rings.items():
+            shutdown.add(f"release the ring of {name}", ring.close)
+        shutdown.add("close the control socket", sockets.control.close)
+        shutdown.add("close the publisher", partial(sockets.publisher.close, LINGER_S))
+        shutdown.add("close the connections", sockets.connections.close)
+        shutdown.add("release the lock", sockets.instance.close)
         if sockets.authenticator is not None:
-            shutdown.callback(sockets.authenticator.close)
-        shutdown.callback(sockets.instance.close)
-        shutdown.callback(sockets.connections.close)
-        shutdown.callback(sockets.publisher.close, LINGER_S)
-        shutdown.callback(sockets.control.close)
-        for ring in parts.rings.values():
-            shutdown.callback(ring.close)
-        shutdown.callback(lambda: sockets.publisher.send(parts.reporter.status()))  # nothing is published after it
-        shutdown.push_async_callback(self._stop_processes, parts)
-        shutdown.callback(self._announce_stop, parts)
+            shutdown.add("close the authenticator", sockets.authenticator.close)
+        return shutdown
 
-    def _announce_stop(self, parts: Parts) -> None:
+    def _begin_stopping(self) -> None:
         self._state.phase = Phase.STOPPING
         log.info("stopping: %s", self._state.reason)
         self._notifier.stopping(self._state.reason)
-        parts.streams.announce(EventName.STOPPING, reason=self._state.reason)
 
-    async def _stop_processes(self, parts: Parts) -> None:
-        """Stop all of them at the same time, whatever goes wrong with any."""
-        stops = [parts.worker.stop(), *(stream.stop() for stream in parts.streams.values())]
-        for result in await asyncio.gather(*stops, return_exceptions=True):
-            if isinstance(result, BaseException):
-                log.error("a process could not be stopped in order", exc_info=result)
+    def _announce_stop(self, stream: Stream) -> None:
+        stream.timeline.event(EventName.STOPPING, reason=self._state.reason)
 
     # Meanwhile
 

@@ -197,6 +197,12 @@ class ManagedProcess:
             self._life = None
         self._health.rested(self._now())
 
+    def kill(self) -> None:
+        """Kill the process and start no other. For when `stop` has failed: a child must not outlive the daemon."""
+        self._stopping.set()
+        if self._run is not None:
+            self._run.kill()
+
     def _report_bug(self, life: asyncio.Task[None]) -> None:
         if not life.cancelled() and (error := life.exception()) is not None:
             self._role.on_bug(error)

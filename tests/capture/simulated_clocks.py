@@ -56,15 +56,24 @@ class SimulatedClocks:
         """Return the true time of a sample."""
         return self.instant(self.captured_at(index)).unix_ns
 
-    def reading(self, seconds: float, delay: float, age: float = 0.05) -> ClockReading:
-        """Return the reading of the sample captured at `seconds`, which comes `delay` late."""
-        called, first = self.instant(seconds + age + delay), seconds == 0
+    def reading(self, seconds: float, delay: float, age: float = 0.05, misjudged: float = 0.0) -> ClockReading:
+        """Return the reading of the sample captured at `seconds`, which comes `delay` late.
+
+        `age`: how old it is then. The driver thinks that it was captured `misjudged` later than it was.
+        """
+        called, first = self.instant(read_at(seconds, delay, age, misjudged)), seconds == 0
+        reported = age - min(misjudged, 0)
         return ClockReading(
             self.index(seconds),
-            called.earlier(round(age * 1e9)),
-            round(age * 1e9),
+            called.earlier(round(reported * 1e9)),
+            round(reported * 1e9),
             before_epoch=self.instant(-1) if first else None,
         )
+
+
+def read_at(seconds: float, delay: float, age: float = 0.05, misjudged: float = 0.0) -> float:
+    """When the clocks are read for a reading: never before the sample was captured, whatever the driver thinks."""
+    return seconds + age + max(misjudged, 0) + delay
 
 
 def delays(
