@@ -73,7 +73,7 @@ class Attack:
     """Each of `runs` attacks until `target.until`, in a process of its own.
 
     `curve`: the victim encrypts, and the attacker's key is revoked in the middle. `descriptors`: the victim's limit on
-    open files. `in_ci`: whether it runs without `--all`.
+    open files. `late`: what becomes of windows that a slow machine is late with. `in_ci`: whether it runs without `--all`.
     """
 
     name: str
@@ -82,4 +82,5 @@ class Attack:
     hop_s: float = 0.5
     curve: bool = False
     descriptors: int | None = None
+    late: str = "latest"
     in_ci: bool = True

@@ -33,7 +33,7 @@ class Victim(Daemon):
         self._descriptors = attack.descriptors
         self._streams = len(attack.sources)
         self.ring: Keyring | None = None
-        options = ["--window", WINDOW_S, "--hop", attack.hop_s, "--backend", "numpy"]
+        options = ["--window", WINDOW_S, "--hop", attack.hop_s, "--backend", "numpy", "--late", attack.late]
         options += [word for source in attack.sources for word in ("--source", source)]
         if attack.curve:
             self.ring = Keyring(Path(self._keys_folder.name) / "keys")

@@ -18,13 +18,13 @@ class BacklogLimits:
 
     of_one: int  # of one connection
     of_all: int  # of all connections together
-    of_gone: int  # of connections that are gone; until they are read, nobody new is let in
+    of_gone: int  # of connections that are gone; until they are read, new ones wait
     buffer: int  # what the kernel holds for one connection; a small buffer slows floods down
 
 
 BACKLOG_LIMITS: dict[Domain, BacklogLimits] = {
     "publish": BacklogLimits(of_one=64 << 10, of_all=256 << 10, of_gone=64 << 10, buffer=2_048),
-    "control": BacklogLimits(of_one=32 << 10, of_all=256 << 10, of_gone=128 << 10, buffer=8_192),
+    "control": BacklogLimits(of_one=32 << 10, of_all=256 << 10, of_gone=512 << 10, buffer=8_192),
 }
 """A subscriber of 2,000 streams sends 60 kB when it connects; 32 kB are 8 of the largest requests, or 300 ordinary ones."""
 
@@ -37,9 +37,6 @@ SHORT_PART_BYTES = 255
 ENCRYPTION_BYTES = 33
 """What CurveZMQ adds to a part: the name of the command, a nonce, flags and a message authentication code."""
 
-HANDSHAKE_BYTES = 64
-"""A peer that has sent no more than ZMTP's greeting has not finished its handshake."""
-
 
 @dataclass(eq=False)
 class Connection:
@@ -50,6 +47,7 @@ class Connection:
     family: int
     peer: object
     user: str | None = None  # public key; empty without encryption, None until the first message shows it
+    identity: bytes = b""  # by which a ROUTER knows it, once it has sent a message
     received: int = 0  # bytes, as the kernel counts them
     read: int = 0  # bytes of messages that the daemon has read; counted by the event loop
     backlog: float = 0.0  # bytes received and not read, less what was forgiven
@@ -93,8 +91,3 @@ class Connection:
     def is_behind(self) -> bool:
         """Whether more waits to be read than one connection may leave waiting."""
         return self.backlog > BACKLOG_LIMITS[self.domain].of_one
-
-    @property
-    def shook_hands(self) -> bool:
-        """Whether it has got further than the greeting, when it was last measured."""
-        return self.received > HANDSHAKE_BYTES

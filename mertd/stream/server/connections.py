@@ -57,9 +57,6 @@ SHARE_OF_DESCRIPTORS = 0.75
 MIN_CONNECTIONS = 16
 """Connections that are allowed however few descriptors there are."""
 
-CANDIDATES = 8
-"""Connections that are drawn when there are too many; one of them has to go, one without a handshake if there is any."""
-
 EVENTS = FAILED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
@@ -247,14 +244,13 @@ class Connections:  # attributes: its thread, what that shares with the event lo
                 watched.on_closed(gone)
 
     def _keep_within_limit(self, newest: int) -> None:
+        """Cut one off if there are too many: the oldest that has said nothing, or any."""
         if len(self._open) <= self.limit:
             return
         with self._lock:
             others = [connection for descriptor, connection in self._open.items() if descriptor != newest]
-            drawn = random.sample(others, min(CANDIDATES, len(others)))
-        now = time.monotonic()
-        unfinished = [connection for connection in drawn if connection.measure(now) and not connection.shook_hands]
-        victim = (unfinished or drawn)[0]
+        silent = (connection for connection in others if not connection.read)
+        victim = next(silent, None) or random.choice(others)
         self.sever(victim, f"there are more than {self.limit} connections")
         self._remove(victim.descriptor)
 

@@ -25,6 +25,7 @@ from mertd.stream.server.connections import Connections
 from mertd.stream.server.history import Page
 from mertd.stream.server.paging import PageQueue
 from mertd.stream.server.replies import Asker, Replies
+from mertd.stream.server.senders import Senders
 
 MAX_PARTS = 4
 """Parts of a message, with the client's identity; a request has at most three."""
@@ -47,6 +48,9 @@ PAGED = frozenset({"history"})
 WAITING = 64
 """Requests that may wait for something to happen, such as `now` for its window."""
 
+BACKLOG = 1_024
+"""Clients that may come at the same moment. Of more, the kernel drops some, which try again after a second."""
+
 SEND_QUEUE = 1_000
 """Replies that libzmq may hold for one client; `mertd.stream.server.unread` bounds their bytes."""
 
@@ -68,19 +72,22 @@ class ControlServer:
         """`authenticator`: who may ask what; without one, everybody may ask everything. `connections`: bounds what clients send
         and leave unread. Raises `EndpointError` if the endpoint cannot be bound.
         """
+        self._senders = Senders(connections)
         socket: zmq.Socket[bytes] = zmq.Context(context).socket(zmq.ROUTER)
         if authenticator is not None:
             authenticator.secure(socket, "control")
         if connections is not None:
-            connections.watch(socket, "control")
+            connections.watch(socket, "control", self._senders.note_gone)
+        socket.setsockopt(zmq.BACKLOG, BACKLOG)
         socket.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
         socket.setsockopt(zmq.RCVHWM, 0)  # a limit lets a client abort the process; see `mertd.stream.server.connections`
         socket.setsockopt(zmq.SNDHWM, SEND_QUEUE)
+        socket.setsockopt(zmq.ROUTER_MANDATORY, 1)  # say so when a client is gone
         self._bound = BoundSocket(socket, endpoint)
         self._handler = handler
         self._authenticator = authenticator
         self._connections = connections
-        self._replies = Replies(socket, connections)
+        self._replies = Replies(socket, connections, self._senders.note_unreachable)
         self._pages = PageQueue()
         self._allowance = Allowance(REQUESTS, REMEMBERED)
         self._later = set[asyncio.Task[None]]()
@@ -102,6 +109,8 @@ class ControlServer:
 
     async def serve(self) -> None:
         """Answer until cancelled."""
+        if self._connections is not None:
+            self._connections.left_behind.on_much("control", self._replies.readiness.wake_from_other_threads())
         pages = asyncio.create_task(self._serve_pages())
         try:
             while True:
@@ -121,19 +130,22 @@ class ControlServer:
     def _read_one(self) -> bool:
         """Read and answer one request. Return False if none waits."""
         began = time.monotonic()
-        left_behind = self._connections.left_behind.of("control") if self._connections is not None else 0.0
+        before = self._senders.before_read()
         socket = self._bound.socket
         try:
             last = socket.recv(zmq.NOBLOCK, copy=False)
         except zmq.Again:
-            if self._connections is not None:
-                self._connections.left_behind.drained("control", left_behind)
+            self._senders.drained(before)
             return False
         frames = [last]
+        identity = last.bytes
+        if self._senders.is_cut_off(identity):
+            self._skip(last, began)
+            return True
         while last.more and len(frames) <= MAX_PARTS:
             last = socket.recv(copy=False)
             frames.append(last)
-        connection = self._connection_of(last)
+        connection = self._senders.find(identity, last)
         user = user_of(last) if self._authenticator is not None else ""
         if connection is not None:
             connection.user = user
@@ -141,21 +153,20 @@ class ControlServer:
                 connection.note_read(len(frame.buffer))
         if len(frames) > MAX_PARTS:
             self._replies.cut_off(connection, f"it sent a message of more than {MAX_PARTS - 1} parts")
-            while last.more:  # there may be tens of thousands
-                last = socket.recv(copy=False)
-        else:
+            self._skip(last, began)
+            return True
+        if connection is None or not connection.severed:
             self._answer([frame.bytes for frame in frames], user, connection, began)
         now = time.monotonic()
         self._loop_time.spend(now, now - began)
         return True
 
-    def _connection_of(self, frame: zmq.Frame) -> Connection | None:
-        if self._connections is None:
-            return None
-        try:
-            return self._connections.find(int(frame.get(zmq.SRCFD)), "control")
-        except zmq.ZMQError:
-            return None
+    def _skip(self, last: zmq.Frame, began: float) -> None:
+        """Read the rest of a message, of which there may be tens of thousands of parts."""
+        while last.more:
+            last = self._bound.socket.recv(copy=False)
+        now = time.monotonic()
+        self._loop_time.spend(now, now - began)
 
     # Answering
 

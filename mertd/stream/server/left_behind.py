@@ -7,6 +7,7 @@ so all of them count until a socket is found empty.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from mertd.stream.curve_keys import Domain
 from mertd.stream.server.connection import BACKLOG_LIMITS, Connection
@@ -17,12 +18,19 @@ class LeftBehind:
 
     def __init__(self) -> None:
         self._bytes: dict[Domain, float] = {"publish": 0.0, "control": 0.0}
+        self._on_much: dict[Domain, Callable[[], object]] = {}
         self._lock = threading.Lock()
+
+    def on_much(self, domain: Domain, callback: Callable[[], object]) -> None:
+        """Have `callback` called, in the thread of `add`, whenever there is so much that new connections wait."""
+        self._on_much[domain] = callback
 
     def add(self, connection: Connection) -> None:
         """Count a connection that is gone."""
         with self._lock:
             self._bytes[connection.domain] += connection.backlog
+        if not self.is_little(connection.domain) and connection.domain in self._on_much:
+            self._on_much[connection.domain]()
 
     def of(self, domain: Domain) -> float:
         """Return the bytes that are still to be read from a socket."""

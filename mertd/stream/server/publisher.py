@@ -105,6 +105,8 @@ class Publisher:
     async def serve(self) -> None:
         """Read what subscribers say, until cancelled; unread it would pile up."""
         self._readiness = Readiness(self._bound.socket)
+        if self._connections is not None:
+            self._connections.left_behind.on_much("publish", self._readiness.wake_from_other_threads())
         while True:
             await self._readiness.wait()
             while self.read_subscriptions():

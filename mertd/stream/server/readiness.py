@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Callable
 from typing import Any
 
 import zmq
@@ -22,10 +24,21 @@ class Readiness:
         """The socket was used: look again."""
         self._readable.set()
 
+    def wake_from_other_threads(self) -> Callable[[], None]:
+        """Return what has the running event loop look again, and may be called in any thread."""
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._readable.set)
+
+        return wake
+
     async def wait(self) -> None:
-        """Return when the socket has a message, or after `WAIT_S`."""
+        """Return when the socket has a message or was touched, or after `WAIT_S`."""
+        touched = self._readable.is_set()
         self._readable.clear()
-        if self._socket.poll(0):
+        if touched or self._socket.poll(0):
             return
         loop, descriptor = asyncio.get_running_loop(), self._socket.fileno()
         # Only while waiting: the descriptor stays readable until the socket is used, and would keep the loop spinning.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,9 +39,13 @@ class Asker:
 class Replies:
     """Replies of one ROUTER socket. `refused`: requests that got an error for a reply."""
 
-    def __init__(self, socket: zmq.Socket[Any], connections: Connections | None) -> None:
+    def __init__(
+        self, socket: zmq.Socket[Any], connections: Connections | None, on_gone: Callable[[bytes], object] = lambda _: None
+    ) -> None:
+        """`on_gone` is told the identity of a client that a reply did not find."""
         self._socket = socket
         self._connections = connections
+        self._on_gone = on_gone
         self._refusals: Counter[str | bytes] = Counter()
         self.readiness = Readiness(socket)
         self.refused = 0
@@ -77,7 +81,10 @@ class Replies:
             if not self._connections.make_room(asker.connection, len(reply)):
                 return False
             self._connections.note_sent(asker.connection, len(reply))
-        with contextlib.suppress(zmq.ZMQError):  # the client is gone, or its queue is full
+        try:
             self._socket.send_multipart([*asker.address, reply], zmq.NOBLOCK)
+        except zmq.ZMQError as error:  # its queue is full, or the client is gone
+            if error.errno == zmq.EHOSTUNREACH:
+                self._on_gone(asker.address[0])
         self.readiness.touched()
         return True
