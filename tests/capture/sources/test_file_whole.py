@@ -308,6 +308,23 @@ def test_a_file_that_names_other_files_opens_none_of_them(tmp_path: Path, conten
         hear(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("caf", "pcm_s16be"), ("w64", "pcm_s16le"), ("wav", "pcm_s24le"), ("ogg", "libvorbis")]
+)
+def test_a_forged_header_is_an_error_or_audio(tmp_path: Path, name: str, codec: str) -> None:
+    """Every byte of the header, at its extremes; a chunk may claim to be longer than any file."""
+    path = encode(tmp_path / f"a.{name}", "-c:a", codec, "-t", "0.1")
+    good = path.read_bytes()
+    for at in range(0, min(len(good), 120)):
+        for value in (0, 0x7F, 0xFF):
+            path.write_bytes(good[:at] + bytes([value]) + good[at + 1 :])
+            try:
+                frames, _, _ = hear(path)
+            except SourceError:
+                continue
+            assert np.isfinite(frames).all()
+
+
 # What the levels suggest
 
 
