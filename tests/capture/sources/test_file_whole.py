@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -343,3 +344,11 @@ def test_a_name_need_not_be_text(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", music(), RATE)
     (tmp_path / "a.flac").rename(path)
     assert len(hear(path)[0]) == FRAMES
+
+
+def test_without_av_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.m4a")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SourceError, match="the package av, which reads this file, is not installed.*uv sync"):
+        hear(path)
+    assert len(hear(write_wav(tmp_path / "b.wav"))[0]) == FRAMES, "a WAV file needs none"
