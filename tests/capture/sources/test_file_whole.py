@@ -349,6 +349,6 @@ def test_a_name_need_not_be_text(tmp_path: Path) -> None:
 def test_without_av_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = encode(tmp_path / "a.m4a")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(SourceError, match="the package av, which reads this file, is not installed.*uv sync"):
+    with pytest.raises(SourceError, match=r"the package av, which reads this file, is not installed.*uv sync"):
         hear(path)
     assert len(hear(write_wav(tmp_path / "b.wav"))[0]) == FRAMES, "a WAV file needs none"
