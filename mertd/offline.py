@@ -14,6 +14,7 @@ from mertd.capture.address import Address
 from mertd.capture.entry import open_source
 from mertd.capture.mono import MonoConverter
 from mertd.capture.reports import CaptureSettings
+from mertd.capture.source import COMPLETE, EndReport
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import Levels, measure_levels
 from mertd.embed.embedder import Embedder
@@ -39,15 +40,17 @@ def embed_source(
     hop: int,
     gate_dbfs: float,
     progress: Callable[[float], object],
-) -> Iterator[Embedding | SilentWindow]:
+) -> Iterator[Embedding | SilentWindow | EndReport]:
     """Yield every window of a source, in order; times count from its start. `window`, `hop`: in samples.
 
-    Windows below `gate_dbfs` are not embedded. `progress` is called with the seconds of audio read so far. Raises `SourceError`
-    if the source cannot be read, is shorter than one window, or has samples that are not finite.
+    Windows below `gate_dbfs` are not embedded. If audio is missing, or its levels suggest something, the last item says so.
+    `progress` is called with the seconds of audio read so far. Raises `SourceError` if the source cannot be read, is shorter
+    than one window, or has samples that are not finite.
     """
     sequence = count()
     found = 0
-    for start, samples in windows(address, window, hop, progress):
+    reports: list[EndReport] = []
+    for start, samples in windows(address, window, hop, progress, reports.append):
         span = Span(start, start + window, SAMPLE_RATE)
         levels = measure_levels(samples)
         found += 1
@@ -75,21 +78,31 @@ def embed_source(
             vector=vector,
             latency_ns=Latency(wait=0, embed=embed_ns, total=embed_ns),
         )
+    report = reports[-1] if reports else COMPLETE
     if not found:
-        raise SourceError(f"{address} is shorter than a window of {window / SAMPLE_RATE:g} s; a shorter --window would fit")
+        why = f" ({report})" if report.reason else ""
+        raise SourceError(
+            f"{address} is shorter than a window of {window / SAMPLE_RATE:g} s{why}; a shorter --window would fit"
+        )
+    if report != COMPLETE:
+        yield report
 
 
 def windows(
-    address: Address, window: int, hop: int, progress: Callable[[float], object]
+    address: Address,
+    window: int,
+    hop: int,
+    progress: Callable[[float], object],
+    ended: Callable[[EndReport], object] = lambda _: None,
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield index of the first sample, and the samples (window,), of every window of a source of any length.
 
-    No more than a window and a block of audio are kept in memory.
+    `ended` is called with what is missing once all audio was read. No more than a window and a block are kept in memory.
     """
     kept = np.zeros(0, np.float32)
     kept_from = 0  # index of the first sample that is kept
     start = 0  # of the next window
-    for samples in _samples(address):
+    for samples in _samples(address, ended):
         kept = np.concatenate([kept, samples])
         while start + window <= kept_from + len(kept):
             yield start, kept[start - kept_from : start - kept_from + window]
@@ -99,7 +112,7 @@ def windows(
         progress((kept_from + len(kept)) / SAMPLE_RATE)
 
 
-def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
+def _samples(address: Address, ended: Callable[[EndReport], object]) -> Iterator[NDArray[np.float32]]:
     """Yield all samples of a source, mono at SAMPLE_RATE, block by block."""
     source = open_source(CaptureSettings(address, realtime=False, start=0))
     try:
@@ -108,6 +121,7 @@ def _samples(address: Address) -> Iterator[NDArray[np.float32]]:
             if block is not None:
                 yield converter.feed(block.frames)
         yield converter.flush()
+        ended(source.end_report)
     finally:
         source.close()
 

@@ -52,6 +52,7 @@ HEAVY = {
     "onnx",
     "sounddevice",
     "soundfile",
+    "av",
     "soxr",
     "torch",
     "transformers",

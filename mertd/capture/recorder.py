@@ -130,7 +130,7 @@ class Recorder:
             self._finish_epoch(self._jump)
         self._write(self._epoch.converter.flush())
         self._commit()
-        self._send(Ended(self._source.reopens))
+        self._send(Ended(self._source.reopens, self._source.end_report))
 
     def _new_epoch(self, before: ClockPair) -> _Epoch:
         converter = MonoConverter(self._source.rate, self._source.channels, self._settings.address.mix)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.clock import ClockReading
+from mertd.capture.source import COMPLETE, EndReport
 from mertd.processes.child import Inherited
 from mertd.vocabulary import EventName, GapReason
 
@@ -76,6 +77,7 @@ class Ended:
     """The audio is over."""
 
     reopens: bool  # more may come if the source is opened again: the next writer of a FIFO
+    report: EndReport = COMPLETE  # what is missing
 
 
 @dataclass(frozen=True)

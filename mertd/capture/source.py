@@ -32,6 +32,22 @@ class Block:
 
 
 @dataclass(frozen=True)
+class EndReport:
+    """What there is to say about a source whose audio is over."""
+
+    missing_s: float = 0.0  # seconds of its audio, at least, that could not be read
+    reason: str = ""  # why they are missing; not empty if anything is, even if `missing_s` is unknown and 0
+    hints: tuple[str, ...] = ()  # advice about the audio that was read
+
+    def __str__(self) -> str:
+        return f"at least {self.missing_s:.2f} s of its audio are missing: {self.reason}" if self.reason else "complete"
+
+
+COMPLETE = EndReport()
+"""The report of a source of which nothing can be missing, such as a device: it has no length."""
+
+
+@dataclass(frozen=True)
 class ZerosExplanation:
     """The likeliest reason why a source delivers only zeros, and what the user can do."""
 
@@ -50,6 +66,10 @@ class AudioSource(Protocol):
     @property
     def explain_zeros(self) -> Callable[[], ZerosExplanation] | None:
         """A function that explains why only zeros come; None for a source that may be silent."""
+
+    @property
+    def end_report(self) -> EndReport:
+        """What is missing, complete once `blocks` has ended."""
 
     def blocks(self) -> Iterator[Block | None]:
         """Yield blocks as they come, and None at least ten times a second while there are none.

@@ -99,7 +99,7 @@ _ALL = (
     SourceKind(
         "file",
         form="file:PATH",
-        summary="a sound file that libsndfile reads: wav, flac, ogg, mp3, aiff and others",
+        summary="a sound file: wav, flac, ogg, mp3, m4a, aiff, wma and others",
         options=_COMMON,
         module="file",
         split=_split_path,

@@ -12,6 +12,7 @@ import typer
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mertd.capture.address import Address, distinct, parse
+from mertd.capture.source import EndReport
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Gate, Hop, Layers, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
@@ -54,6 +55,7 @@ def embed_files(addresses: list[Address], out: Path | None, settings: Settings) 
     """Embed every file. Raises `MertdError` after the last one if some could not be read, with a line for each."""
     model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
     failures: list[str] = []
+    missing: dict[str, EndReport] = {}
     console = new_console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress, reader_may_leave():
@@ -61,30 +63,45 @@ def embed_files(addresses: list[Address], out: Path | None, settings: Settings) 
         embedder = Embedder(model)
         progress.remove_task(loading)
         if out is None:
-            _stream(addresses, embedder, settings, progress, failures, sys.stdout)
+            _stream(addresses, embedder, settings, progress, failures, missing, sys.stdout)
         elif out.suffix == ".ndjson":
             with out.open("w", encoding="utf-8") as file:
-                _stream(addresses, embedder, settings, progress, failures, file)
+                _stream(addresses, embedder, settings, progress, failures, missing, file)
         else:
-            found = [(a, m) for a in addresses for m in _embed_one(a, embedder, settings, progress, failures)]
-            _write_npz(out, found, embedder, settings)
+            found = [(a, m) for a in addresses for m in _embed_one(a, embedder, settings, progress, failures, missing)]
+            _write_npz(out, found, missing, embedder, settings)
     if failures:
         raise MertdError(*failures)
 
 
 def _stream(
-    addresses: list[Address], embedder: Embedder, settings: Settings, progress: Progress, failures: list[str], file: IO[str]
+    addresses: list[Address],
+    embedder: Embedder,
+    settings: Settings,
+    progress: Progress,
+    failures: list[str],
+    missing: dict[str, EndReport],
+    file: IO[str],
 ) -> None:
     for address in addresses:
-        for message in _embed_one(address, embedder, settings, progress, failures):
+        for message in _embed_one(address, embedder, settings, progress, failures, missing):
             file.write(json_text({"file": address.target, **as_json(message)}) + "\n")
+            file.flush()
+        if report := missing.get(address.target):
+            line = {"file": address.target, "missing_s": report.missing_s, "reason": report.reason}
+            file.write(json_text(line) + "\n")
             file.flush()
 
 
 def _embed_one(
-    address: Address, embedder: Embedder, settings: Settings, progress: Progress, failures: list[str]
+    address: Address,
+    embedder: Embedder,
+    settings: Settings,
+    progress: Progress,
+    failures: list[str],
+    missing: dict[str, EndReport],
 ) -> list[Embedding]:
-    """Return the embeddings of one file; why it could not be read is added to `failures`."""
+    """Return the embeddings of one file. Why it could not be read is added to `failures`, what is missing to `missing`."""
     import soundfile
 
     task = progress.add_task(printable(Path(address.target).name), total=None)
@@ -103,6 +120,12 @@ def _embed_one(
         ):
             if isinstance(message, SilentWindow):
                 silent += 1
+            elif isinstance(message, EndReport):
+                for hint in message.hints:
+                    complain(f"{address.target}: {hint}")
+                if message.reason:
+                    failures.append(f"{address.target}: {message}")
+                    missing[address.target] = message
             else:
                 found.append(message)
     except MertdError as error:
@@ -113,8 +136,17 @@ def _embed_one(
     return found
 
 
-def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embedder, settings: Settings) -> None:
-    """Write arrays with one row a window: vector (layers, hidden), source, start and end in samples, rms_dbfs."""
+def _write_npz(
+    out: Path,
+    found: list[tuple[Address, Embedding]],
+    missing: dict[str, EndReport],
+    embedder: Embedder,
+    settings: Settings,
+) -> None:
+    """Write arrays with one row a window: vector (layers, hidden), source, start and end in samples, rms_dbfs.
+
+    `missing_source` and `missing_s` have one row for each file of which something is missing.
+    """
     shape = (len(settings.layers), embedder.weights.architecture.hidden)
     with replacing(out) as file:
         np.savez(
@@ -124,6 +156,8 @@ def _write_npz(out: Path, found: list[tuple[Address, Embedding]], embedder: Embe
             start=np.array([m.window.start for _, m in found], np.int64),
             end=np.array([m.window.end for _, m in found], np.int64),
             rms_dbfs=np.array([m.audio.rms_dbfs for _, m in found]),
+            missing_source=np.array(list(missing), str),
+            missing_s=np.array([report.missing_s for report in missing.values()], np.float64),
             rate=np.array(SAMPLE_RATE),
             layers=np.array(settings.layers),
             space=np.array(embedder.info.model.space),

@@ -249,7 +249,14 @@ class Stream:
         due = self.timeline.counters["due"]
         if not due:
             log.warning("%s: ended after %.1f s, before the first window was full", self.address.name, self.timeline.seconds)
-        self.timeline.event(EventName.ENDED, windows=due)
+        report = outcome.report
+        detail: dict[str, Any] = {}
+        for hint in report.hints:
+            log.warning("%s: %s", self.address.name, hint)
+        if report.reason:
+            log.warning("%s: %s", self.address.name, report)
+            detail = {"missing_s": round(report.missing_s, 3), "reason": report.reason}
+        self.timeline.event(EventName.ENDED, windows=due, **detail)
         return Finished()
 
     def _on_failed(self, outcome: CaptureFailed) -> Verdict:

@@ -62,6 +62,7 @@ PURPOSES = {
     "msgpack": "the wire",
     "sounddevice": "devices",
     "soundfile": "files",
+    "av": "files that soundfile cannot read, or not whole",
     "safetensors": "weights",
     "huggingface-hub": "fetching weights",
     "onnx": "the model on a processor",

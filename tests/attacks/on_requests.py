@@ -82,8 +82,8 @@ def endless_parts_from_many(target: Target) -> None:
 
 def just_under_the_limit_of_parts(target: Target) -> None:
     """Messages of many empty parts, each of which ends before its connection would be cut off."""
-    message = frame(b"", MORE) * 20_000 + frame(b"end")
-    many(target, 10, message, pause_s=0.05)
+    messages = [frame(b"", MORE) * parts + frame(b"end") for parts in (7_000, 14_000, 30_000)]
+    many(target, 10, messages[0] + messages[1] + messages[0] + messages[2], pause_s=0.05)
 
 
 def many(target: Target, count: int, payload: bytes, pause_s: float = 0.0) -> None:

@@ -1,6 +1,7 @@
 """Attack a real daemon in every way of the catalogue, and hold it to the bars of `trial.py`.
 
-Run: PYTHONPATH=tests python tests/attacks/run.py [--only NAME] [--seconds S] [--seed N] [--json FILE] [--markdown FILE]
+Run: PYTHONPATH=tests python tests/attacks/run.py [--only NAME] [--all] [--seconds S] [--seed N]
+[--json FILE] [--markdown FILE]
 
 Each attack gets a daemon of its own, and ends with SIGTERM at a random moment of it. Exits with 1 if a bar is missed.
 `--markdown docs/security.md` fills the table of that page. The first rows are without an attack: what they show is this
@@ -17,13 +18,14 @@ import time
 from pathlib import Path
 
 from attacks import table
-from attacks.catalogue import ATTACKS
-from attacks.trial import Row, try_attack
+from attacks.catalogue import trials
+from attacks.trial import Row
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", default=[], help="Attacks whose name contains this text. Repeatable.")
+    parser.add_argument("--all", action="store_true", help="Also those that are left out of CI to save time.")
     parser.add_argument("--seconds", type=float, default=4.0, help="How long each attack lasts. Default: 4.")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--json", type=Path, help="Where to write the figures.")
@@ -32,14 +34,12 @@ def main() -> None:
     print(f"seed {options.seed}", flush=True)
     rows: list[Row] = []
     began = time.monotonic()
-    for attack in ATTACKS:
-        if options.only and not any(text in attack.name for text in options.only):
-            continue
-        row = try_attack(attack, options.seconds, random.Random(f"{options.seed} {attack.name}"))
+    for name, run in trials(options.only, options.all).items():
+        row = run(options.seconds, random.Random(f"{options.seed} {name}"))
         rows.append(row)
         print(f"{time.monotonic() - began:6.1f}  {table.line(row)}", flush=True)
         for miss in row.misses():
-            print(f"        MISSED {attack.name}: {miss}", flush=True)
+            print(f"        MISSED {name}: {miss}", flush=True)
     print(f"\n{table.text(rows)}")
     if options.json:
         options.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")

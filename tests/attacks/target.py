@@ -12,6 +12,7 @@ from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.keyring import Keyring
 
 ONE_SOURCE = ("synth:chords",)
+SIX_SOURCES = tuple(f"synth:chords?name=stream{number}" for number in range(6))
 MANY_SOURCES = tuple(f"synth:chords?name=stream{number:02d}" for number in range(24))
 
 INTRUDER = "intruder"
@@ -72,7 +73,7 @@ class Attack:
     """Each of `runs` attacks until `target.until`, in a process of its own.
 
     `curve`: the victim encrypts, and the attacker's key is revoked in the middle. `descriptors`: the victim's limit on
-    open files.
+    open files. `in_ci`: whether it runs without `--all`.
     """
 
     name: str
@@ -81,3 +82,4 @@ class Attack:
     hop_s: float = 0.5
     curve: bool = False
     descriptors: int | None = None
+    in_ci: bool = True

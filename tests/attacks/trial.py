@@ -51,6 +51,7 @@ class Row:
     pause_s: float | None = None
     end_s: float | None = None
     cut_off_s: float | None = None
+    max_growth_mb: float = MAX_GROWTH_MB
     stalled_s: float = 0.0  # in which the machine did not run the witness
     holes: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Row:
     def misses(self) -> list[str]:
         """Return the bars that were missed, in sentences."""
         bars = [
-            ("memory grew by {:.0f} MB", self.growth_mb, MAX_GROWTH_MB),
+            ("memory grew by {:.0f} MB", self.growth_mb, self.max_growth_mb),
             ("`status` was answered after {:.2f} s", self.answer_s, MAX_ANSWER_S),
             ("the beat paused for {:.2f} s", self.pause_s, MAX_PAUSE_S),
             ("SIGTERM took {:.2f} s", self.end_s, MAX_END_S),
@@ -139,12 +140,13 @@ def try_attack(attack: Attack, seconds: float, chance: random.Random) -> Row:
     victim = Victim(attack)
     try:
         with victim, ExitStack() as stack:
-            witness = stack.enter_context(Witness(victim))
             target = victim.target(seconds)
+            attackers = stack.enter_context(Attackers(attack, target, seconds + STOP_PATIENCE_S))
+            honest = stack.enter_context(ExitStack())
+            witness = honest.enter_context(Witness(victim))
             spy = None
             if victim.ring is not None:
-                spy = stack.enter_context(Spy(target.publish, target.control, victim.ring.client(INTRUDER)))
-            attackers = stack.enter_context(Attackers(attack, target, seconds + STOP_PATIENCE_S))
+                spy = honest.enter_context(Spy(target.publish, target.control, victim.ring.client(INTRUDER)))
             witness.begin()
             began = time.monotonic()
             attackers.go()
@@ -160,6 +162,7 @@ def try_attack(attack: Attack, seconds: float, chance: random.Random) -> Row:
             row.lives = victim.lives
             if attackers.failed():
                 row.wrong.append("an attacker ended too early")
+            honest.close()
             if row.lives:
                 row.end_s = victim.terminate()
             if spy is not None:

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 
 from mertd.capture import entry
 from mertd.capture.reports import CaptureSettings
-from mertd.capture.source import Block
+from mertd.capture.source import COMPLETE, Block
 from mertd.errors import SourceError
 from mertd.ring import Ring
 
@@ -21,6 +21,7 @@ class HangingSource:
     channels = 2
     description = "hanging"
     reopens = False
+    end_report = COMPLETE
     explain_zeros = None
 
     def blocks(self) -> Iterator[Block | None]:

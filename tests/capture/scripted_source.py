@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mertd.capture.clock_pair import ClockPair
 from mertd.capture.reports import MAX_UNREPORTED_SAMPLES, Committed, Discontinuity, FilledGap, Notice
-from mertd.capture.source import Block, ZerosExplanation
+from mertd.capture.source import COMPLETE, Block, ZerosExplanation
 from mertd.ring import Ring
 
 Step = Block | None | Callable[[], object]
@@ -20,6 +20,7 @@ class ScriptedSource:
     """Yields the steps of a script; a step that is a function is called and yields nothing."""
 
     reopens = False
+    end_report = COMPLETE
 
     def __init__(
         self, rate: int, channels: int, script: Iterable[Step], explain_zeros: Callable[[], ZerosExplanation] | None = None

@@ -81,3 +81,24 @@ def test_a_reader_that_has_had_enough(songs: Path) -> None:
     finally:
         os.close(write)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_is_missing_of_a_file_is_said_three_times(songs: Path) -> None:
+    """As a complaint with exit code 3, and in both outputs, beside the windows that are there."""
+    (songs / "cut.wav").write_bytes((songs / "one.wav").read_bytes()[:-40_000])
+    lines = mertd("embed", "cut.wav", *OPTIONS, folder=songs)
+    assert lines.returncode == 3
+    (complaint,) = complaints(lines.stderr)
+    assert complaint.startswith("mertd: cut.wav: at least ")
+    assert "the file is cut" in complaint
+    *windows, last = map(json.loads, lines.stdout.splitlines())
+    assert windows
+    assert last["file"] == "cut.wav"
+    assert last["missing_s"] > 0
+    assert "the file is cut" in last["reason"]
+    arrays = mertd("embed", "cut.wav", "one.wav", "--out", "x.npz", *OPTIONS, folder=songs)
+    assert arrays.returncode == 3
+    with np.load(songs / "x.npz") as written:
+        assert list(written["missing_source"]) == ["cut.wav"]
+        assert written["missing_s"] == pytest.approx([last["missing_s"]])
+        assert set(written["source"]) == {"cut.wav", "one.wav"}

@@ -10,6 +10,7 @@ import pytest
 
 from daemon.scripted_daemon import HOP, WINDOW, ScriptedDaemon
 from mertd.capture.reports import CaptureFailed, Discontinuity, Ended, FilledGap, Grant, Notice, Stop
+from mertd.capture.source import EndReport
 from mertd.daemon.run_state import StartError
 from mertd.vocabulary import EventName
 from mertd.wire import Event
@@ -89,6 +90,19 @@ def test_what_the_end_of_the_process_means(address: str, report: object, state: 
     daemon = play(story, address)
     assert daemon.events("room")[2:] == events
     assert (daemon.state.failure is not None) == (state == "failed"), "a daemon whose last stream has failed stops"
+
+
+def test_the_end_says_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.opened("room")
+        report = EndReport(4.25, "the file is cut", ("its channels cancel",))
+        daemon.capture("room").report(Ended(reopens=False, report=report))
+        await daemon.exits(daemon.streams["room"].process, daemon.capture("room"))
+
+    daemon = play(story, FILE)
+    assert daemon.detail("room", "ended") == {"windows": 0, "missing_s": 4.25, "reason": "the file is cut"}
+    assert "room: at least 4.25 s of its audio are missing: the file is cut" in caplog.text
+    assert "room: its channels cancel" in caplog.text
 
 
 def test_a_fifo_is_over_at_its_end_if_the_daemon_is_to_exit_then() -> None:

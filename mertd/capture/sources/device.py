@@ -19,7 +19,7 @@ from mertd.capture.input_monitor import monitor_input
 from mertd.capture.input_status import explain_zeros
 from mertd.capture.limits import BLOCK_S
 from mertd.capture.reports import CaptureSettings
-from mertd.capture.source import Block, ZerosExplanation
+from mertd.capture.source import COMPLETE, Block, ZerosExplanation
 from mertd.capture.source_kinds import without_device
 from mertd.errors import SourceError, did_you_mean
 
@@ -104,6 +104,7 @@ class DeviceSource:
     """An open input device at its native rate."""
 
     reopens = False
+    end_report = COMPLETE
 
     def __init__(self, address: Address) -> None:
         """Raises `SourceError` if the device does not exist or refuses."""

@@ -18,7 +18,7 @@ from mertd.capture.address import PCM_FORMATS
 from mertd.capture.clock_pair import read_clocks
 from mertd.capture.limits import BLOCK_S, block_frames
 from mertd.capture.reports import CaptureSettings
-from mertd.capture.source import MAX_SLEEP_S, Block, Frames, Pacer
+from mertd.capture.source import COMPLETE, MAX_SLEEP_S, Block, Frames, Pacer
 from mertd.errors import SourceError
 
 MAX_LEAD_S = 1.0
@@ -32,6 +32,7 @@ class PipeSource:
     """Interleaved samples from a file descriptor. A writer that is too fast is blocked by the pipe itself."""
 
     explain_zeros = None
+    end_report = COMPLETE
 
     def __init__(self, settings: CaptureSettings, descriptor: int | None = None) -> None:
         """`descriptor`: an open one to read in place of the address's path. Raises `SourceError` if the path cannot be read."""

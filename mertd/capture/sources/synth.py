@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mertd.capture.limits import block_frames
 from mertd.capture.reports import CaptureSettings
-from mertd.capture.source import Block, Pacer, idle
+from mertd.capture.source import COMPLETE, Block, Pacer, idle
 
 Samples = NDArray[np.float64]
 
@@ -77,6 +77,7 @@ class SynthSource:
 
     reopens = False
     explain_zeros = None
+    end_report = COMPLETE
 
     def __init__(self, settings: CaptureSettings) -> None:
         address = settings.address

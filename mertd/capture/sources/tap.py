@@ -15,7 +15,7 @@ from mertd.capture.assembler import Assembler, CallbackBuffer
 from mertd.capture.clock_pair import read_clocks
 from mertd.capture.limits import BLOCK_S
 from mertd.capture.reports import CaptureSettings
-from mertd.capture.source import Block, ZerosExplanation
+from mertd.capture.source import COMPLETE, Block, ZerosExplanation
 from mertd.errors import SourceError
 from mertd.vocabulary import ZerosCause
 
@@ -27,6 +27,7 @@ class TapSource:
     """An open tap: of all programs, or of the one named."""
 
     reopens = False
+    end_report = COMPLETE
 
     def __init__(self, program: str) -> None:
         """Raises `SourceError` without catap, for a program that does not run, or if the system refuses."""

@@ -24,9 +24,9 @@ class BacklogLimits:
 
 BACKLOG_LIMITS: dict[Domain, BacklogLimits] = {
     "publish": BacklogLimits(of_one=64 << 10, of_all=256 << 10, of_gone=64 << 10, buffer=2_048),
-    "control": BacklogLimits(of_one=128 << 10, of_all=512 << 10, of_gone=512 << 10, buffer=8_192),
+    "control": BacklogLimits(of_one=32 << 10, of_all=256 << 10, of_gone=128 << 10, buffer=8_192),
 }
-"""A subscriber of 2,000 streams sends 60 kB when it connects; 128 kB are 32 of the largest requests, or 1,000 ordinary ones."""
+"""A subscriber of 2,000 streams sends 60 kB when it connects; 32 kB are 8 of the largest requests, or 300 ordinary ones."""
 
 FORGIVEN_BYTES_PER_S = 1_024.0
 """How fast a backlog shrinks by itself: handshakes and PINGs are received, but never read."""

@@ -211,7 +211,7 @@ class Connections:  # attributes: its thread, what that shares with the event lo
         for event, value in watched.monitor.waiting():
             if event == zmq.EVENT_ACCEPTED:
                 self._add(value, watched)
-                self._keep_within_limit()
+                self._keep_within_limit(value)
             elif event == zmq.EVENT_DISCONNECTED:
                 self._remove(value)
             else:
@@ -246,11 +246,12 @@ class Connections:  # attributes: its thread, what that shares with the event lo
             if watched.domain == gone.domain:
                 watched.on_closed(gone)
 
-    def _keep_within_limit(self) -> None:
+    def _keep_within_limit(self, newest: int) -> None:
         if len(self._open) <= self.limit:
             return
         with self._lock:
-            drawn = random.sample(list(self._open.values()), min(CANDIDATES, len(self._open)))
+            others = [connection for descriptor, connection in self._open.items() if descriptor != newest]
+            drawn = random.sample(others, min(CANDIDATES, len(others)))
         now = time.monotonic()
         unfinished = [connection for connection in drawn if connection.measure(now) and not connection.shook_hands]
         victim = (unfinished or drawn)[0]

@@ -20,10 +20,9 @@ class LeftBehind:
         self._lock = threading.Lock()
 
     def add(self, connection: Connection) -> None:
-        """Count a connection that is gone. If it was never measured, it may have left what the kernel holds for one."""
-        left = connection.backlog if connection.received else BACKLOG_LIMITS[connection.domain].buffer
+        """Count a connection that is gone."""
         with self._lock:
-            self._bytes[connection.domain] += left
+            self._bytes[connection.domain] += connection.backlog
 
     def of(self, domain: Domain) -> float:
         """Return the bytes that are still to be read from a socket."""
