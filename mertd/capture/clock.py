@@ -11,7 +11,8 @@ The map has two parts, because wall time is set and slewed while oscillators are
 **The bound on the error** is the sum of two bounds:
 
     steady    On the error of the steady time: the bound of the line (see `clock_fit`), or, while there are too few readings for
-              a group, the delay of all readings from the sample on, as the source may have paused for that long.
+              a group, the delay of all readings from the sample on, as the source may have paused for that long. Every reading
+              counts here, however close it is to the one before: it may be the only one of the samples after a pause.
     offset    On the error of the offset: how far any offset is that was recorded around the sample, whose steady time is known
               give or take its bound. A step near the sample may be on either side of it, so both offsets count. Between
               recordings and beyond them, MAX_SLEW times their distance is added (see `wall_offsets`).
@@ -20,6 +21,7 @@ It holds for steps of any size, slews of up to MAX_SLEW and any drift of up to 3
 readings. It does not cover what no reading can reveal:
 
     - a constant delay between the microphone and the converter that the driver does not report
+    - a delay of the first reading of an epoch by more than `clock_fit.START_ERROR_S`, until a reading comes that is less late
     - a step that is taken back before the clocks are read again
     - a step after the latest reading, for samples beyond it. The clocks are read after the samples of a block were captured,
       so that no sample in the ring is beyond the latest reading.
@@ -34,8 +36,8 @@ from mertd.capture.clock_fit import GROUP_S, MIN_ERROR_S, MIN_READINGS, OUTLIER_
 from mertd.capture.clock_pair import ClockPair
 from mertd.capture.wall_offsets import WallOffsets
 
-RECENT_READINGS = 40
-"""Latest readings that are kept singly, to notice a delay before it fills a group."""
+RECENT_READINGS = 80
+"""Latest readings that are kept singly, to notice a delay before it fills a group. The line uses at least every other one."""
 
 MIN_STEP_NS = 250_000_000
 """Nanoseconds: a larger jump of wall time begins a new epoch; a smaller one is followed."""
@@ -67,7 +69,7 @@ class Clock:
     def __init__(self, rate: int, memory_s: float = 300.0, spacing_s: float = 0.045) -> None:
         """`memory_s`: age of the oldest sample that will be asked for.
 
-        Of readings closer than `spacing_s` only the wall time counts.
+        A reading closer than `spacing_s` to the one before is not used for the line.
         """
         self._rate = rate
         self._memory_s = memory_s
@@ -76,7 +78,7 @@ class Clock:
         self._last = 0.0  # index of the latest reading used
         self._group: list[tuple[float, float]] = []  # of the current second: nominal time, steady time less nominal time
         self._groups: deque[Group] = deque()
-        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT_READINGS)  # as in `_group`
+        self._recent: deque[tuple[float, float]] = deque(maxlen=RECENT_READINGS)  # as in `_group`, close ones included
         self._offsets = WallOffsets(round(memory_s * 1.001e9))  # of wall time against steady time
         self._line: Line | None = None  # None: to be fitted again
 
@@ -88,19 +90,21 @@ class Clock:
             self._offsets.record(reading.captured_at.earlier(-reading.age_ns))
         if self._origin is None or reading.exact:
             self._origin = reading
-        elif reading.index - self._last < self._spacing:
+        origin = self._origin
+        if origin.exact:
+            return
+        x = (reading.index - origin.index) / self._rate
+        excess = (reading.captured_at.steady_ns - origin.captured_at.steady_ns) / 1e9 - x
+        if self._group and reading.index - self._last < self._spacing:
+            self._keep_close(x, excess)
             return
         self._last = reading.index
         self._line = None
-        if reading.exact:
-            return
-        origin = self._origin
-        x = (reading.index - origin.index) / self._rate
         if self._group and x - self._group[0][0] >= GROUP_S:
             self._groups.append(summarise(self._group))
             self._group = []
-        self._group.append((x, (reading.captured_at.steady_ns - origin.captured_at.steady_ns) / 1e9 - x))
-        self._recent.append(self._group[-1])
+        self._group.append((x, excess))
+        self._recent.append((x, excess))
         while self._groups and x - self._groups[0].x > self._memory_s:
             self._groups.popleft()
 
@@ -128,6 +132,17 @@ class Clock:
         low_ns, high_ns = self._offsets.between(steady_ns - error_ns, steady_ns + error_ns)
         error_ns += max(high_ns - offset_ns, offset_ns - low_ns)
         return SampleTime(steady_ns + offset_ns, error_ns, (1 / (1 + self._line.tilt) - 1) * 1e6)
+
+    def _keep_close(self, x: float, excess: float) -> None:
+        """Keep a reading that is not used for the line. Several in a row are kept as one: the first sample, the last delay.
+
+        Of the least delays from each of their samples on, that from the last one on is the largest.
+        """
+        last = self._recent[-1][0]
+        if last > self._group[-1][0]:
+            self._recent[-1] = (last, excess)
+        else:
+            self._recent.append((x, excess))
 
     def _late(self, x: float, excess: float) -> float:
         """Return the seconds by which every reading of the sample's block and after it is later than the line; 0 for few.

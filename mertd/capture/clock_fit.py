@@ -20,7 +20,9 @@ give a line by ridge regression, with a prior of DRIFT_PRIOR_PPM on the drift.
     3 sigma           sigma^2 (1/n + (x - mean)^2 / (Sxx + ridge)): grows beyond the readings, and covers the pull of the prior
                       on any drift up to 3 DRIFT_PRIOR_PPM.
     bend              The drift changes: half of DRIFT_CHANGE_PPM_PER_H times the square of the distance to the readings.
-    local             The distance of the groups next to the sample from the line, left out or not: they may be right.
+    local             The distance of the groups next to the sample from the line, left out or not: they may be right. Of the
+                      first group the earliest reading counts, too: if the source paused just after it, the low quantile is that
+                      of the samples after the pause, and there is no group before it.
     start             START_ERROR_S while there are fewer than MIN_GROUPS groups, of which outliers cannot be told apart, or
                       fewer than MIN_TOTAL_READINGS readings, from which no spread can be estimated.
 """
@@ -79,6 +81,7 @@ class Group:
     """The readings of one second."""
 
     x: float  # mean nominal time
+    earliest: float  # lowest y
     low: float  # LOW_QUANTILE of y
     median: float  # of y
     readings: int
@@ -89,7 +92,11 @@ def summarise(readings: list[tuple[float, float]]) -> Group:
     excess = sorted(y for _, y in readings)
     last = len(readings) - 1
     return Group(
-        sum(x for x, _ in readings) / len(readings), excess[int(LOW_QUANTILE * last)], excess[last // 2], len(readings)
+        sum(x for x, _ in readings) / len(readings),
+        excess[0],
+        excess[int(LOW_QUANTILE * last)],
+        excess[last // 2],
+        len(readings),
     )
 
 
@@ -116,6 +123,8 @@ class Line:
         starting = len(groups) < MIN_GROUPS or sum(group.readings for group in groups) < MIN_TOTAL_READINGS
         self._common = MIN_ERROR_S + spread + 2 * scatter + (START_ERROR_S if starting else 0.0)
         self._deviations = np.abs(low - self._offset - self.tilt * self._x)
+        early = self._offset + self.tilt * float(self._x[0]) - groups[0].earliest
+        self._deviations[0] = max(self._deviations[0], early)
 
     def at(self, x: float) -> tuple[float, float]:
         """Return y at `x`, and the bound on its error, in seconds."""

@@ -101,7 +101,9 @@ class Supervisor:
 
     def _plan_shutdown(self, parts: Parts) -> Shutdown:
         """Return what is done when the daemon stops."""
-        shutdown, sockets, streams = Shutdown(), parts.sockets, parts.streams
+        shutdown = Shutdown()
+        sockets = parts.sockets
+        streams = parts.streams
         shutdown.add("say that it stops", self._begin_stopping)
         for name, stream in streams.items():
             shutdown.add(f"publish that {name} stops", partial(self._announce_stop, stream))

@@ -22,7 +22,9 @@ class Refusals:
     def __init__(
         self, context: zmq.Context[Any], watched: zmq.Socket[Any], endpoint: str, with_keys: bool, report_broken_off: bool
     ) -> None:
-        """`report_broken_off`: also take it for a refusal if the other end breaks off `BROKEN_OFF_LIMIT` handshakes."""
+        """`report_broken_off`: also take it for a refusal if the other end breaks off `BROKEN_OFF_LIMIT` handshakes. Until the
+        first handshake has succeeded, that is always a refusal.
+        """
         events = FAILED | zmq.EVENT_HANDSHAKE_FAILED_AUTH | zmq.EVENT_HANDSHAKE_SUCCEEDED
         self._monitor = Monitor(context, watched, events)
         self._endpoint = endpoint
@@ -46,8 +48,9 @@ class Refusals:
                 raise self._mismatch()
             else:  # the end that notices first breaks off, and the other one sees no more than that
                 self._broken_off += 1
-                if self._report_broken_off and self._broken_off == BROKEN_OFF_LIMIT:
-                    raise EndpointError(f"the program at {self._endpoint} breaks off the handshake: {self._guess()}")
+                is_refusal = self._report_broken_off or not self.connected
+                if is_refusal and self._broken_off == BROKEN_OFF_LIMIT:
+                    raise self._broken_off_again()
 
     def _mismatch(self) -> EndpointError:
         if self._with_keys:
@@ -59,10 +62,16 @@ class Refusals:
             f"the daemon at {self._endpoint} wants a key: pass --key NAME, or keys=ClientKeys.load(NAME) in Python"
         )
 
-    def _guess(self) -> str:
+    def _broken_off_again(self) -> EndpointError:
         if self._with_keys:
-            return "its key is not the one that was given, or it has no encryption; `mertd keys show` there prints its key"
-        return "a daemon that wants a key does so; pass --key NAME, or keys=ClientKeys.load(NAME) in Python"
+            return EndpointError(
+                f"the program at {self._endpoint} breaks off the handshake: its key is not the one that was given, or it has "
+                "no encryption; `mertd keys show` there prints its key"
+            )
+        return EndpointError(
+            f"the program at {self._endpoint} breaks off the handshake, as a daemon does that wants a key: pass --key NAME, or "
+            "keys=ClientKeys.load(NAME) in Python"
+        )
 
     def close(self) -> None:
         self._monitor.close()

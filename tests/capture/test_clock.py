@@ -171,6 +171,35 @@ def test_a_pause_without_catching_up_widens_the_bound_from_the_first_block_on(me
             check(clock, world, round(min(at - 1, at_s - 0.1) * RATE))
 
 
+@pytest.mark.parametrize("part_s", [0.005, 0.02, 0.04])
+@pytest.mark.parametrize("parts", [1, 3])
+def test_a_reading_too_close_to_the_one_before_still_tells_of_a_pause(part_s: float, parts: int) -> None:
+    """The block before the pause was a short one, and so are some after it: only their readings are late."""
+    pause, at_s = 1.0, 10.0
+    world, clock = SimulatedClocks(), Clock(RATE)
+    read(clock, world, np.arange(0, at_s, 0.05), np.zeros(200))
+    clock.add(world.reading(at_s, 0.0))
+    for part in range(1, parts + 1):
+        begin = at_s + part * part_s
+        clock.add(world.reading(begin, pause))
+        for seconds in np.linspace(at_s + part_s, begin + 0.04, 9):
+            index = round(seconds * RATE)
+            moment = clock.at(index)
+            assert abs(moment.unix_ns - world.unix_ns(index) - pause * SECOND) <= moment.error_ns
+    assert check(clock, world, round(at_s * RATE) + 1).error_ns < 20 * MS, "the block before it"
+    read(clock, world, at_s + part_s * (parts + 1) + np.arange(0, 2, 0.05), np.full(40, pause))
+    moment = clock.at(index)
+    assert abs(moment.unix_ns - world.unix_ns(index) - pause * SECOND) <= moment.error_ns
+
+
+def test_a_pause_after_the_first_reading_leaves_the_bound_wide_there() -> None:
+    clock, world = Clock(RATE), SimulatedClocks()
+    seconds = np.arange(0, 30, 0.05)
+    read(clock, world, seconds, np.where(seconds > 0, 0.6, 0.0))
+    check(clock, world, 0)
+    assert clock.at(5 * RATE).error_ns < 5 * MS
+
+
 def test_beyond_the_readings_the_bound_grows() -> None:
     clock, world = Clock(RATE), SimulatedClocks(200)
     seconds = np.arange(0, 10, 0.05)

@@ -133,18 +133,11 @@ def test_a_flood_of_malformed_requests_harms_nobody() -> None:
         with zmq.Context() as context, context.socket(zmq.DEALER) as socket:
             socket.linger = socket.sndhwm = socket.rcvhwm = 0
             socket.connect(daemon.control)
-            deadline = time.monotonic() + PATIENCE_S
             for number in range(2_000):
                 socket.send(msgpack.packb([number]) if number % 2 else b"\xc1")
             assert daemon.status().phase == "running", "another client is answered"
-            answers = 0
-            cut_off = False
-            while answers < 2_000 and not cut_off:  # it is cut off if it is refused too often, and then gets no more answers
-                if socket.poll(1_000):
-                    assert msgpack.unpackb(socket.recv())["ok"] is False
-                    answers += 1
-                else:
-                    cut_off = daemon.status().processes["supervisor"]["connections_cut_off"] == 1
-                    assert cut_off or time.monotonic() < deadline, f"{answers} answers, and it is not cut off"
+            for _ in range(2_000):
+                assert socket.poll(PATIENCE_S * 1_000)
+                assert msgpack.unpackb(socket.recv())["ok"] is False
         status = daemon.status()
         assert status.streams["chords"]["skipped"] == before.streams["chords"]["skipped"]

@@ -20,6 +20,9 @@ UNKNOWN_SIZES = (range(0x7FFF_0000, 0x8001_0000), range(0xFFFF_0000, WRAP_BYTES)
 W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 """First bytes of a W64 file."""
 
+MAX_POSITION = 1 << 60
+"""Bytes beyond which no file reaches, whatever the size of a chunk claims."""
+
 MAX_CHUNKS = 10_000
 """Most chunks to look at in a file."""
 
@@ -103,6 +106,8 @@ def _find_data(file: BinaryIO, layout: _Layout, size: int) -> SampleBytes | None
 
 def _header(file: BinaryIO, layout: _Layout, at: int) -> tuple[bytes, int, int] | None:
     """Return the first four bytes of the id, the size in bytes, and the position of the content of the chunk at `at`."""
+    if at > MAX_POSITION:
+        return None
     file.seek(at)
     header = file.read(layout.id_bytes + layout.size_bytes)
     if len(header) < layout.id_bytes + layout.size_bytes:

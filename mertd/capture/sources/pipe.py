@@ -67,6 +67,7 @@ class PipeSource:
         size = self._frame_bytes * block_frames(self.rate, self.channels, self._realtime)
         pacer = Pacer(self.rate, MAX_LEAD_S, RATE_TOLERANCE)
         done, rest = 0, b""  # frames delivered; bytes of an incomplete block
+        clocks = read_clocks()  # when the latest bytes were read
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
         while True:
@@ -79,11 +80,12 @@ class PipeSource:
                 continue
             except OSError as error:
                 raise SourceError(f"{self._name}: {error.strerror}", retry=self.reopens) from error
+            if data:  # otherwise what is left came earlier
+                clocks = read_clocks()
             rest += data
             whole = len(rest) // self._frame_bytes * self._frame_bytes
             if data and whole < size and poll.poll(BLOCK_S * 1000):
                 continue  # small writes are gathered into blocks
-            clocks = read_clocks()
             frames, rest = self._decode(rest[:whole], done), rest[whole:]
             if len(frames):
                 done += len(frames)

@@ -27,8 +27,8 @@ from mertd.stream.server.paging import PageQueue
 from mertd.stream.server.replies import Asker, Replies
 from mertd.stream.server.senders import Senders
 
-MAX_PARTS = 4
-"""Parts of a message, with the client's identity; a request has at most three."""
+MAX_PARTS = 64
+"""Parts of a message that is answered, if with an error; a request has at most three. Clients that send more are cut off."""
 
 REQUESTS = Rate(burst=100.0, per_second=50.0)
 """How many requests a client may make."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -308,6 +309,23 @@ def test_a_file_that_names_other_files_opens_none_of_them(tmp_path: Path, conten
         hear(path)
 
 
+@pytest.mark.parametrize(
+    ("name", "codec"), [("caf", "pcm_s16be"), ("w64", "pcm_s16le"), ("wav", "pcm_s24le"), ("ogg", "libvorbis")]
+)
+def test_a_forged_header_is_an_error_or_audio(tmp_path: Path, name: str, codec: str) -> None:
+    """Every byte of the header, at its extremes; a chunk may claim to be longer than any file."""
+    path = encode(tmp_path / f"a.{name}", "-c:a", codec, "-t", "0.1")
+    good = path.read_bytes()
+    for at in range(0, min(len(good), 120)):
+        for value in (0, 0x7F, 0xFF):
+            path.write_bytes(good[:at] + bytes([value]) + good[at + 1 :])
+            try:
+                frames, _, _ = hear(path)
+            except SourceError:
+                continue
+            assert np.isfinite(frames).all()
+
+
 # What the levels suggest
 
 
@@ -326,3 +344,11 @@ def test_a_name_need_not_be_text(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.flac", music(), RATE)
     (tmp_path / "a.flac").rename(path)
     assert len(hear(path)[0]) == FRAMES
+
+
+def test_without_av_the_error_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = encode(tmp_path / "a.m4a")
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(SourceError, match=r"the package av, which reads this file, is not installed.*uv sync"):
+        hear(path)
+    assert len(hear(write_wav(tmp_path / "b.wav"))[0]) == FRAMES, "a WAV file needs none"
