@@ -45,7 +45,7 @@ def text(rows: list[Row]) -> str:
 
 def markdown(rows: list[Row]) -> str:
     """Return the table as a page quotes it."""
-    lines = [HEAD, ["---", "---", *["---:"] * (len(HEAD) - 2)], *(cells(row) for row in rows)]
+    lines = [HEAD, [*["---"] * len(HEAD)], *(cells(row) for row in rows)]
     return "\n".join("| " + " | ".join(one) + " |" for one in lines)
 
 

@@ -15,7 +15,7 @@ import platformdirs.unix
 import pytest
 
 import mertd
-from attacks.catalogue import ATTACKS
+from attacks.catalogue import trials
 from docs.pages import PAGES, ROOT, read, section, table, words
 from mertd.capture.address import PCM_FORMATS
 from mertd.capture.source_kinds import KINDS
@@ -178,4 +178,4 @@ def test_parts_of_the_architecture_are_all_of_the_package() -> None:
 def test_the_table_of_attacks_has_all_of_them_or_waits_for_its_first_run() -> None:
     filled = read("docs/security.md").split("<!-- table: attacks -->")[1].split("<!-- end -->")[0]
     names = [row[0] for row in table(filled, "attack")] if filled.strip() else []
-    assert names in ([], [attack.name for attack in ATTACKS])
+    assert names in ([], [*trials([], everything=False)])
