@@ -38,6 +38,10 @@ ENCRYPTION_BYTES = 33
 """What CurveZMQ adds to a part: the name of the command, a nonce, flags and a message authentication code."""
 
 
+HANDSHAKE_BYTES = 64
+"""A peer that has sent no more than ZMTP's greeting has not finished its handshake."""
+
+
 @dataclass(eq=False)
 class Connection:
     """One accepted connection. `peer`: its address, by which it is recognised."""
@@ -91,3 +95,8 @@ class Connection:
     def is_behind(self) -> bool:
         """Whether more waits to be read than one connection may leave waiting."""
         return self.backlog > BACKLOG_LIMITS[self.domain].of_one
+
+    @property
+    def shook_hands(self) -> bool:
+        """Whether it has got further than the greeting, when it was last measured."""
+        return self.received > HANDSHAKE_BYTES

@@ -57,6 +57,9 @@ SHARE_OF_DESCRIPTORS = 0.75
 MIN_CONNECTIONS = 16
 """Connections that are allowed however few descriptors there are."""
 
+CANDIDATES = 8
+"""Connections that have said nothing, of which one has to go when there are too many."""
+
 EVENTS = FAILED | zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
 
 
@@ -210,7 +213,8 @@ class Connections:  # attributes: its thread, what that shares with the event lo
                 self._add(value, watched)
                 self._keep_within_limit(value)
             elif event == zmq.EVENT_DISCONNECTED:
-                self._remove(value)
+                if value in self._open and self._open[value].domain == watched.domain:  # not the next owner's
+                    self._remove(value)
             else:
                 self._on_failed_handshake(watched.domain, event, value)
 
@@ -244,13 +248,14 @@ class Connections:  # attributes: its thread, what that shares with the event lo
                 watched.on_closed(gone)
 
     def _keep_within_limit(self, newest: int) -> None:
-        """Cut one off if there are too many: the oldest that has said nothing, or any."""
+        """Cut one off if there are too many: among the oldest that have said nothing one without a handshake, or any."""
         if len(self._open) <= self.limit:
             return
         with self._lock:
             others = [connection for descriptor, connection in self._open.items() if descriptor != newest]
-        silent = (connection for connection in others if not connection.read)
-        victim = next(silent, None) or random.choice(others)
+        silent = [one for one in others if not one.read][:CANDIDATES]
+        unfinished = (one for one in silent if one.measure(time.monotonic()) and not one.shook_hands)
+        victim = next(unfinished, silent[0] if silent else random.choice(others))
         self.sever(victim, f"there are more than {self.limit} connections")
         self._remove(victim.descriptor)
 

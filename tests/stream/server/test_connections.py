@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -278,3 +278,33 @@ def test_what_was_acknowledged_besides_replies_is_no_credit(monkeypatch: pytest.
     assert one.measure_unread() == 0
     replies.add(one, 100_000)
     assert one.measure_unread() == 100_000
+
+
+def test_a_descriptor_that_went_from_one_socket_to_the_other_stays_watched(served: Served) -> None:
+    """The sockets report one after the other: the end of a connection may be read after the beginning of the next one."""
+    served.dealer()
+    (connection,) = served.find()
+    publish = next(watched for watched in served.connections._sockets if watched.domain == "publish")
+
+    class Late:
+        """Events of a monitor."""
+
+        def waiting(self) -> list[tuple[int, int]]:
+            return [(zmq.EVENT_DISCONNECTED, connection.descriptor)]
+
+    served.connections._read_events(replace(publish, monitor=Late()))  # type: ignore[arg-type]
+    assert served.connections._open == {connection.descriptor: connection}
+
+
+def test_who_has_shaken_hands_or_said_something_stays_when_there_are_too_many(served: Served) -> None:
+    client = served.dealer()
+    client.sendall(frame(b"hello"))
+    served.connections.limit = 10
+    idle = [socket.create_connection(("127.0.0.1", int(served.control.rpartition(":")[2]))) for _ in range(60)]
+    until(lambda: served.connections.severed.total() >= 51)
+    client.sendall(frame(b"again"))
+    for word in (b"hello", b"again"):
+        assert served.router.poll(PATIENCE_S * 1000)
+        assert served.router.recv_multipart()[1] == word
+    for one in idle:
+        one.close()
