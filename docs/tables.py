@@ -25,7 +25,6 @@ from mertd.stream.server import (
     history,
     paging,
     publisher,
-    replies,
     subscriptions,
     unread,
 )
@@ -129,7 +128,6 @@ def limits() -> str:
         ["memory for all topics", amount(subscriptions.MAX_COST_BYTES), f"the connection that exceeds it {CUT_OFF_SHORT}"],
         ["a request", amount(envelope.MAX_REQUEST), CUT_OFF],
         ["requests of a client or key", f"{asks.per_second:g} a second, {asks.burst:g} in reserve", "an error as answer"],
-        ["refused requests in a row", f"{replies.MAX_REFUSED}", CUT_OFF],
         ["event loop's time for requests", f"{control_server.LOOP_TIME.per_second:.0%}", "requests wait"],
         ["bytes sent and not yet read, one connection", backlog("of_one"), CUT_OFF],
         ["bytes sent and not yet read, all connections", backlog("of_all"), f"the largest {CUT_OFF_SHORT}"],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -15,12 +14,6 @@ from mertd.stream.server.connection import Connection
 from mertd.stream.server.connections import Connections
 from mertd.stream.server.history import Page
 from mertd.stream.server.readiness import Readiness
-
-MAX_REFUSED = 10_000
-"""Requests beyond its allowance, without one within it, after which a client is cut off."""
-
-REMEMBERED = 1_024
-"""Clients whose refusals are remembered."""
 
 
 @dataclass(frozen=True)
@@ -46,28 +39,19 @@ class Replies:
         self._socket = socket
         self._connections = connections
         self._on_gone = on_gone
-        self._refusals: Counter[str | bytes] = Counter()
         self.readiness = Readiness(socket)
         self.refused = 0
 
     def send_page(self, asker: Asker, page: Page) -> int:
         """Send messages, and return their bytes. Raises `WireError` if the client leaves too many replies unread."""
-        self._refusals.pop(asker.client, None)
         reply = pack_reply({"ok": True, "messages": page.messages, "more": page.more}, asker.identifier)
         if not self._send(asker, reply):
             raise WireError("the replies to your earlier requests are unread; read them first")
         return len(reply)
 
     def refuse(self, asker: Asker, error: Exception) -> None:
-        """Reply with an error; a client that is refused without end, or does not even read why, is cut off."""
+        """Reply with an error; a client that does not even read why is cut off."""
         self.refused += 1
-        self._refusals[asker.client] += 1
-        if self._refusals[asker.client] > MAX_REFUSED:
-            del self._refusals[asker.client]
-            self.cut_off(asker.connection, f"{MAX_REFUSED} of its requests in a row were refused")
-            return
-        if len(self._refusals) > REMEMBERED:
-            self._refusals.clear()
         if not self._send(asker, pack_reply({"ok": False, "error": str(error)}, asker.identifier)):
             self.cut_off(asker.connection, "it does not read its replies")
 
