@@ -117,6 +117,7 @@ def backlog(which: str) -> str:
 
 def limits() -> str:
     """Return what the daemon and the client library bound."""
+    shares = f"{control_server.LOOP_TIME.per_second:.0%}, and {control_server.PAGE_TIME.per_second:.0%} for pages of history"
     asks, pages, changes = control_server.REQUESTS, paging.PAGE_BYTES, subscriptions.CHANGES
     body = [
         ["a message", amount(MAX_BYTES), "the daemon does not publish it; the client library refuses it"],
@@ -128,7 +129,7 @@ def limits() -> str:
         ["memory for all topics", amount(subscriptions.MAX_COST_BYTES), f"the connection that exceeds it {CUT_OFF_SHORT}"],
         ["a request", amount(envelope.MAX_REQUEST), CUT_OFF],
         ["requests of a client or key", f"{asks.per_second:g} a second, {asks.burst:g} in reserve", "an error as answer"],
-        ["event loop's time for requests", f"{control_server.LOOP_TIME.per_second:.0%}", "requests wait"],
+        ["event loop's time for requests", shares, "requests wait"],
         ["bytes sent and not yet read, one connection", backlog("of_one"), CUT_OFF],
         ["bytes sent and not yet read, all connections", backlog("of_all"), f"the largest {CUT_OFF_SHORT}"],
         ["a page of history", f"{history.PAGE_MESSAGES} messages, {amount(history.PAGE_BYTES)}", "`more` is true"],

@@ -36,11 +36,17 @@ REQUESTS = Rate(burst=100.0, per_second=50.0)
 REMEMBERED = 1_024
 """Clients whose allowance is remembered."""
 
-LOOP_TIME = Rate(burst=0.01, per_second=0.2)
+LOOP_TIME = Rate(burst=0.01, per_second=0.15)
 """Seconds of the event loop that requests may take when they are many."""
+
+PAGE_TIME = Rate(burst=0.01, per_second=0.05)
+"""Seconds of the event loop that pages of history may take besides; those who ask for them do not hold up other requests."""
 
 LONGEST_REST_S = 0.05
 """Longest pause in reading requests, however long the last one took."""
+
+LONGEST_PAGE_REST_S = 0.25
+"""Longest pause between two pages."""
 
 PAGED = frozenset({"history"})
 """Requests whose replies are pages."""
@@ -92,6 +98,7 @@ class ControlServer:
         self._allowance = Allowance(REQUESTS, REMEMBERED)
         self._later = set[asyncio.Task[None]]()
         self._loop_time = Bucket(LOOP_TIME, time.monotonic())
+        self._page_time = Bucket(PAGE_TIME, time.monotonic())
 
     @property
     def endpoint(self) -> str:
@@ -116,16 +123,16 @@ class ControlServer:
             while True:
                 await self._replies.readiness.wait()
                 while self._read_one():
-                    await self._rest()
+                    await self._rest(self._loop_time, LOOP_TIME, LONGEST_REST_S)
         finally:
             for task in (pages, *self._later):
                 task.cancel()
 
-    async def _rest(self) -> None:
-        """Leave the event loop to the others once requests have had their share of it."""
-        left = self._loop_time.left(time.monotonic())
+    async def _rest(self, share: Bucket, rate: Rate, longest_s: float) -> None:
+        """Leave the event loop to the others once requests, or pages, have had their share of it."""
+        left = share.left(time.monotonic())
         if left <= 0:
-            await asyncio.sleep(min(LONGEST_REST_S, LOOP_TIME.burst - left / LOOP_TIME.per_second))
+            await asyncio.sleep(min(longest_s, rate.burst - left / rate.per_second))
 
     def _read_one(self) -> bool:
         """Read and answer one request. Return False if none waits."""
@@ -225,5 +232,5 @@ class ControlServer:
             except (MertdError, ValueError) as error:
                 self._replies.refuse(asker, error)
             now = time.monotonic()
-            self._loop_time.spend(now, now - began)
-            await self._rest()
+            self._page_time.spend(now, now - began)
+            await self._rest(self._page_time, PAGE_TIME, LONGEST_PAGE_REST_S)

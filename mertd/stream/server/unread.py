@@ -16,7 +16,7 @@ FEW_BYTES = 64 << 10
 MAX_UNREAD_BYTES = 2 << 20
 """Bytes that one connection may leave unread: two pages of history."""
 
-MAX_UNREAD_BYTES_IN_ALL = 8 << 20
+MAX_UNREAD_BYTES_IN_ALL = 4 << 20
 """Bytes that all connections together may leave unread."""
 
 

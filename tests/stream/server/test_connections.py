@@ -254,7 +254,7 @@ def test_unread_replies_are_bounded_for_one_and_for_all(monkeypatch: pytest.Monk
     monkeypatch.setattr(tcp, "traffic", lambda *_: tcp.Traffic(0, 0))  # nobody acknowledges anything
     replies = UnreadReplies()
     everyone = [connection_with(0) for _ in range(6)]
-    for one in everyone[:4]:
+    for one in everyone[: MAX_UNREAD_BYTES_IN_ALL // MAX_UNREAD_BYTES]:
         while replies.allows(one, 500_000):
             replies.add(one, 500_000)
         assert MAX_UNREAD_BYTES - 500_000 < one.unread <= MAX_UNREAD_BYTES
