@@ -90,7 +90,7 @@ def attacked(
 
 def daemon_dies(seconds: float) -> Row:
     """A daemon with many streams is killed while its client naps; the client must live, and notice."""
-    attack = Attack("the daemon is killed while its client naps", (), sources=MANY_SOURCES, hop_s=0.5)
+    attack = Attack("client: daemon killed", (), sources=MANY_SOURCES, hop_s=0.5)
     victim = Victim(attack)
     with victim:
         client = run_client(victim.publish, victim.control, seconds + START_S + NAP_S, lambda: kill(victim))

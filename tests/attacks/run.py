@@ -28,6 +28,9 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="Also those that are left out of CI to save time.")
     parser.add_argument("--seconds", type=float, default=4.0, help="How long each attack lasts. Default: 4.")
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument(
+        "--tolerance", type=float, default=1.0, help="Factor by which times and memory may miss their bars, on a busy machine."
+    )
     parser.add_argument("--json", type=Path, help="Where to write the figures.")
     parser.add_argument("--markdown", type=Path, help="A page whose table of attacks is to be filled.")
     options = parser.parse_args()
@@ -45,11 +48,11 @@ def main() -> None:
         options.json.write_text(json.dumps([row.as_dict() for row in rows], indent=1) + "\n", encoding="utf-8")
     if options.markdown:
         table.fill(options.markdown, rows)
-    missed = [f"{row.name}: {miss}" for row in rows for miss in row.misses()]
+    missed = [f"{row.name}: {miss}" for row in rows for miss in row.misses(options.tolerance)]
     if missed:
         print(f"\n{len(missed)} bars missed; to repeat: --seconds {options.seconds:g} --seed {options.seed}")
         sys.exit(1)
-    print("\nno bar was missed")
+    print("\nno bar was missed" if options.tolerance == 1.0 else f"\nno bar was missed by a factor of {options.tolerance:g}")
 
 
 if __name__ == "__main__":

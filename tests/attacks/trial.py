@@ -56,8 +56,8 @@ class Row:
     holes: int = 0
     wrong: list[str] = field(default_factory=list)
 
-    def misses(self) -> list[str]:
-        """Return the bars that were missed, in sentences."""
+    def misses(self, tolerance: float = 1.0) -> list[str]:
+        """Return the bars that were missed, in sentences; `tolerance`: by how much they are widened."""
         bars = [
             ("memory grew by {:.0f} MB", self.growth_mb, self.max_growth_mb),
             ("`status` was answered after {:.2f} s", self.answer_s, MAX_ANSWER_S),
@@ -65,7 +65,7 @@ class Row:
             ("SIGTERM took {:.2f} s", self.end_s, MAX_END_S),
             ("the revoked key was served for {:.2f} s", self.cut_off_s, MAX_CUT_OFF_S),
         ]
-        missed = [text.format(value) for text, value, bar in bars if value is not None and value > bar]
+        missed = [text.format(value) for text, value, bar in bars if value is not None and value > bar * tolerance]
         return [*([] if self.lives else ["it died"]), *missed, *self.wrong]
 
     def as_dict(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class BacklogLimits:
 
 BACKLOG_LIMITS: dict[Domain, BacklogLimits] = {
     "publish": BacklogLimits(of_one=64 << 10, of_all=256 << 10, of_gone=64 << 10, buffer=2_048),
-    "control": BacklogLimits(of_one=32 << 10, of_all=256 << 10, of_gone=128 << 10, buffer=8_192),
+    "control": BacklogLimits(of_one=32 << 10, of_all=256 << 10, of_gone=64 << 10, buffer=8_192),
 }
 """A subscriber of 2,000 streams sends 60 kB when it connects; 32 kB are 8 of the largest requests, or 300 ordinary ones."""
 

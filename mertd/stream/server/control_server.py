@@ -42,7 +42,7 @@ LOOP_TIME = Rate(burst=0.01, per_second=0.15)
 PAGE_TIME = Rate(burst=0.01, per_second=0.05)
 """Seconds of the event loop that pages of history may take besides; those who ask for them do not hold up other requests."""
 
-LONGEST_REST_S = 0.05
+LONGEST_REST_S = 0.03
 """Longest pause in reading requests, however long the last one took."""
 
 LONGEST_PAGE_REST_S = 0.25
