@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mertd.stream.curve_keys import Domain
@@ -100,3 +101,14 @@ class Connection:
     def shook_hands(self) -> bool:
         """Whether it has got further than the greeting, when it was last measured."""
         return self.received > HANDSHAKE_BYTES
+
+
+def largest_until(
+    connections: Iterable[Connection], bytes_of: Callable[[Connection], float], excess: float
+) -> Iterator[Connection]:
+    """Yield connections, the ones with most bytes first, until they have `excess` bytes together."""
+    for connection in sorted(connections, key=bytes_of, reverse=True):
+        if excess <= 0:
+            return
+        excess -= bytes_of(connection)
+        yield connection

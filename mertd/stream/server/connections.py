@@ -33,7 +33,7 @@ from mertd.stream.monitor import FAILED, Monitor
 from mertd.stream.server import tcp
 from mertd.stream.server.admission import Admission
 from mertd.stream.server.arrivals import Arrivals
-from mertd.stream.server.connection import BACKLOG_LIMITS, Connection
+from mertd.stream.server.connection import BACKLOG_LIMITS, Connection, largest_until
 from mertd.stream.server.left_behind import LeftBehind
 from mertd.stream.server.unread import UnreadReplies
 
@@ -277,10 +277,7 @@ class Connections:  # attributes: its thread, what that shares with the event lo
             return
         measured = [connection for connection in behind if connection.measure(now)]
         excess = sum(connection.backlog for connection in measured) - limit
-        for connection in sorted(measured, key=lambda one: -one.backlog):
-            if excess <= 0:
-                break
-            excess -= connection.backlog
+        for connection in largest_until(measured, lambda one: one.backlog, excess):
             self.sever(connection, "it sent most, while all clients together sent faster than could be read")
 
 

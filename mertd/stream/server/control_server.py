@@ -18,11 +18,12 @@ import zmq
 from mertd.errors import MertdError, WireError
 from mertd.stream.endpoint import BoundSocket
 from mertd.stream.envelope import MAX_REQUEST, address_of, parse_request
-from mertd.stream.server.allowance import Allowance, Bucket, Rate
+from mertd.stream.server.allowance import Allowance, Rate
 from mertd.stream.server.authenticator import Authenticator, user_of
 from mertd.stream.server.connection import Connection
 from mertd.stream.server.connections import Connections
 from mertd.stream.server.history import Page
+from mertd.stream.server.loop_share import LoopShare
 from mertd.stream.server.paging import PageQueue
 from mertd.stream.server.replies import Asker, Replies
 from mertd.stream.server.senders import Senders
@@ -97,8 +98,8 @@ class ControlServer:
         self._pages = PageQueue()
         self._allowance = Allowance(REQUESTS, REMEMBERED)
         self._later = set[asyncio.Task[None]]()
-        self._loop_time = Bucket(LOOP_TIME, time.monotonic())
-        self._page_time = Bucket(PAGE_TIME, time.monotonic())
+        self._loop_share = LoopShare(LOOP_TIME, LONGEST_REST_S)
+        self._page_share = LoopShare(PAGE_TIME, LONGEST_PAGE_REST_S)
 
     @property
     def endpoint(self) -> str:
@@ -123,16 +124,10 @@ class ControlServer:
             while True:
                 await self._replies.readiness.wait()
                 while self._read_one():
-                    await self._rest(self._loop_time, LOOP_TIME, LONGEST_REST_S)
+                    await self._loop_share.rest()
         finally:
             for task in (pages, *self._later):
                 task.cancel()
-
-    async def _rest(self, share: Bucket, rate: Rate, longest_s: float) -> None:
-        """Leave the event loop to the others once requests, or pages, have had their share of it."""
-        left = share.left(time.monotonic())
-        if left <= 0:
-            await asyncio.sleep(min(longest_s, rate.burst - left / rate.per_second))
 
     def _read_one(self) -> bool:
         """Read and answer one request. Return False if none waits."""
@@ -164,16 +159,14 @@ class ControlServer:
             return True
         if connection is None or not connection.severed:
             self._answer([frame.bytes for frame in frames], user, connection, began)
-        now = time.monotonic()
-        self._loop_time.spend(now, now - began)
+        self._loop_share.spend_since(began)
         return True
 
     def _skip(self, last: zmq.Frame, began: float) -> None:
         """Read the rest of a message, of which there may be tens of thousands of parts."""
         while last.more:
             last = self._bound.socket.recv(copy=False)
-        now = time.monotonic()
-        self._loop_time.spend(now, now - began)
+        self._loop_share.spend_since(began)
 
     # Answering
 
@@ -231,6 +224,5 @@ class ControlServer:
                 self._pages.spend(asker, self._replies.send_page(asker, page))
             except (MertdError, ValueError) as error:
                 self._replies.refuse(asker, error)
-            now = time.monotonic()
-            self._page_time.spend(now, now - began)
-            await self._rest(self._page_time, PAGE_TIME, LONGEST_PAGE_REST_S)
+            self._page_share.spend_since(began)
+            await self._page_share.rest()

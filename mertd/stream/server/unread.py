@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mertd.stream.server.connection import Connection
+from mertd.stream.server.connection import Connection, largest_until
 
 FEW_BYTES = 64 << 10
 """Bytes that may be unread before the kernel is asked."""
@@ -41,13 +41,7 @@ class UnreadReplies:
         for connection in everyone:
             self._measure(connection)
         excess = self._total + size - MAX_UNREAD_BYTES_IN_ALL
-        found: list[Connection] = []
-        for connection in sorted(everyone, key=lambda one: -one.unread):
-            if excess <= 0:
-                break
-            excess -= connection.unread
-            found.append(connection)
-        return found
+        return list(largest_until(everyone, lambda one: one.unread, excess))
 
     def add(self, connection: Connection, size: int) -> None:
         """Count a reply."""

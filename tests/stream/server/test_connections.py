@@ -19,7 +19,7 @@ from command_process import wait_until
 from mertd.stream.server import connections as module
 from mertd.stream.server import tcp
 from mertd.stream.server.arrivals import Arrivals
-from mertd.stream.server.connection import BACKLOG_LIMITS, Connection
+from mertd.stream.server.connection import BACKLOG_LIMITS, Connection, largest_until
 from mertd.stream.server.connections import Connections, limit_of_connections
 from mertd.stream.server.publisher import Publisher
 from mertd.stream.server.subscriptions import MAX_TOPIC_BYTES, MAX_TOPICS_PER_CONNECTION
@@ -267,6 +267,18 @@ def test_unread_replies_are_bounded_for_one_and_for_all(monkeypatch: pytest.Monk
     for one in in_the_way:
         replies.forget(one)
     assert replies.in_the_way(everyone, 500_000) == []
+
+
+def test_those_with_most_go_first_and_no_more_than_need_be() -> None:
+    few, most, some = (connection_with(unread) for unread in (10, 300, 200))
+
+    def go(excess: float) -> list[Connection]:
+        return list(largest_until([few, most, some], lambda one: one.unread, excess))
+
+    assert go(0) == go(-5) == []
+    assert go(300) == [most]
+    assert go(301) == [most, some]
+    assert go(10_000) == [most, some, few]
 
 
 def test_what_was_acknowledged_besides_replies_is_no_credit(monkeypatch: pytest.MonkeyPatch) -> None:
