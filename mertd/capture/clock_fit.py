@@ -83,7 +83,7 @@ class Group:
     x: float  # mean nominal time
     earliest: float  # lowest y
     low: float  # LOW_QUANTILE of y
-    median: float  # of y
+    median: float  # of y; the upper one of two, without which two readings would have no spread
     readings: int
 
 
@@ -95,7 +95,7 @@ def summarise(readings: list[tuple[float, float]]) -> Group:
         sum(x for x, _ in readings) / len(readings),
         excess[0],
         excess[int(LOW_QUANTILE * last)],
-        excess[last // 2],
+        excess[len(readings) // 2],
         len(readings),
     )
 
