@@ -20,6 +20,9 @@ from mertd.memory.changes.novelty import NoveltyCurve
 from mertd.memory.similarity.centre import centred_units
 from mertd.memory.similarity.vector_segment import Floats
 
+HALF = 4
+"""Windows on each side of a boundary that are compared: 20 s at a hop of 5 s, beside the 30 s that each of them hears."""
+
 HISTORY = 720
 """Values of novelty that the threshold is made from: an hour at a hop of 5 s."""
 
@@ -27,7 +30,7 @@ MIN_HISTORY = 24
 """Fewest of them before a change is reported."""
 
 DEVIATIONS = 3.0
-"""How far above the median a peak must reach, in robust standard deviations (1.4826 times the median absolute deviation)."""
+"""How far above the median a peak must reach, in standard deviations of what lies below the median."""
 
 MIN_NOVELTY = 0.05
 """Least novelty of a change: below it, both sides sound alike, however quiet the past was."""
@@ -40,6 +43,17 @@ RETURN_SHARE = 0.8
 
 MAX_SECTIONS = 2_048
 """Sections that are remembered for returns; the oldest is forgotten."""
+
+
+def usual_limit(past: NDArray[np.float64]) -> float:
+    """Return the novelty that a stream seldom reaches without a change.
+
+    Changes raise what lies above the median, so the spread is that of the values below it: 1.4826 times their median deviation,
+    which for a normal distribution is the standard deviation.
+    """
+    median = float(np.median(past))
+    below = median - past[past <= median]
+    return median + DEVIATIONS * 1.4826 * float(np.median(below))
 
 
 class ChangeKind(StrEnum):
@@ -105,7 +119,7 @@ class _Border:
 class ChangeDetector:
     """Finds the changes of one stream. Feed it every window, in order; it answers with what has become certain."""
 
-    def __init__(self, mean: Floats, half: int = 6) -> None:
+    def __init__(self, mean: Floats, half: int = HALF) -> None:
         """`mean`: the centre of the space. `half`: windows on each side of a boundary that are compared."""
         self.half = half
         self._mean = mean
@@ -144,9 +158,7 @@ class ChangeDetector:
         threshold = None
         if len(self._past) >= MIN_HISTORY:
             past = np.fromiter(self._past, np.float64, len(self._past))
-            median = float(np.median(past))
-            deviation = 1.4826 * float(np.median(np.abs(past - median)))
-            threshold = max(median + DEVIATIONS * deviation, MIN_NOVELTY)
+            threshold = max(usual_limit(past), MIN_NOVELTY)
         hop = after.start_ns - before.start_ns
         return _Border(value, threshold, middle, after.end_ns - after.start_ns, hop, self._windows[-1].end_ns)
 
@@ -223,7 +235,7 @@ class ChangeDetector:
             )
 
 
-def find_changes(windows: Iterable[StreamWindow], mean: Floats, half: int = 6) -> list[Change]:
+def find_changes(windows: Iterable[StreamWindow], mean: Floats, half: int = HALF) -> list[Change]:
     """Return the changes of a whole recording: what the detector reports live."""
     detector = ChangeDetector(mean, half)
     return [change for window in windows for change in detector.feed(window)]

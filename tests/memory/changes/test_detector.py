@@ -104,8 +104,9 @@ def offline(windows: list[StreamWindow], half: int) -> list[int]:
         past = values[max(0, at - 720) : at]
         if len(past) < MIN_HISTORY:
             continue
-        deviation = 1.4826 * np.median(np.abs(past - np.median(past)))
-        threshold = max(np.median(past) + DEVIATIONS * deviation, MIN_NOVELTY)
+        median = np.median(past)
+        deviation = 1.4826 * np.median([median - value for value in past if value <= median])
+        threshold = max(median + DEVIATIONS * deviation, MIN_NOVELTY)
         around = values[at - half : at + half + 1]
         if around.argmax() == half and values[at] >= threshold:
             before, after = windows[at + half - 1], windows[at + half]
