@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
+from mertd.cli.evaluate_command import evaluate
 from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, Layers, Window
 from mertd.cli.output import say, say_json, spinner
@@ -23,6 +24,7 @@ Out = Annotated[Path | None, typer.Option(help="Where to put the weights; by def
 COREML_TARGETS = ("macos14", "macos15")
 
 commands = command_group("model")
+commands.command()(evaluate)
 
 
 @commands.command()
