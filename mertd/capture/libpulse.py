@@ -31,7 +31,7 @@ STEP_US = 20_000
 MAX_STEPS = 1_000
 """Messages handled in one reading, so that a flood of them cannot hold it up."""
 
-FRAGMENT_S = 0.1
+FRAGMENT_S = 0.05
 """Seconds of audio that the server sends at a time."""
 
 USUAL_RATE = 48_000
