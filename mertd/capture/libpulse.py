@@ -49,6 +49,7 @@ NO_AUTOSPAWN = 0x1
 INTERPOLATE_TIMING, AUTO_TIMING_UPDATE = 0x2, 0x8
 NO_REMIX_CHANNELS = 0x20
 FIX_RATE, FIX_CHANNELS = 0x80, 0x100
+DONT_MOVE = 0x200
 ADJUST_LATENCY = 0x2000
 
 READY = {"context": 4, "stream": 2}
@@ -176,7 +177,7 @@ class RecordStream:
         fragment = round(wanted.rate * FRAGMENT_S) * channels * FRAME_VALUE_BYTES
         buffers = _BufferAttributes(UNSET, UNSET, UNSET, UNSET, fragment)
         flags = INTERPOLATE_TIMING | AUTO_TIMING_UPDATE | NO_REMIX_CHANNELS | FIX_CHANNELS | ADJUST_LATENCY
-        flags |= 0 if rate else FIX_RATE
+        flags |= (0 if rate else FIX_RATE) | (DONT_MOVE if device else 0)  # what is named is heard, or nothing
         name = device.encode() if device else None
         self._check(self._library.pa_stream_connect_record(self._stream, name, ctypes.byref(buffers), flags))
         self._await("stream")
