@@ -52,7 +52,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(songs: Path) -> Non
     assert done.returncode == 3
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [m["file"] for m in lines] == ["one.wav"] * 3 + ["two.flac"] * 4
-    silent, text, absent = complaints(done.stderr)
+    text, absent, silent = complaints(done.stderr)
     assert "silent" in silent
     assert "text.wav cannot be read as audio" in text
     assert "no file at absent.wav" in absent

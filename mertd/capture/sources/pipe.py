@@ -34,8 +34,11 @@ class PipeSource:
     explain_zeros = None
     end_report = COMPLETE
 
-    def __init__(self, settings: CaptureSettings, descriptor: int | None = None) -> None:
-        """`descriptor`: an open one to read in place of the address's path. Raises `SourceError` if the path cannot be read."""
+    def __init__(self, settings: CaptureSettings, descriptor: int | None = None, head: bytes = b"") -> None:
+        """`descriptor`: an open one to read in place of the address's path, of which `head` was read already.
+
+        Raises `SourceError` if the path cannot be read.
+        """
         address = settings.address
         try:
             self._descriptor = os.open(address.target, os.O_RDONLY | os.O_NONBLOCK) if descriptor is None else descriptor
@@ -43,6 +46,7 @@ class PipeSource:
             raise SourceError(f"pipe {address.target}: {error.strerror}; make one with mkfifo, or use pipe:-") from error
         self.rate = address.rate
         self.channels = address.channels
+        self._head = head
         self._format = address.format
         self._name = str(address)
         self._realtime = settings.realtime
@@ -66,7 +70,7 @@ class PipeSource:
         """Yield blocks as the writer delivers them."""
         size = self._frame_bytes * block_frames(self.rate, self.channels, self._realtime)
         pacer = Pacer(self.rate, MAX_LEAD_S, RATE_TOLERANCE)
-        done, rest = 0, b""  # frames delivered; bytes of an incomplete block
+        done, rest = 0, self._head  # frames delivered; bytes of an incomplete block
         clocks = read_clocks()  # when the latest bytes were read
         poll = select.poll()
         poll.register(self._descriptor, select.POLLIN)
@@ -75,7 +79,7 @@ class PipeSource:
                 yield None
                 continue
             try:
-                data = os.read(self._descriptor, size - len(rest))
+                data = os.read(self._descriptor, max(1, size - len(rest)))
             except BlockingIOError:
                 continue
             except OSError as error:
