@@ -20,7 +20,7 @@ from mertd.cli.stop_signals import StopSignals
 from mertd.config import Settings, weights_spec
 from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
-from mertd.errors import UsageError
+from mertd.errors import MertdError, UsageError
 from mertd.offline.batch import Batch, WindowSettings
 from mertd.offline.inputs import Input, find_inputs
 from mertd.offline.outputs import SUFFIXES, FileOutput, Output, StreamOutput
@@ -61,6 +61,10 @@ def embed(
     try:
         with reader_may_leave():
             code = _embed_all(files, output, settings)
+    except MertdError as error:
+        if isinstance(output, FileOutput) and output.kept:
+            error.args += (output.kept,)
+        raise
     finally:
         output.close()
     if code:

@@ -41,13 +41,9 @@ class Input:
     address: Address
     problem: str = ""  # why it cannot be embedded, if that is known already
     number: int = 1  # which one of the inputs of this label it is
-    is_pipe: bool = False  # its bytes come one after the other and only once
+    is_live: bool = False  # it can be heard only once, so that a signal ends it in order instead of interrupting it
+    is_pipe: bool = False  # its bytes are read one after the other
     may_be_raw: bool = False  # a pipe that may carry raw PCM, as the address says
-
-    @property
-    def is_live(self) -> bool:
-        """Whether it can be heard only once, so that a signal ends it in order instead of interrupting it."""
-        return self.is_pipe or self.address.kind != "file"
 
     @property
     def key(self) -> tuple[bytes, int]:
@@ -55,9 +51,11 @@ class Input:
         return os.fsencode(self.label), self.number
 
     def fingerprint(self) -> tuple[int, int] | None:
-        """Return size and time of change (ns) of a file; None for anything else, or if there is none."""
+        """Return size and time of change (ns) of a file, zeros for what is computed; None if it can be heard only once."""
         if self.is_live:
             return None
+        if self.address.kind == "synth":
+            return 0, 0
         with contextlib.suppress(OSError, ValueError):
             found = os.stat(self.address.target)  # noqa: PTH116 - the name need not be a valid Path
             return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
@@ -104,7 +102,7 @@ def _inputs_of(word: str, tell: Callable[[str], object]) -> Iterator[Input]:
     elif ":" in word and name in KINDS and not os.path.lexists(word):
         yield from _address_inputs(word, word, tell)
     else:
-        yield from _path_inputs(word, _address_of(_home_expanded(word)), tell)
+        yield from _path_inputs(word, file_address(_plain_path(word)), tell)
 
 
 def _address_inputs(label: str, url: str, tell: Callable[[str], object]) -> Iterator[Input]:
@@ -114,9 +112,11 @@ def _address_inputs(label: str, url: str, tell: Callable[[str], object]) -> Iter
         yield _bad(label, str(error))
         return
     if address.kind == "file":
-        yield from _path_inputs(label, replace(address, target=_home_expanded(address.target)), tell)
+        yield from _path_inputs(label, replace(address, target=_plain_path(address.target)), tell)
     else:
-        yield Input(label, address, is_pipe=address.kind == "pipe", may_be_raw=address.kind == "pipe")
+        is_pipe = address.kind == "pipe"
+        is_again = address.seconds > 0 if address.kind == "synth" else is_pipe and os.path.isfile(address.target)  # noqa: PTH113
+        yield Input(label, address, is_live=not is_again, is_pipe=is_pipe, may_be_raw=is_pipe)
 
 
 def _path_inputs(label: str, address: Address, tell: Callable[[str], object]) -> Iterator[Input]:
@@ -136,7 +136,12 @@ def _path_inputs(label: str, address: Address, tell: Callable[[str], object]) ->
     elif stat.S_ISREG(mode):
         yield Input(label, address, "" if status.st_size else EMPTY)
     elif stat.S_ISFIFO(mode):
-        yield Input(label, replace(address, kind="pipe", rate=RAW.default_rate, channels=RAW.default_channels), is_pipe=True)
+        yield Input(
+            label,
+            replace(address, kind="pipe", rate=RAW.default_rate, channels=RAW.default_channels),
+            is_live=True,
+            is_pipe=True,
+        )
     else:
         kind = FILE_KINDS.get(stat.S_IFMT(mode), "not a regular file")
         yield Input(label, address, f"is {kind}; raw PCM is read from pipe:{path}?rate=…&channels=…&format=…")
@@ -172,7 +177,7 @@ def _walk(folder: str, address: Address, seen: set[tuple[int, int]], other: Coun
         if name.startswith("."):
             other["hidden"] += 1
             continue
-        here = replace(_address_of(path), mix=address.mix)
+        here = replace(file_address(path), mix=address.mix)
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
@@ -211,16 +216,12 @@ def _counted(other: Counter[str]) -> str:
     return f"{total} file{'s' if total > 1 else ''} ({', '.join(named)})"
 
 
-def _address_of(path: str) -> Address:
-    """Return the address of a path that is not written as a URL. A `~` in it is part of the name."""
-    return file_address(os.path.abspath(path) if path.startswith("~") else path)  # noqa: PTH100 - Path takes ./~x for ~x
-
-
-def _home_expanded(path: str) -> str:
+def _plain_path(path: str) -> str:
     """Return `path` with the home of a user in place of `~`, unless there is a file of that name, or no such user."""
-    if not path.startswith("~") or os.path.lexists(path):
+    if not path.startswith("~"):
         return path
-    return os.path.expanduser(path)  # noqa: PTH111 - which leaves unknown users as they are
+    expanded = path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111 - unknown users stay as they are
+    return os.path.abspath(path) if expanded == path else expanded  # noqa: PTH100 - in which no `~` is taken for a home
 
 
 def _bad(label: str, problem: str) -> Input:

@@ -21,8 +21,11 @@ from typing import BinaryIO
 from mertd.errors import MertdError
 from mertd.files import open_plainly, planted_by_another, take_over_permissions
 
+MARK = b"mertd journal 1\n"
+"""First bytes of the file."""
+
 HEAD = struct.Struct(">4sII")
-"""Before the content of a record: its kind, the number of bytes in it, and their CRC-32."""
+"""Before the content of a record: its kind, the number of bytes in it, and the CRC-32 of kind and content."""
 
 MAX_CONTENT_BYTES = 1 << 28
 """Longest record, in bytes: more is damage."""
@@ -58,7 +61,10 @@ class Journal:
             if self.is_new:
                 take_over_permissions(like, descriptor)
             self._check()
+            self._end = len(MARK)
+            self._check_mark()
             self._end = self._whole_bytes()
+            self._file.truncate(self._end)
             self._probe()
         except OSError as error:
             self.close()
@@ -78,16 +84,25 @@ class Journal:
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise JournalError(f"{self.path} is being written by another mertd; wait until it has ended") from error
             # a file system without locks
+        if not os.path.samestat(os.fstat(self._file.fileno()), self.path.lstat()):
+            raise JournalError(f"{self.path} was replaced by another mertd just now; try again")
+
+    def _check_mark(self) -> None:
+        """Write the mark into a file that is new, or in which a killed process has not come further than that."""
+        found = self._file.read(len(MARK)) or b""
+        if found == MARK:
+            return
+        size = os.fstat(self._file.fileno()).st_size
+        if size > len(MARK) + PROBE_BYTES or not MARK.startswith(found.rstrip(b"\0")):
+            raise JournalError(f"{self.path} holds something else; move it away, or choose another name for the result")
+        self._file.truncate(0)
+        self._write_at(0, MARK)
 
     def _whole_bytes(self) -> int:
-        """Return the position after the last whole record, and cut off what follows. A file of something else is kept."""
-        end = 0
+        """Return the position after the last whole record."""
+        end = len(MARK)
         for _, position, length in self._scan():
             end = position + HEAD.size + length
-        size = os.fstat(self._file.fileno()).st_size
-        if size >= HEAD.size and not end:
-            raise JournalError(f"{self.path} holds something else; move it away, or choose another name for the result")
-        self._file.truncate(end)
         return end
 
     def _probe(self) -> None:
@@ -99,7 +114,7 @@ class Journal:
         """Write a record and return its position. Raises `JournalError`; then nothing of it is left."""
         position = self._end
         try:
-            self._write_at(position, HEAD.pack(kind, len(content), zlib.crc32(content)) + content)
+            self._write_at(position, HEAD.pack(kind, len(content), _check_sum(kind, content)) + content)
             if time.monotonic() - self._synced_s > SYNC_S:
                 self.sync()
         except OSError as error:
@@ -120,7 +135,7 @@ class Journal:
         os.fsync(self._file.fileno())
         self._synced_s = time.monotonic()
 
-    def records(self, position: int = 0) -> Iterator[tuple[bytes, int, bytes]]:
+    def records(self, position: int = len(MARK)) -> Iterator[tuple[bytes, int, bytes]]:
         """Yield kind, position and content of the records from `position` on. Raises `JournalError` if it cannot be read."""
         try:
             with self.path.open("rb") as file:
@@ -134,15 +149,15 @@ class Journal:
 
     def _scan(self) -> Iterator[tuple[bytes, int, int]]:
         """Yield kind, position and length of every whole record."""
-        position = 0
+        position = len(MARK)
         with os.fdopen(os.dup(self._file.fileno()), "rb") as file:
-            file.seek(0)
+            file.seek(position)
             while len(head := file.read(HEAD.size)) == HEAD.size:
                 kind, length, check = HEAD.unpack(head)
                 if length > MAX_CONTENT_BYTES or not kind.isalpha():
                     return
                 content = file.read(length)
-                if len(content) < length or zlib.crc32(content) != check:
+                if len(content) < length or _check_sum(kind, content) != check:
                     return
                 yield kind, position, length
                 position += HEAD.size + length
@@ -150,12 +165,12 @@ class Journal:
     @property
     def is_empty(self) -> bool:
         """Whether there is no record."""
-        return not self._end
+        return self._end == len(MARK)
 
     def clear(self) -> None:
-        """Forget all records."""
-        self._file.truncate(0)
-        self._end = 0
+        """Forget all records. Raises `OSError`."""
+        self._file.truncate(len(MARK))
+        self._end = len(MARK)
 
     def remove(self) -> None:
         """Delete the file."""
@@ -164,6 +179,10 @@ class Journal:
     def close(self) -> None:
         """Close the file, which releases it for others."""
         self._file.close()
+
+
+def _check_sum(kind: bytes, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(kind))
 
 
 def _exactly(file: BinaryIO, count: int) -> bytes:

@@ -130,18 +130,20 @@ class FileOutput:
             if not resume:
                 self._journal.clear()
             self._batch = StoredBatch(self._journal)
-        except BaseException:
+        except BaseException as error:
             self._journal.close()
+            if isinstance(error, OSError):
+                raise OutputError(f"{self._journal.path} cannot be written: {error.strerror}") from error
             raise
         self._settings: Mapping[str, Any] = {}
         self._is_complete = False
 
     def begin_batch(self, settings: Mapping[str, Any], inputs: list[Input]) -> list[str]:
         """Begin or continue, if `settings` are those of the run before."""
-        self._settings = settings
         before = self._batch.settings
         if before is None:
             self._batch.begin_batch(dict(settings))
+            self._settings = settings
             return []
         now = json.loads(json.dumps(settings))
         before = json.loads(json.dumps(before))
@@ -150,6 +152,7 @@ class FileOutput:
                 f"{self._journal.path} holds what an interrupted run has done with other settings ({'; '.join(differ)}); "
                 "finish it with those, or throw it away with --no-resume"
             )
+        self._settings = settings
         lines = [f"{self._path}: continuing an interrupted run, in which {self._batch.done} inputs were done"]
         if others := self._batch.others(inputs):
             names = ", ".join(os.fsdecode(name) for name in others[:3])
@@ -177,7 +180,7 @@ class FileOutput:
         lines = []
         rows = sum(outcome.embedded for _, outcome, _ in self._batch.results(inputs))
         try:
-            before = windows_in(self._target)
+            before = windows_in(self._target, self._path.suffix)
             if before and not rows:
                 self._is_complete = True
                 return [f"nothing was embedded; {self._path} is left as it was"]
@@ -210,7 +213,7 @@ class FileOutput:
     @property
     def kept(self) -> str:
         """What an interrupted batch has kept, and where; empty if it has kept nothing."""
-        if self._is_complete or not self._batch.settings:
+        if self._is_complete or not self._settings:
             return ""
         return f"what is done is kept in {self._journal.path} ({self._batch.done} inputs whole); the same command continues"
 
@@ -234,11 +237,11 @@ def missing_line(name: str, report: EndReport) -> str:
     return json_text({"file": name, "missing_s": report.missing_s, "reason": report.reason}) + "\n"
 
 
-def windows_in(path: Path) -> int:
-    """Return how many windows a result holds; 0 if there is none, or it is something else. Raises `OSError`."""
+def windows_in(path: Path, suffix: str) -> int:
+    """Return how many windows a result of this kind holds; 0 if there is none, or it is something else. Raises `OSError`."""
     if not path.exists() or not path.stat().st_size:
         return 0
-    if path.suffix == ".npz":
+    if suffix == ".npz":
         with contextlib.suppress(ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as arrays:
             return len(arrays["start"])
         return 0
