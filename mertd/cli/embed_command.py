@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Gate, Hop, Layers, Weights, Window
+from mertd.cli.options import Backend, Gate, Hop, Layers, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
 from mertd.cli.stop_signals import StopSignals
@@ -47,6 +47,7 @@ def embed(
     layers: Layers = None,
     backend: Backend = None,
     weights: Weights = None,
+    threads: Threads = None,
     gate: Gate = None,
 ) -> None:
     """Embed sound files offline: the same windows and vectors as the daemon's."""
@@ -84,7 +85,10 @@ def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         loading = progress.add_task("loading the model", total=None)
-        embedder = Embedder(ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples))
+        weights = weights_spec(settings)
+        embedder = Embedder(
+            ModelSettings(weights, settings.layers, settings.backend, settings.window_samples, settings.threads)
+        )
         progress.remove_task(loading)
         for line in output.begin_batch(_identity(embedder, settings), inputs):
             complain(line)

@@ -15,11 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mertd.capture.address import Address, file_address, parse
-from mertd.capture.source_kinds import KINDS
+from mertd.capture.not_pcm import EXAMINED_BYTES
+from mertd.capture.source_kinds import KINDS, expand_home
 from mertd.errors import UsageError
 from mertd.files import KINDS as FILE_KINDS
 from mertd.files import FileError, open_regular
-from mertd.offline.sound_names import HEAD_BYTES, begins_like_sound, has_sound_suffix
+from mertd.offline.sound_names import begins_like_sound, has_sound_suffix
 
 MAX_SUFFIXES_NAMED = 8
 """Most kinds of files that are named when a folder's other files are counted."""
@@ -112,7 +113,7 @@ def _address_inputs(label: str, url: str, tell: Callable[[str], object]) -> Iter
         yield _bad(label, str(error))
         return
     if address.kind == "file":
-        yield from _path_inputs(label, replace(address, target=_plain_path(address.target)), tell)
+        yield from _path_inputs(label, address, tell)
     else:
         is_pipe = address.kind == "pipe"
         is_again = address.seconds > 0 if address.kind == "synth" else is_pipe and os.path.isfile(address.target)  # noqa: PTH113
@@ -201,7 +202,7 @@ def _walk(folder: str, address: Address, seen: set[tuple[int, int]], other: Coun
 def _begins_like_sound(path: str) -> bool:
     try:
         with open_regular(Path(path)) as file:
-            return begins_like_sound(file.read(HEAD_BYTES))
+            return begins_like_sound(file.read(EXAMINED_BYTES))
     except (OSError, FileError):
         return False
 
@@ -218,10 +219,7 @@ def _counted(other: Counter[str]) -> str:
 
 def _plain_path(path: str) -> str:
     """Return `path` with the home of a user in place of `~`, unless there is a file of that name, or no such user."""
-    if not path.startswith("~"):
-        return path
-    expanded = path if os.path.lexists(path) else os.path.expanduser(path)  # noqa: PTH111 - unknown users stay as they are
-    return os.path.abspath(path) if expanded == path else expanded  # noqa: PTH100 - in which no `~` is taken for a home
+    return path if os.path.lexists(path) else expand_home(path)
 
 
 def _bad(label: str, problem: str) -> Input:

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from mertd.capture.address import Address
+from mertd.capture.not_pcm import EXAMINED_BYTES
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import MAX_SLEEP_S, AudioSource, EndReport
 from mertd.capture.sources.file import FileSource
 from mertd.capture.sources.pipe import PipeSource
 from mertd.errors import SourceError
 from mertd.offline.inputs import Input
-from mertd.offline.sound_names import HEAD_BYTES, begins_like_sound
+from mertd.offline.sound_names import begins_like_sound
 
 WRITER_S = 5.0
 """Seconds to wait for a program to open a FIFO that is named as a file, as among many files; `pipe:FIFO` waits for ever."""
@@ -52,7 +53,9 @@ def open_piped(item: Input, stopping: Callable[[], bool]) -> AudioSource:
                 f"{item.label}: what it carries is no sound file; raw PCM is read from "
                 f"pipe:{item.address.target}?rate=…&channels=…&format=…"
             )
-        return PipeSource(CaptureSettings(item.address, realtime=False, start=0), pipe.detach(), head)
+        source = PipeSource(CaptureSettings(item.address, realtime=False, start=0), pipe.descriptor, head)
+        pipe.detach()
+        return source
     finally:
         pipe.close()
 
@@ -69,9 +72,11 @@ class _PipeReader:
         self._poll.register(self._descriptor, select.POLLIN)
 
     def read_head(self) -> bytes:
-        """Return the first bytes: HEAD_BYTES of them, or all there are."""
+        """Return the first bytes: EXAMINED_BYTES of them, or all there are."""
         head = b""
-        while len(head) < HEAD_BYTES and (data := self.read(HEAD_BYTES - len(head), waits=bool(head) or self._item.may_be_raw)):
+        while len(head) < EXAMINED_BYTES and (
+            data := self.read(EXAMINED_BYTES - len(head), waits=bool(head) or self._item.may_be_raw)
+        ):
             head += data
             if len(head) >= 4 and begins_like_sound(head):
                 break
@@ -79,14 +84,13 @@ class _PipeReader:
 
     def read(self, count: int, waits: bool = True) -> bytes:
         """Return the next bytes, at most `count`; none at the end. Without `waits` a FIFO must be opened within WRITER_S."""
-        assert self._descriptor is not None
         deadline = time.monotonic() + WRITER_S
         while not self._stopping():
             ready = self._poll.poll(MAX_SLEEP_S * 1000)
             if not ready and not self._is_fifo:
                 continue
             try:
-                data = os.read(self._descriptor, count)
+                data = os.read(self.descriptor, count)
             except BlockingIOError:  # a program has opened it and has not written yet
                 continue
             except OSError as error:
@@ -100,11 +104,15 @@ class _PipeReader:
                 )
         return b""
 
-    def detach(self) -> int:
-        """Return the descriptor, which is the caller's from now on."""
-        descriptor, self._descriptor = self._descriptor, None
-        assert descriptor is not None
-        return descriptor
+    @property
+    def descriptor(self) -> int:
+        """The open descriptor."""
+        assert self._descriptor is not None
+        return self._descriptor
+
+    def detach(self) -> None:
+        """Leave the descriptor to what reads it from now on."""
+        self._descriptor = None
 
     def close(self) -> None:
         """Close the descriptor, unless it was detached."""
