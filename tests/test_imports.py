@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "offline": {"config"} | CORE | SIDES,
     "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
-    "bench": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
+    "bench": {"", "config", "daemon", "offline", "service", "memory"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "safe_path"} | CORE | SIDES,
     "__main__": {"cli", "safe_path"},
     "": {"errors", "wire", "stream"},

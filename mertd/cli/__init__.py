@@ -14,8 +14,11 @@ def main() -> None:
     from mertd.safe_path import leave_out_working_directory
 
     leave_out_working_directory()
+    from mertd.embed import threads
+
     # Let numpy's idle threads sleep at once, in child processes too: by default they spin for a tenth of a second.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    threads.limit_blas(threads.choose(threads.asked_on(sys.argv[1:])).count)  # read when numpy is loaded, with the commands
     if sys.argv[1:2] == ["run"]:  # a signal that comes before the daemon can handle it must still stop it in order
         import signal
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,10 @@ from rich.text import Text
 
 from mertd.bench.suite import SECTIONS, Plan, run
 from mertd.cli.lazy_group import single_command
+from mertd.cli.options import Threads
 from mertd.cli.output import new_console, say_json
+from mertd.embed.threads import MAX_THREADS
+from mertd.embed.threads import limit as limit_threads
 from mertd.errors import UsageError, did_you_mean
 from mertd.text import json_text, printable
 
@@ -34,6 +38,7 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Windows at once; repeatable (1, and 8 where there is a GPU).")
     ] = None,
+    threads: Threads = None,
     first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
     most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="A tiny network and short rounds, to see that all works.")] = False,
@@ -51,6 +56,11 @@ def bench(
         most_streams=most_streams,
         quick=quick,
     )
+    if threads is not None:
+        if not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"--threads {threads}: expected a number from 1 to {MAX_THREADS:,}")
+        os.environ["MERTD_THREADS"] = str(threads)  # for the daemons that are started
+    limit_threads(threads)
     measure(plan, json, plot)
 
 

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from mertd.cli.lazy_group import single_command
 from mertd.cli.message_format import MessageFormatter
-from mertd.cli.options import Backend, Weights
+from mertd.cli.options import Backend, Threads, Weights
 from mertd.cli.output import new_console
 from mertd.config import default_weights
 from mertd.errors import EndpointError
@@ -42,6 +42,7 @@ def demo(
     count: Annotated[int, typer.Option(min=1, help="Number of embeddings to wait for.")] = 4,
     weights: Weights = None,
     backend: Backend = None,
+    threads: Threads = None,
 ) -> None:
     """See it work, with nothing: synthesised music, a real daemon, a real subscriber."""
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the `finally` below runs
@@ -53,6 +54,7 @@ def demo(
         command = [sys.executable, "-P", "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
         command += ["--bind", publish, "--control", control, "--weights", weights, "--exit-at-end"]
         command += ["--window", str(WINDOW_S), "--hop", str(HOP_S), "--backend", backend or "auto"]
+        command += ["--threads", str(threads)] if threads is not None else []
         command += ["--layers", "2"] if "size=tiny" in weights else []  # the tiny network has no layer 6
         console.print(f"A daemon hears {seconds} s of synthesised chords; a subscriber shows what it says.")
         with closing(Subscriber(publish)) as subscriber:

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Weights, Window
+from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Threads, Weights, Window
 from mertd.cli.read_settings import daemon_settings
 from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
+from mertd.embed.threads import choose, limit_blas
 from mertd.logs import QueuedHandler, install, uninstall
 
 commands = single_command()
@@ -41,6 +42,7 @@ def run(
     layers: Layers = None,
     backend: Backend = None,
     weights: Weights = None,
+    threads: Threads = None,
     pace: Annotated[str | None, typer.Option(help="realtime, or fast: as fast as the model can (realtime).")] = None,
     late: Annotated[str | None, typer.Option(help="latest or queue (realtime: latest, fast: queue).")] = None,
     gate: Gate = None,
@@ -58,8 +60,8 @@ def run(
     flags = {name: value for name, value in locals().items() if name != "config"}
     settings = daemon_settings(config, flags)
     # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.
-    if settings.backend != "numpy":
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    threads_of_numpy = choose(settings.threads).count if settings.backend == "numpy" else 1
+    limit_blas(threads_of_numpy)
     # Without a standard error its number is free, and would be given to the next file or socket.
     descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
     handler = QueuedHandler(descriptor, settings.log_format)

@@ -68,7 +68,9 @@ def list_devices() -> dict[str, Any]:
 
 
 def try_model(plan: dict[str, Any]) -> dict[str, Any]:
-    """Load and check the model as the daemon does, and time one window. `plan`: weights, layers, backend, window (samples)."""
+    """Load and check the model as the daemon does, and time one window. `plan`: weights, layers, backend, window (samples),
+    threads.
+    """
     import numpy as np
 
     from mertd.embed.embedder import Embedder
@@ -76,7 +78,9 @@ def try_model(plan: dict[str, Any]) -> dict[str, Any]:
     from mertd.errors import MertdError, WeightsError
 
     try:
-        embedder = Embedder(ModelSettings(plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"]))
+        embedder = Embedder(
+            ModelSettings(plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"], plan.get("threads"))
+        )
         window = 0.1 * np.random.Generator(np.random.PCG64(0)).standard_normal(plan["window"]).astype(np.float32)
         embedder.embed([window])
         began = time.perf_counter()

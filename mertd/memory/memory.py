@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,7 @@ from mertd.memory.default_folder import default_memory
 from mertd.memory.holes import Hole
 from mertd.memory.memory_folder import existing, segments
 from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, holes, messages, newest, numbered
-from mertd.memory.segment import Segment, closed_path, explained
+from mertd.memory.segment import NoTablesYet, Segment, closed_path, explained
 from mertd.wire import Embedding, Event
 
 
@@ -121,10 +120,9 @@ def open_if_there(path: Path) -> Segment | None:
     for candidate in (path, closed_path(path)):
         try:
             return Segment(candidate)
+        except NoTablesYet:
+            return None
         except StoreError:
             if candidate.exists():
-                with suppress(FileNotFoundError):
-                    if candidate.stat().st_size == 0:  # just made, and nothing is in it yet
-                        return None
                 raise
     return None

@@ -35,6 +35,10 @@ KIND_TABLES = {"embedding": "embeddings", "event": "events"}
 """Tables by kind of message."""
 
 
+class NoTablesYet(StoreError):
+    """A file has just been made, or the process that made it was killed then: nothing is in it."""
+
+
 class Segment:
     """A connection to one file. `number`: its place among the files, and part of its name."""
 
@@ -54,7 +58,7 @@ class Segment:
                 if begin is not None:
                     self._prepare(begin)
                 if version(self.db, path.name) == 0:
-                    raise StoreError(f"{path} has no tables yet")
+                    raise NoTablesYet(f"{path} has no tables yet; another process is making it")
         except BaseException:
             self.db.close()
             raise

@@ -24,7 +24,9 @@ class FileSource:
 
     def __init__(self, settings: CaptureSettings) -> None:
         """Raises `SourceError` if the file does not exist or is not audio."""
-        path = Path(settings.address.target).expanduser()
+        path = Path(settings.address.target)
+        if path.is_fifo():
+            raise SourceError(f"{path} is a FIFO, not a sound file; read raw PCM from it with pipe:{path}")
         if not path.is_file():
             near = sorted(p.name for p in path.parent.glob(f"{path.stem}.*"))[:3] if path.parent.is_dir() else []
             raise SourceError(f"no file at {path}" + (f"; there is {', '.join(near)}" if near else ""))
