@@ -144,14 +144,14 @@ def open_reader(
     microphone = consent or MicrophoneConsent()
 
     def read() -> InputStatus:
-        default, rate, muted = "", 0, None
+        default, rate = "", 0
         if follows_default:
             with contextlib.suppress(InputStatusUnavailable):
                 default = audio.name(audio.default_input())
         if device is not None:
             with contextlib.suppress(InputStatusUnavailable):
                 rate = audio.rate(device)
-            muted = audio.muted(device)
+        muted = audio.muted(device) if device is not None else None
         return InputStatus(default, name, rate, muted, consent=microphone.read())
 
     return read

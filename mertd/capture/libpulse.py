@@ -46,11 +46,26 @@ FRAME_VALUE_BYTES = 4
 NO_AUTOSPAWN = 0x1
 """PA_CONTEXT_NOAUTOSPAWN."""
 
-INTERPOLATE_TIMING, AUTO_TIMING_UPDATE = 0x2, 0x8
+INTERPOLATE_TIMING = 0x2
+"""PA_STREAM_INTERPOLATE_TIMING: the latency is estimated between two reports of the server."""
+
+AUTO_TIMING_UPDATE = 0x8
+"""PA_STREAM_AUTO_TIMING_UPDATE: the server reports the latency by itself."""
+
 NO_REMIX_CHANNELS = 0x20
-FIX_RATE, FIX_CHANNELS = 0x80, 0x100
+"""PA_STREAM_NO_REMIX_CHANNELS: channels are not mixed into each other by position."""
+
+FIX_RATE = 0x80
+"""PA_STREAM_FIX_RATE: the sample rate is that of the device."""
+
+FIX_CHANNELS = 0x100
+"""PA_STREAM_FIX_CHANNELS: the number of channels, their order and their positions are those of the device."""
+
 DONT_MOVE = 0x200
+"""PA_STREAM_DONT_MOVE: the stream ends with its device and is not moved to another one."""
+
 ADJUST_LATENCY = 0x2000
+"""PA_STREAM_ADJUST_LATENCY: the device, too, works in fragments of the length that is asked for."""
 
 READY = {"context": 4, "stream": 2}
 """PA_CONTEXT_READY and PA_STREAM_READY; greater states are final."""
