@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "evaluate": {"memory", "config", "offline"} | CORE | SIDES,
-    "service": {"", "config", "daemon", "offline"} | CORE | SIDES,
+    "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "service", "memory", "evaluate"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "evaluate", "safe_path"} | CORE | SIDES,
@@ -59,7 +59,9 @@ HEAVY = {
     "torch",
     "transformers",
     "safetensors",
+    "sqlite3",
     "usearch",
+    "pyarrow",
 }
 LIGHT_MODULES = [
     "mertd",

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, cast
 
 import typer
 
-from mertd.cli.evaluate_command import evaluate
+from mertd.cli.evaluation_output import evaluate
 from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, Layers, Window
 from mertd.cli.output import say, say_json, spinner

@@ -23,11 +23,11 @@ def measure_device(name: str) -> dict[str, Any]:
     import numpy as np
 
     from mertd.capture.address import parse
-    from mertd.capture.sources.device import DeviceSource
+    from mertd.capture.sources.device import open_device
     from mertd.errors import SourceError
 
     try:
-        source = DeviceSource(parse(f"device:{name}"))
+        source = open_device(parse(f"device:{name}"))
         frames = 0
         square = 0.0
         peak = 0.0
@@ -57,12 +57,13 @@ def measure_device(name: str) -> dict[str, Any]:
 
 
 def list_devices() -> dict[str, Any]:
-    """Return the names of the input devices, the default one first; or why PortAudio cannot be used."""
-    from mertd.capture.sources.device import devices
+    """Return what follows `device:` in the addresses of the input devices, the default first; or why there are none."""
+    from mertd.capture.device_list import devices, target_of
     from mertd.errors import SourceError
 
     try:
-        return {"devices": [device.name for device in devices()]}
+        found = devices()
+        return {"devices": [target_of(device, found) for device in found]}
     except SourceError as error:
         return {"problem": str(error)}
 

@@ -37,5 +37,7 @@ def mel_bands() -> NDArray[np.float64]:
     top = 2_595 * np.log10(1 + SAMPLE_RATE / 2 / 700)
     edges = 700 * (10 ** (np.linspace(0, top, BANDS + 2) / 2_595) - 1)
     frequencies = np.fft.rfftfreq(FRAME, 1 / SAMPLE_RATE)
-    low, middle, high = edges[:-2, None], edges[1:-1, None], edges[2:, None]
-    return np.asarray(np.maximum(0, np.minimum((frequencies - low) / (middle - low), (high - frequencies) / (high - middle))))
+    width = np.diff(edges)[:, None]
+    rising = (frequencies - edges[:-2, None]) / width[:-1]
+    falling = (edges[2:, None] - frequencies) / width[1:]
+    return np.asarray(np.maximum(0, np.minimum(rising, falling)))

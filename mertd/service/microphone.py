@@ -60,7 +60,7 @@ def try_microphone() -> str:
     Opening it asks on some systems only, so AVFoundation asks first. The input is opened after the answer: one that is opened
     before may stay silent.
     """
-    from mertd.capture.sources.device import portaudio
+    from mertd.capture.device_list import portaudio
 
     if _request() is False:
         return "microphone: access denied; allow mertd in System Settings, Privacy & Security, Microphone"

@@ -41,13 +41,13 @@ class FileSource:
         self.description = f"{path.name}: {self._recording.format} {self.rate} Hz, {self.channels} channels"
         self._realtime = settings.realtime
         self._levels = LevelCheck(self.channels)
-        self._mixes = settings.address.mix == "mean"
+        self._mix = settings.address.mix
 
     @property
     def end_report(self) -> EndReport:
         """What is missing, and what the levels suggest."""
         report = self._recording.end_report
-        return replace(report, hints=(*report.hints, *self._levels.hints(self._mixes)))
+        return replace(report, hints=(*report.hints, *self._levels.hints(self._mix)))
 
     def blocks(self) -> Iterator[Block | None]:
         """Yield blocks, at the pace of the wall clock in real time."""
