@@ -11,7 +11,6 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Config, Json
 from mertd.cli.output import say, say_json
 from mertd.cli.read_settings import raw_daemon_settings
-from mertd.config import Settings, as_toml, default_config, template, validate
 from mertd.errors import UsageError
 from mertd.files import replacing
 
@@ -24,6 +23,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a file with every setting, its unit and its default."""
+    from mertd.config import default_config, template
+
     path = path or default_config()
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it")
@@ -39,6 +40,8 @@ def init(
 @commands.command()
 def show(config: Config = None, json: Json = False) -> None:
     """Print every setting that applies, and whether the default, the file or the environment determines it."""
+    from mertd.config import Settings, as_toml, default_config, validate
+
     raw = raw_daemon_settings(config, {})
     settings = validate(raw)
     origins = {name: raw.origins.get(name, "default") for name in Settings.model_fields}
@@ -57,6 +60,8 @@ def check(
     path: Annotated[Path | None, typer.Argument(help="The file; by default the one that `mertd run` reads.")] = None,
 ) -> None:
     """Report every mistake of a file and of MERTD_ variables."""
+    from mertd.config import validate
+
     raw = raw_daemon_settings(path, {})
     validate(raw)
     say(f"{raw.path or 'defaults and environment'}: no mistakes")

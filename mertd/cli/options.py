@@ -32,3 +32,7 @@ ServerKey = Annotated[
     str | None, typer.Option(metavar="PUBLIC", help="The daemon's public key (the one in the file of our key).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TextTimes = Annotated[
+    bool,
+    typer.Option("--text-times", help="Print JSON in which times (keys in _ns) are text, for programs that round integers."),
+]

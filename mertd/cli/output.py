@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mertd.cli.standard_streams import raising_output
 from mertd.text import json_text, printable
 
 if TYPE_CHECKING:
@@ -50,6 +51,17 @@ def complain(text: object) -> None:
     print(f"mertd: {printable(text)}", file=sys.stderr, flush=True)
 
 
+def say_aside(text: object) -> None:
+    """Print one line to standard error that is no complaint."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def ask_yes(question: str) -> bool:
+    """Print a question to standard error, and return whether standard input answers with y or yes; Enter alone means no."""
+    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.buffer.readline().strip().lower() in (b"y", b"yes")
+
+
 def show_progress(text: str) -> None:
     """Replace the last line of standard error, if it is a terminal."""
     if sys.stderr.isatty():
@@ -85,18 +97,25 @@ def new_console(stderr: bool = False, **options: Any) -> Console:
 
 
 @contextmanager
-def spinner(text: str) -> Iterator[None]:
-    """Show on standard error, if that is a terminal, what is being done."""
+def spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error, if that is a terminal, what is being done. Yields a function that changes the text."""
     from rich.text import Text
 
-    with new_console(stderr=True).status(Text(printable(text))):
-        yield
+    console = new_console(stderr=True)
+    with console.status(Text(printable(text)), spinner=spinner_name(console)) as status:
+        yield lambda changed: status.update(Text(printable(changed)))
+
+
+def spinner_name(console: Console) -> str:
+    """Return one of rich's spinners that the terminal's encoding has the characters for."""
+    return "dots" if console.encoding.startswith("utf") else "line"
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Within, it is no error if the program that reads our output stops reading, as `head` does."""
-    try:
+    """Within, the command ends when its output cannot be written; in order if its reader has left, as `head` does.
+
+    Raises `OutputError` for any other reason.
+    """
+    with contextlib.suppress(BrokenPipeError), raising_output():
         yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
