@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import platformdirs
@@ -16,17 +17,22 @@ class HomeUnknownError(MertdError):
 
 def config_folder() -> Path:
     """Return the folder of configuration and keys. Raises `HomeUnknownError`."""
-    return _known(platformdirs.user_config_dir("mertd"), "configuration and keys")
+    return _known(lambda: platformdirs.user_config_dir("mertd"), "configuration and keys")
 
 
 def data_folder() -> Path:
     """Return the folder of weights. Raises `HomeUnknownError`."""
-    return _known(platformdirs.user_data_dir("mertd"), "weights")
+    return _known(lambda: platformdirs.user_data_dir("mertd"), "weights")
+
+
+def log_folder() -> Path:
+    """Return the folder of the service's log. Raises `HomeUnknownError`."""
+    return _known(lambda: platformdirs.user_log_dir("mertd"), "logs")
 
 
 def home() -> Path:
     """Return the home directory. Raises `HomeUnknownError`."""
-    return _known("~", "what belongs to the user")
+    return _known(lambda: "~", "what belongs to the user")
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
@@ -37,11 +43,8 @@ def expand_home(path: str | os.PathLike[str]) -> Path:
         return Path(path)
 
 
-def _known(path: str, what: str) -> Path:
-    expanded = Path(path)
-    if expanded.parts[:1] == ("~",):  # left as it is by those who do not know what it stands for
-        try:
-            return expanded.expanduser()
-        except RuntimeError as error:
-            raise HomeUnknownError(f"no directory for {what}: HOME is not set, and this user has no home directory") from error
-    return expanded
+def _known(find: Callable[[], str], what: str) -> Path:
+    try:
+        return Path(find()).expanduser()  # platformdirs before 4.14 leaves a `~` that it does not know
+    except RuntimeError as error:
+        raise HomeUnknownError(f"no directory for {what}: HOME is not set, and this user has no home directory") from error

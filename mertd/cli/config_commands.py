@@ -11,7 +11,7 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Config, Json
 from mertd.cli.output import say, say_json
 from mertd.cli.read_settings import raw_daemon_settings
-from mertd.errors import UsageError
+from mertd.errors import MertdError, UsageError
 from mertd.files import replacing
 
 commands = command_group("config")
@@ -33,7 +33,7 @@ def init(
         with replacing(path) as file:
             file.write(template().encode())
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise MertdError(f"{path} cannot be written: {error.strerror}") from error
     say(f"{path}: every setting with its default; take away the # before what is to change")
 
 

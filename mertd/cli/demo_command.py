@@ -46,6 +46,7 @@ def demo(
     from mertd.stream.client.subscriber import Subscriber
     from mertd.stream.endpoint import socket_folder
 
+    Path.cwd()  # raises if the directory was deleted: the daemon could not start its processes there
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the `finally` below runs
     weights = weights or _own_weights() or "random:0"
     console = new_console()

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 COLOURS = {"green": 32, "yellow": 33, "red": 31}
 """Codes of ANSI terminals for the colour of letters."""
 
+UNKNOWN_WIDTH = 80
+"""Columns of a terminal that does not say how many it has."""
+
 
 def say(text: object = "") -> None:
     """Print one line. Whatever is in it, it stays one line and gives the terminal no commands."""
@@ -93,7 +96,10 @@ def new_console(stderr: bool = False, **options: Any) -> Console:
     """Return a console of rich that takes nothing in a text for markup or emoji, as `[red]`, and colours no numbers."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+    if console.width < 1:  # COLUMNS=0 is what some terminals say of which the size is not known
+        console.width = UNKNOWN_WIDTH
+    return console
 
 
 @contextmanager

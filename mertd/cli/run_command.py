@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,6 +52,7 @@ def run(
 ) -> None:
     """Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."""
     flags = {name: value for name, value in locals().items() if name != "config"}
+    Path.cwd()  # raises if the directory was deleted: Python cannot spawn processes there
     settings = daemon_settings(config, flags)
     offer_weights(settings)
     # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.

@@ -73,8 +73,11 @@ class Instance:
             return
         if self._descriptor is None:
             raise EndpointError(taken(control, "--control", _read(self._path)))
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control, keys))).encode(), 0)
+        try:
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control, keys))).encode(), 0)
+        except OSError as error:  # a full disk
+            log.warning("the lock file cannot be written (%s): a second daemon cannot be told about this one", error)
 
     def close(self) -> None:
         """Release the lock, and remove its file."""

@@ -7,15 +7,19 @@ import os
 import resource
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from command_process import PATIENCE_S, Traces
+from command_process import PATIENCE_S, STOP_S, Traces
 from mertd.cli.standard_streams import STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT
 
-NO_USERS = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null /etc/passwd && exec "$@"', "sh"]
+HIDE_USERS = "for file in passwd nsswitch.conf; do mount --bind /dev/null /etc/$file || exit 1; done"
+"""Without the second file, systemd would still tell of root."""
+
+NO_USERS = ["unshare", "--mount", "sh", "-c", f'{HIDE_USERS}; exec "$@"', "sh"]
 """What runs a command on a machine that knows no users."""
 
 MARK = b"\xef\xbb\xbf"
@@ -103,10 +107,13 @@ def odd_terminal(place: Place) -> None:
 
 
 def no_home(place: Place) -> list[str]:
-    """Neither in the environment nor, where this user may hide it, in the list of users."""
+    """Neither in the environment nor in the list of users; to one who may not hide that list, a home that does not exist."""
     for name in [name for name in place.environment if name == "HOME" or name.startswith("XDG_")]:
         del place.environment[name]
-    return NO_USERS if can_hide_users() else []
+    if can_hide_users():
+        return NO_USERS
+    place.environment["HOME"] = str(place.folder / "nowhere")
+    return []
 
 
 def home_that_cannot_be_written(place: Place) -> None:
@@ -134,6 +141,7 @@ def can_hide_users() -> bool:
 
 
 HARMLESS: Mapping[str, Condition] = {
+    "nothing odd": Condition(),
     "standard input closed": Condition(closed=(STANDARD_INPUT,)),
     "an encoding without our characters": Condition(ascii_only),
     "a SOCKS proxy": Condition(socks_proxy),
@@ -150,12 +158,9 @@ def _all_harmless(place: Place) -> None:
 
 
 TOGETHER: Mapping[str, Condition] = {
-    "nothing odd": Condition(),
     "all that is harmless": Condition(_all_harmless, closed=(STANDARD_INPUT,)),
-    "standard output closed": Condition(closed=(STANDARD_OUTPUT,)),
     "standard output full": Condition(output="full"),
-    "the reader of standard output gone": Condition(latin_1, output="left"),
-    "standard error full": Condition(errors="full"),
+    "the reader of standard output gone, standard error full": Condition(latin_1, output="left", errors="full"),
     "all standard streams closed": Condition(closed=(STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR)),
     "no home": Condition(no_home, may_refuse=True),
     "a home that cannot be written": Condition(home_that_cannot_be_written, may_refuse=True),
@@ -163,6 +168,12 @@ TOGETHER: Mapping[str, Condition] = {
     "a full disk": Condition(first=disk_is_full, may_refuse=True),
 }
 """Conditions under which every command is tried."""
+
+ALONE: Mapping[str, Condition] = {
+    "standard output closed": Condition(closed=(STANDARD_OUTPUT,)),
+    "standard error closed": Condition(closed=(STANDARD_ERROR,)),
+}
+"""What the condition in which all streams are closed covers, but for the words of the complaint."""
 
 
 def run_under(condition: Condition, program: list[str], words: list[str], prepare: Callable[[Path], object]) -> Done:
@@ -193,7 +204,10 @@ def run_under(condition: Condition, program: list[str], words: list[str], prepar
 
 
 def _left(traces: Traces, here: Path, temporary: Path) -> list[str]:
-    """Processes, temporary files, and a folder that is literally called `~`."""
+    """Processes, temporary files, and a folder that is literally called `~`. The last processes may take a moment to go."""
+    deadline = time.monotonic() + STOP_S
+    while traces.processes() and time.monotonic() < deadline:
+        time.sleep(0.05)
     files = [path for path in temporary.rglob("*") if path.is_file() or path.is_socket()]
     return [*(f"process {process.pid}" for process in traces.processes()), *map(str, files), *map(str, here.glob("~*"))]
 
