@@ -73,6 +73,7 @@ class ZerosCause(StrEnum):
     NO_CONSENT = "no_consent"  # the system does not let this program use microphones
     MUTED = "muted"  # the device is muted, or its volume is 0
     IDLE_MONITOR = "idle_monitor"  # it records an output into which nothing plays
+    OTHER_CHANNEL = "other_channel"  # the channel that `mix` selects is silent, others are not
     UNKNOWN = "unknown"  # none of these is known to be true
 
 

@@ -59,6 +59,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         layers = [12, 0, 6, 6]
         backend = "numpy"
         weights = "random:1"
+        threads = 3
         pace = "fast"
         late = "latest"
         gate = -50.5

@@ -37,13 +37,14 @@ MAY_IMPORT = {
     "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
     "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
-    "config": CORE | SIDES,
+    "memory": {"errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream"},
+    "config": {"memory"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "service": {"", "config", "daemon", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
-    "bench": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "safe_path"} | CORE | SIDES,
+    "bench": {"", "config", "daemon", "offline", "service", "memory"} | CORE | SIDES,
+    "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "safe_path"} | CORE | SIDES,
     "__main__": {"cli", "safe_path"},
     "": {"errors", "wire", "stream"},
 }
@@ -62,6 +63,7 @@ HEAVY = {
     "torch",
     "transformers",
     "safetensors",
+    "usearch",
 }
 LIGHT_MODULES = [
     "mertd",

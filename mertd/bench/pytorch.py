@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.embed.threads import current
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import WeightsError
 
@@ -29,6 +30,7 @@ def hubert(weights: Weights, layers: int | None = None) -> Any:
     from torch.nn.utils import parametrize
     from transformers import HubertConfig, HubertModel
 
+    torch.set_num_threads(current().count)
     a = weights.architecture
     config = HubertConfig(
         hidden_size=a.hidden,

@@ -1,14 +1,19 @@
-"""Sources are addresses: `KIND:TARGET?OPTION=VALUE&...`. The kinds and their options are in `mertd.capture.source_kinds`."""
+"""Sources are addresses: `KIND:TARGET?OPTION=VALUE&...`. The kinds and their options are in `mertd.capture.source_kinds`.
+
+What begins with `/`, `~/`, `./` or `../` is the path of a sound file, as if `file:` stood before it.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mertd.capture.limits import MAX_RATE, MIN_RATE
-from mertd.capture.source_kinds import KINDS, SourceKind, forms
+from mertd.capture.source_kinds import KINDS, STDIN_PATHS, SourceKind, forms
 from mertd.errors import UsageError, did_you_mean
 
 PCM_FORMATS = {"u8": "|u1", "s16le": "<i2", "s24le": "", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
@@ -19,6 +24,10 @@ MAX_CHANNEL_NUMBER = 64
 
 STREAM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 """What a stream may be called: the name is part of topics."""
+
+
+PATH_BEGINNINGS = ("/", "~/", "./", "../")
+"""What the path of a sound file begins with if no kind of source stands before it."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,8 @@ class Address:
     @property
     def is_stdin(self) -> bool:
         """Whether it reads standard input."""
-        return self.target != "" and self.target == KINDS[self.kind].stdin
+        own = KINDS[self.kind].stdin
+        return own != "" and self.target in (own, *STDIN_PATHS)
 
     @property
     def resumable(self) -> bool:
@@ -50,8 +60,11 @@ class Address:
 
 def parse(url: str) -> Address:
     """Return the address in `url`. Raises `UsageError`, which says what is expected."""
-    name, rest = url.split(":", 1) if ":" in url else (url, "")
-    kind = KINDS.get(name) if ":" in url else None
+    if url.startswith(PATH_BEGINNINGS):
+        name, rest = "file", url
+    else:
+        name, rest = url.split(":", 1) if ":" in url else (url, "")
+    kind = KINDS.get(name) if rest or ":" in url else None
     if kind is None:
         raise UsageError(f"source {url!r}: unknown kind of source; expected {forms()}{did_you_mean(name, KINDS)}")
     target, query = kind.split(rest)
@@ -59,7 +72,10 @@ def parse(url: str) -> Address:
     for option in options:
         if option not in kind.options:
             known = ", ".join(sorted(kind.options))
-            raise UsageError(f"source {url!r}: {kind.name}: has no option {option!r}; its options are {known}")
+            raise UsageError(
+                f"source {url!r}: {kind.name}: has no option {option!r}; its options are {known} "
+                "(if the question mark is part of the name, write another one at the end)"
+            )
     address = Address(
         kind=kind.name,
         target=target,
@@ -77,10 +93,11 @@ def parse(url: str) -> Address:
 def distinct(addresses: list[Address]) -> list[Address]:
     """Return the addresses, with numbers added to stream names that occur twice.
 
-    Raises `UsageError` if two of them read standard input.
+    Raises `UsageError` if two of them read standard input, or the same FIFO.
     """
     if sum(address.is_stdin for address in addresses) > 1:
         raise UsageError("standard input can feed only one source, but pipe:- is given twice")
+    _check_fifos(addresses)
     names: set[str] = set()
     found = []
     for address in addresses:
@@ -92,9 +109,36 @@ def distinct(addresses: list[Address]) -> list[Address]:
     return found
 
 
+def _check_fifos(addresses: list[Address]) -> None:
+    """Raise `UsageError` if two addresses name the same FIFO, however they are written."""
+    readers: dict[object, Address] = {}
+    for address in addresses:
+        if (fifo := _fifo(address)) is None:
+            continue
+        if other := readers.get(fifo):
+            raise UsageError(
+                f"source {address}: the same FIFO feeds {other}; each of them would hear only parts of the sound: "
+                "keep one of them, or make a second FIFO and write to both (tee)"
+            )
+        readers[fifo] = address
+
+
+def _fifo(address: Address) -> object | None:
+    """Return what identifies the FIFO that an address reads, or will read once it is made; None for anything else."""
+    if KINDS[address.kind].stdin == "":
+        return None
+    try:
+        found = os.fstat(0) if address.is_stdin else Path(address.target).stat()
+    except OSError:
+        return os.path.realpath(address.target)
+    return (found.st_dev, found.st_ino) if stat.S_ISFIFO(found.st_mode) else None
+
+
 def _check(url: str, kind: SourceKind, address: Address) -> None:
     if kind.is_path and not address.target:
         raise UsageError(f"source {url!r}: a path is missing after {kind.name}:")
+    if "\0" in address.target:
+        raise UsageError(f"source {url!r}: a name cannot contain the character NUL")
     if kind.targets and address.target not in kind.targets:
         near = did_you_mean(address.target, kind.targets)
         raise UsageError(f"source {url!r}: {kind.name} is one of {', '.join(kind.targets)}{near}")

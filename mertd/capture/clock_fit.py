@@ -15,8 +15,8 @@ give a line by ridge regression, with a prior of DRIFT_PRIOR_PPM on the drift.
     spread            Median less low quantile of a group, for 9 groups in 10. If all delays are late and their mode is near 0
                       (exponential, uniform), the low quantile is nearer to the truth than to the median; if errors go both
                       ways, the truth is near the median.
-    scatter           Twice the rms distance of the low quantiles from the line: for groups of one reading, whose rms equals
-                      the mean of an exponential delay.
+    scatter           Three times the rms distance of the low quantiles from the line: for groups of one reading, whose rms
+                      equals the mean of an exponential delay, is less if another delay is added, and is itself an estimate.
     3 sigma           sigma^2 (1/n + (x - mean)^2 / (Sxx + ridge)): grows beyond the readings, and covers the pull of the prior
                       on any drift up to 3 DRIFT_PRIOR_PPM.
     bend              The drift changes: half of DRIFT_CHANGE_PPM_PER_H times the square of the distance to the readings.
@@ -83,7 +83,7 @@ class Group:
     x: float  # mean nominal time
     earliest: float  # lowest y
     low: float  # LOW_QUANTILE of y
-    median: float  # of y
+    median: float  # of y; the upper one of two, without which two readings would have no spread
     readings: int
 
 
@@ -95,7 +95,7 @@ def summarise(readings: list[tuple[float, float]]) -> Group:
         sum(x for x, _ in readings) / len(readings),
         excess[0],
         excess[int(LOW_QUANTILE * last)],
-        excess[last // 2],
+        excess[len(readings) // 2],
         len(readings),
     )
 
@@ -121,7 +121,7 @@ class Line:
         self._sigma = max(scatter, JITTER_S)
         self._count = len(x)
         starting = len(groups) < MIN_GROUPS or sum(group.readings for group in groups) < MIN_TOTAL_READINGS
-        self._common = MIN_ERROR_S + spread + 2 * scatter + (START_ERROR_S if starting else 0.0)
+        self._common = MIN_ERROR_S + spread + 3 * scatter + (START_ERROR_S if starting else 0.0)
         self._deviations = np.abs(low - self._offset - self.tilt * self._x)
         early = self._offset + self.tilt * float(self._x[0]) - groups[0].earliest
         self._deviations[0] = max(self._deviations[0], early)

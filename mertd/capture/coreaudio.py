@@ -1,15 +1,17 @@
-"""The status of an input according to CoreAudio and AVFoundation, through ctypes.
+"""The status of an input according to CoreAudio, through ctypes.
 
 Selectors and constants are those of <CoreAudio/AudioHardware.h>.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import struct
 from collections.abc import Callable
 from typing import Any
 
+from mertd.capture.avfoundation import FRAMEWORK_PATH, MicrophoneConsent
 from mertd.capture.input_status import InputStatus, InputStatusUnavailable
 
 SYSTEM_OBJECT = 1
@@ -21,13 +23,8 @@ UTF8_ENCODING = 0x08000100
 MAX_NAME_BYTES = 512
 """Bytes of a device's name that are read."""
 
-FRAMEWORK_PATH = "/System/Library/Frameworks/{0}.framework/{0}"
-
-NOT_DETERMINED = 0
-"""AVAuthorizationStatus: the user has not been asked yet. 1 is restricted, 2 denied."""
-
-AUTHORIZED = 3
-"""AVAuthorizationStatus: the user has agreed."""
+CHANNELS = (0, 1, 2)
+"""Elements that may have a volume: all channels together, or each one."""
 
 
 class _PropertyAddress(ctypes.Structure):
@@ -54,9 +51,9 @@ class CoreAudio:
         self._foundation.CFStringGetCString.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_long, ctypes.c_uint32]
         self._foundation.CFRelease.argtypes = [ctypes.c_void_p]
 
-    def read(self, device: int, selector: str, scope: str, into: Any) -> Any:
+    def read(self, device: int, selector: str, scope: str, into: Any, element: int = 0) -> Any:
         """Fill `into`, a ctypes value or array, with a property, and return it."""
-        address = _PropertyAddress(four_char_code(selector), four_char_code(scope), 0)
+        address = _PropertyAddress(four_char_code(selector), four_char_code(scope), element)
         size = ctypes.c_uint32(ctypes.sizeof(into))
         status = self._audio.AudioObjectGetPropertyData(
             ctypes.c_uint32(device), ctypes.byref(address), ctypes.c_uint32(0), None, ctypes.byref(size), ctypes.byref(into)
@@ -95,34 +92,21 @@ class CoreAudio:
         return round(float(self.read(device, "nsrt", "glob", ctypes.c_double()).value))
 
     def muted(self, device: int) -> bool | None:
-        """Return whether a device's input is muted; None for one without such a switch."""
-        try:
-            return bool(self.read(device, "mute", "inpt", ctypes.c_uint32()).value)
-        except InputStatusUnavailable:
-            return None
+        """Return whether a device's input is muted, or its volume is 0; None for one with neither switch nor volume."""
+        found = [value == 0.0 for value in self.volumes(device)]
+        with contextlib.suppress(InputStatusUnavailable):
+            if self.read(device, "mute", "inpt", ctypes.c_uint32()).value:
+                return True
+            found = found or [False]
+        return all(found) if found else None
 
-
-def microphone_consent(load: Callable[[str], Any] = ctypes.CDLL) -> bool | None:
-    """Return whether this program may use microphones; None if that is not known.
-
-    This is `AVCaptureDevice.authorizationStatus(for: .audio)`. `load`: opens a library.
-    """
-    try:
-        load(FRAMEWORK_PATH.format("AVFoundation"))
-        objc = load("/usr/lib/libobjc.A.dylib")
-    except OSError:
-        return None
-    objc.objc_getClass.restype = objc.sel_registerName.restype = ctypes.c_void_p
-    objc.objc_getClass.argtypes = objc.sel_registerName.argtypes = [ctypes.c_char_p]
-    string, device = objc.objc_getClass(b"NSString"), objc.objc_getClass(b"AVCaptureDevice")
-    if not string or not device:
-        return None
-    # objc_msgSend must be called with the prototype of the method that it reaches.
-    to_string = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p)(("objc_msgSend", objc))
-    to_status = ctypes.CFUNCTYPE(ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p)(("objc_msgSend", objc))
-    audio = to_string(string, objc.sel_registerName(b"stringWithUTF8String:"), b"soun")  # AVMediaTypeAudio
-    status = to_status(device, objc.sel_registerName(b"authorizationStatusForMediaType:"), audio)
-    return None if status == NOT_DETERMINED else bool(status == AUTHORIZED)
+    def volumes(self, device: int) -> list[float]:
+        """Return the volumes of a device's input, from 0 to 1: of all channels together, or of each; empty without any."""
+        found = []
+        for channel in CHANNELS:
+            with contextlib.suppress(InputStatusUnavailable):
+                found.append(float(self.read(device, "volm", "inpt", ctypes.c_float(), channel).value))
+        return found
 
 
 def open_reader(name: str, follows_default: bool) -> Callable[[], InputStatus]:
@@ -133,9 +117,10 @@ def open_reader(name: str, follows_default: bool) -> Callable[[], InputStatus]:
     audio = CoreAudio()
     found = [device for device in audio.devices() if audio.name(device) == name]
     device = found[0] if found else audio.default_input()
+    consent = MicrophoneConsent()
 
     def read() -> InputStatus:
         default = audio.name(audio.default_input()) if follows_default else ""
-        return InputStatus(default, name, audio.rate(device), audio.muted(device), consent=microphone_consent())
+        return InputStatus(default, name, audio.rate(device), audio.muted(device), consent=consent.read())
 
     return read

@@ -1,4 +1,4 @@
-"""Advice from the levels of a recording: it is silent, or its channels cancel each other in the mean."""
+"""Advice from the levels of a recording: what is heard of it is silent, or its channels cancel each other in the mean."""
 
 from __future__ import annotations
 
@@ -27,14 +27,16 @@ class LevelCheck:
             mean = frames.mean(axis=1, dtype=np.float32)
             self._mean_power += float(np.dot(mean, mean))
 
-    def hints(self, mixes: bool) -> tuple[str, ...]:
-        """Return what the levels of all frames suggest. `mixes`: the mean of the channels is heard."""
+    def hints(self, mix: str) -> tuple[str, ...]:
+        """Return what the levels of all frames suggest. `mix`: which channels are heard, as in an address."""
         if not self._frames:
             return ()
         if not self._power.any():
             return ("all of its samples are zero: is it the right file?",)
-        if mixes and len(self._power) > 1 and self._mean_power < MAX_CANCELLED_SHARE * float(self._power.mean()):
-            loudest = int(self._power.argmax()) + 1
+        loudest = int(self._power.argmax()) + 1
+        if mix.isdecimal() and not self._power[int(mix) - 1]:
+            return (f"all samples of channel {mix} are zero, but not those of channel {loudest}; hear it with ?mix={loudest}",)
+        if mix == "mean" and len(self._power) > 1 and self._mean_power < MAX_CANCELLED_SHARE * float(self._power.mean()):
             return (
                 f"its channels cancel each other in the mono mix, they are out of phase; hear one of them with ?mix={loudest}",
             )

@@ -111,7 +111,8 @@ class Recorder:
         self._control = control
         self._steps = StepDetector()
         self._jump: _ClockJump | None = None
-        self._zeros = ZerosDetector(source.rate, source.explain_zeros) if source.explain_zeros else None
+        mix = settings.address.mix
+        self._zeros = ZerosDetector(source.rate, source.explain_zeros, mix) if source.explain_zeros else None
         self._end = settings.start  # of the samples in the ring
         self._reported_end = settings.start
         self._unsent = _Unsent()

@@ -6,10 +6,16 @@ nothing else of capture, and no audio library.
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
+
+STDIN_PATHS = ("/dev/stdin", "/dev/fd/0", "/proc/self/fd/0")
+"""Paths at which a system shows the standard input of the process that opens them."""
 
 SYNTHS = ("chords", "tone", "noise", "silence")
 """Names of the synthesised pieces."""
@@ -34,7 +40,7 @@ class SourceKind:
     split: Callable[[str], tuple[str, str]]  # what follows the colon, into target and query
     is_path: bool = False  # the target is a path: required, and the stream is named after its stem
     targets: tuple[str, ...] = ()  # the only targets allowed; empty: any
-    stdin: str = ""  # the target that means standard input; empty: none does
+    stdin: str = ""  # the target that means standard input, as STDIN_PATHS then do; empty: none does
     default_rate: int = 0  # Hz; 0: the source's own
     default_channels: int = 0  # 0: the source's own
     default_name: str = ""  # of the stream if there is no target; empty: the kind's name
@@ -47,25 +53,54 @@ class SourceKind:
         return self.consent is not None
 
 
-def _split_query(rest: str) -> tuple[str, str]:
-    target, query = rest.rsplit("?", 1) if "?" in rest else (rest, "")
-    return target, query
+_OPTION = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+"""An option and its value. What follows a question mark and is none belongs to the name, as in `What is love?.wav`."""
+
+
+def _split_name(rest: str) -> tuple[str, str]:
+    """Split off the options. A name that ends like options, or in a question mark, is written with one more at its end."""
+    name, mark, tail = rest.rpartition("?")
+    if mark and all(_OPTION.fullmatch(part) or part in _EVERY_OPTION or not tail for part in tail.split("&")):
+        return name, tail
+    return rest, ""
 
 
 def _split_path(rest: str) -> tuple[str, str]:
-    """Split off the query, unless all of it is the name of a file: names may contain question marks."""
-    return (rest, "") if _is_file(rest) else _split_query(rest)
+    """Return the path, with its `~` replaced, and the options. A file of exactly this name has none.
+
+    Only what begins with `//`, as URLs of files do, may be percent-encoded.
+    """
+    if exists(rest):
+        return rest, ""
+    if exists(expand_home(rest)):
+        return expand_home(rest), ""
+    path, query = _split_name(rest)
+    if path.startswith(("///", "//localhost/")) and not exists(path):
+        path = os.fsdecode(unquote_to_bytes(os.fsencode(path.removeprefix("//").removeprefix("localhost"))))
+    return path if exists(path) else expand_home(path), query
 
 
-def _is_file(path: str) -> bool:
+def exists(path: str) -> bool:
+    """Return whether there is a file of any type at `path`."""
     try:
-        return Path(path).is_file()
-    except OSError:  # the name is too long, or the directory may not be entered; opening the file reports it
+        return Path(path).exists()
+    except (OSError, ValueError):  # the name is too long, or the directory may not be entered; opening the file reports it
         return False
+
+
+def expand_home(path: str) -> str:
+    """Return `path` with its `~` or `~user` replaced; one of an unknown user stays as it is."""
+    if not path.startswith("~"):
+        return path  # not by way of `Path`, which shortens `./-`
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError:
+        return path
 
 
 _COMMON = frozenset({"name", "mix"})
 _FORMAT = frozenset({"rate", "channels"})
+_EVERY_OPTION = _COMMON | _FORMAT | {"format", "seconds"}
 
 _ALL = (
     SourceKind(
@@ -74,7 +109,7 @@ _ALL = (
         summary="an input device, by default the system's default input (`mertd devices` lists them)",
         options=_COMMON | _FORMAT,
         module="device",
-        split=_split_query,
+        split=_split_name,
         default_name="default",
         consent=Consent.MICROPHONE,
     ),
@@ -84,7 +119,7 @@ _ALL = (
         summary="what this machine plays: a PulseAudio or PipeWire monitor, or a virtual device on macOS",
         options=_COMMON | _FORMAT,
         module="loopback",
-        split=_split_query,
+        split=_split_name,
         consent=Consent.MICROPHONE,
     ),
     SourceKind(
@@ -93,7 +128,7 @@ _ALL = (
         summary="what a Mac plays, or one program, without a virtual device (macOS 14.2, extra `tap`)",
         options=_COMMON,
         module="tap",
-        split=_split_query,
+        split=_split_name,
         consent=Consent.SYSTEM_AUDIO,
     ),
     SourceKind(
@@ -112,7 +147,7 @@ _ALL = (
         summary="raw PCM from a FIFO or standard input; ?rate=48000&channels=2&format=s16le are the defaults",
         options=_COMMON | _FORMAT | {"format"},
         module="pipe",
-        split=_split_query,
+        split=_split_path,
         is_path=True,
         stdin="-",
         default_rate=48_000,
@@ -124,7 +159,7 @@ _ALL = (
         summary=f"synthesised sound: {', '.join(SYNTHS)}",
         options=_COMMON | _FORMAT | {"seconds"},
         module="synth",
-        split=_split_query,
+        split=_split_name,
         targets=SYNTHS,
     ),
 )

@@ -17,8 +17,11 @@ def main() -> None:
     from mertd.cli.standard_streams import open_standard_streams
 
     open_standard_streams()
+    from mertd.embed import threads
+
     # Let numpy's idle threads sleep at once, in child processes too: by default they spin for a tenth of a second.
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
+    threads.limit_blas(threads.choose(threads.asked_on(sys.argv[1:])).count)  # read when numpy is loaded, with the commands
     if sys.argv[1:2] == ["run"]:  # a signal that comes before the daemon can handle it must still stop it in order
         import signal
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,10 @@ import typer
 
 from mertd.bench.sections import SECTIONS, Plan
 from mertd.cli.lazy_group import single_command
+from mertd.cli.options import Threads
+from mertd.embed.threads import MAX_THREADS
+from mertd.embed.threads import limit as limit_threads
+from mertd.errors import UsageError
 
 commands = single_command()
 
@@ -24,6 +29,7 @@ def bench(
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Windows at once; repeatable (1, and 8 where there is a GPU).")
     ] = None,
+    threads: Threads = None,
     first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
     most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
     quick: Annotated[bool, typer.Option("--quick", help="A tiny network and short rounds, to see that all works.")] = False,
@@ -43,4 +49,9 @@ def bench(
         most_streams=most_streams,
         quick=quick,
     )
+    if threads is not None:
+        if not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"--threads {threads}: expected a number from 1 to {MAX_THREADS:,}")
+        os.environ["MERTD_THREADS"] = str(threads)  # for the daemons that are started
+    limit_threads(threads)
     measure(plan, json, plot)

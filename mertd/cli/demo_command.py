@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Weights
+from mertd.cli.options import Backend, Threads, Weights
 from mertd.cli.output import new_console, spinner_name
 from mertd.errors import EndpointError
 from mertd.text import printable
@@ -41,6 +41,7 @@ def demo(
     count: Annotated[int, typer.Option(min=1, help="Number of embeddings to wait for.")] = 4,
     weights: Weights = None,
     backend: Backend = None,
+    threads: Threads = None,
 ) -> None:
     """See it work, with nothing: synthesised music, a real daemon, a real subscriber."""
     from mertd.stream.client.subscriber import Subscriber
@@ -56,6 +57,7 @@ def demo(
         command = [sys.executable, "-P", "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
         command += ["--bind", publish, "--control", control, "--weights", weights, "--exit-at-end"]
         command += ["--window", str(WINDOW_S), "--hop", str(HOP_S), "--backend", backend or "auto"]
+        command += ["--threads", str(threads)] if threads is not None else []
         command += ["--layers", "2"] if "size=tiny" in weights else []  # the tiny network has no layer 6
         console.print(f"A daemon hears {seconds} s of synthesised chords; a subscriber shows what it says.")
         with closing(Subscriber(publish)) as subscriber:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from mertd.capture.address import Address, distinct, parse
 from mertd.capture.source import EndReport
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Gate, Hop, Layers, Weights, Window
+from mertd.cli.options import Backend, Gate, Hop, Layers, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
 from mertd.config import Settings, weights_spec
@@ -39,6 +39,7 @@ def embed(
     layers: Layers = None,
     backend: Backend = None,
     weights: Weights = None,
+    threads: Threads = None,
     gate: Gate = None,
 ) -> None:
     """Embed sound files offline: the same windows and vectors as the daemon's."""
@@ -53,7 +54,7 @@ def embed(
 
 def embed_files(addresses: list[Address], out: Path | None, settings: Settings) -> None:
     """Embed every file. Raises `MertdError` after the last one if some could not be read, with a line for each."""
-    model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
+    model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.threads)
     failures: list[str] = []
     missing: dict[str, EndReport] = {}
     console = new_console(stderr=True)

@@ -17,7 +17,7 @@ from mertd.embed.architecture import MERT_95M
 from mertd.embed.embedder import model_name, space
 from mertd.embed.weights.loading import load, save
 from mertd.embed.weights.tensors import LICENCE, Weights
-from mertd.errors import UsageError
+from mertd.errors import UsageError, WeightsError
 
 Out = Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")]
 COREML_TARGETS = ("macos14", "macos15")
@@ -39,18 +39,25 @@ def pull(out: Out = None) -> None:
 
 @commands.command("import")
 def import_(
-    source: Annotated[Path, typer.Argument(help="A PyTorch .bin, or a .safetensors.")],
+    source: Annotated[
+        Path, typer.Argument(help="A .safetensors, a PyTorch .bin, an index of shards, or a folder with one of them.")
+    ],
     out: Out = None,
 ) -> None:
     """Convert a checkpoint to mertd's float16 safetensors."""
     from mertd.embed.weights.checkpoint import ORIGINAL, fingerprint, import_checkpoint
+    from mertd.embed.weights.folder import locate
 
     destination = out or default_weights()
-    destination.parent.mkdir(parents=True, exist_ok=True)
+    notes: list[str] = []
     with spinner(f"reading {source}"):
-        weights = import_checkpoint(source)
-        is_original = fingerprint(source) == ORIGINAL
+        found = locate(source.expanduser())
+        weights = import_checkpoint(found, notes.append)
+        is_original = fingerprint(found) == ORIGINAL
+        _make_parent(destination)
         save(weights, destination)
+    for note in notes:
+        say(f"{found.name}: {note}")
     say(_summary(str(destination), weights))
     say(f"{'' if is_original else 'not '}the original MERT-v1-95M checkpoint{'' if is_original else ', by its sha256'}")
 
@@ -149,6 +156,13 @@ def compare(
 
     settings = settings_from_options(None, {"window": window})
     raise typer.Exit(0 if compare_models(a, b, audio, weights, settings, least, json) else 1)
+
+
+def _make_parent(destination: Path) -> None:
+    try:
+        destination.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WeightsError(f"cannot write {destination}: {error.strerror or error}") from error
 
 
 def _summary(name: str, weights: Weights) -> str:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Weights, Window
+from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Threads, Weights, Window
 from mertd.cli.read_settings import daemon_settings
 from mertd.cli.standard_streams import STANDARD_ERROR
 from mertd.cli.weights_offer import offer_weights
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
+from mertd.embed.threads import choose, limit_blas
 
 commands = single_command()
 
@@ -40,6 +40,7 @@ def run(
     layers: Layers = None,
     backend: Backend = None,
     weights: Weights = None,
+    threads: Threads = None,
     pace: Annotated[str | None, typer.Option(help="realtime, or fast: as fast as the model can (realtime).")] = None,
     late: Annotated[str | None, typer.Option(help="latest or queue (realtime: latest, fast: queue).")] = None,
     gate: Gate = None,
@@ -56,8 +57,7 @@ def run(
     settings = daemon_settings(config, flags)
     offer_weights(settings)
     # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.
-    if settings.backend != "numpy":
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    limit_blas(choose(settings.threads).count if settings.backend == "numpy" else 1)
     import asyncio
 
     from mertd.daemon.assembly import Outside, make_supervisor

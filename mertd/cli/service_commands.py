@@ -106,6 +106,7 @@ def status(json: Annotated[bool, typer.Option("--json", help="Print JSON, for pr
     state, options = manager.state(), manager.options()
     answer = None
     control = problem = ""
+    broken = manager.problem()
     if state.installed and options is not None:
         try:
             control = _settings(options).control
@@ -114,13 +115,16 @@ def status(json: Annotated[bool, typer.Option("--json", help="Print JSON, for pr
         answer = daemon_status(control) if control else None
     answers = state.running and answer is not None
     if json:
-        say_json({**asdict(state), "definition": str(state.definition), "control": control, "answers": answers})
+        facts = {**asdict(state), "definition": str(state.definition)}
+        say_json({**facts, "control": control, "answers": answers, "problem": broken})
     elif not state.installed:
         say(f"not installed in {state.manager}; `mertd service install` does that")
     else:
         runs = f"runs, process {state.pid}" if state.running else "does not run"
         say(f"{state.manager}: {runs}; {state.detail or 'nothing more is known'}")
         say(f"described in {state.definition}")
+        if broken:
+            say(f"problem: {broken}")
         if answer is None:
             say(f"no answer at {control or 'an unknown endpoint'}; {problem or '`mertd service logs` may say why'}")
         else:

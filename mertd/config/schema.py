@@ -28,6 +28,7 @@ from mertd.defaults import (
     SAMPLE_RATE,
     WINDOW_S,
 )
+from mertd.embed.threads import MAX_THREADS
 from mertd.errors import UsageError
 from mertd.stream.endpoint import check_endpoint
 from mertd.text import printable
@@ -80,6 +81,12 @@ class Settings(BaseModel):
     weights: str | None = Field(
         None,
         description="A safetensors file, or random:SEED to try without; by default the file that `mertd model pull` fetches.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_THREADS,
+        description="Threads that compute on the CPU; by default OMP_NUM_THREADS, or what cores and CPU quota allow.",
     )
     pace: Literal["realtime", "fast"] = Field("realtime", description="realtime, or fast: files as fast as the model can.")
     late: Late | None = Field(

@@ -143,7 +143,8 @@ class EmbedWorker:
             log.warning("backend %s is not used: %s", name, reason)
         made_by = info.model
         trained = "" if made_by.trained else ", UNTRAINED weights"
-        log.info("%s ready on %s %s (%s)%s", made_by.name, made_by.backend, info.device, made_by.precision, trained)
+        on = f"{made_by.backend} {info.device} ({made_by.precision}), {info.threads}"
+        log.info("%s ready on %s%s", made_by.name, on, trained)
         if previous is None or previous.model.backend != made_by.backend:
             self._seconds.clear()
         self.model = model

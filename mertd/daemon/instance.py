@@ -1,6 +1,7 @@
 """One daemon per control endpoint: a lock file that describes its holder, so that a second daemon can name the first.
 
-The sockets themselves keep two daemons apart; the lock only explains the refusal. They are advisory locks of the system
+The sockets themselves keep two daemons apart on Linux; macOS lets one bind 127.0.0.1:P beside another's 0.0.0.0:P, so here a
+daemon whose port another one of this user has, on whatever address, is refused. The locks are advisory locks of the system
 (flock), so a killed daemon holds none: the file that it leaves behind is no obstacle, and the next daemon removes it.
 """
 
@@ -14,6 +15,7 @@ import logging
 import os
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -56,28 +58,28 @@ class Instance:
     def __init__(self, publish: str, control: str, keys: str = "") -> None:
         """Lock the control endpoint. `publish`, `control`: as they are bound; `keys`: the key directory, if clients need a key.
 
-        Raises `EndpointError` if another daemon has the control endpoint.
+        Raises `EndpointError` if another daemon has one of the endpoints.
         """
         self._descriptor: int | None = None
         try:
             self._path = folder() / (hashlib.sha256(control.encode()).hexdigest()[:16] + ".lock")
             _own_folder(self._path.parent)
-            clean()
-            for _ in range(LOCK_ATTEMPTS):
-                if (descriptor := _acquire(self._path)) is not None:
-                    break
-                time.sleep(LOCK_WAIT_S)
-            self._descriptor = descriptor
+            with _one_at_a_time(self._path.parent):
+                clean()
+                for option, endpoint in (("--control", control), ("--bind", publish)):
+                    if (by := _find(endpoint, _clash)) is not None and by.pid != os.getpid():
+                        raise EndpointError(taken(endpoint, option, by))
+                for _ in range(LOCK_ATTEMPTS):
+                    if (descriptor := _acquire(self._path)) is not None:
+                        break
+                    time.sleep(LOCK_WAIT_S)
+                self._descriptor = descriptor
+                if self._descriptor is None:
+                    raise EndpointError(taken(control, "--control", _read(self._path)))
+                os.ftruncate(self._descriptor, 0)
+                os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control, keys))).encode(), 0)
         except OSError as error:
             log.warning("no lock file (%s): a second daemon cannot be told about this one", error)
-            return
-        if self._descriptor is None:
-            raise EndpointError(taken(control, "--control", _read(self._path)))
-        try:
-            os.ftruncate(self._descriptor, 0)
-            os.pwrite(self._descriptor, json.dumps(asdict(Holder(os.getpid(), publish, control, keys))).encode(), 0)
-        except OSError as error:  # a full disk
-            log.warning("the lock file cannot be written (%s): a second daemon cannot be told about this one", error)
 
     def close(self) -> None:
         """Release the lock, and remove its file."""
@@ -92,8 +94,12 @@ class Instance:
 
 def holder(endpoint: str) -> Holder | None:
     """Return the running daemon of this user that has an endpoint, or its port; None if there is none."""
+    return _find(endpoint, _same)
+
+
+def _find(endpoint: str, matches: Callable[[str, str], bool]) -> Holder | None:
     for path in _locks():
-        if _is_held(path) and (found := _read(path)) and any(_same(endpoint, e) for e in (found.publish, found.control)):
+        if _is_held(path) and (found := _read(path)) and any(matches(endpoint, e) for e in (found.publish, found.control)):
             return found
     return None
 
@@ -141,10 +147,36 @@ def taken(endpoint: str, option: str, by: Holder | None) -> str:
 
 
 def _same(a: str, b: str) -> bool:
-    """Return whether two endpoints cannot both be bound. TCP ones are compared by port: localhost is 127.0.0.1."""
+    """Return whether two endpoints are of one daemon. TCP ones are compared by port: localhost is 127.0.0.1."""
     if a.startswith("tcp:") and b.startswith("tcp:"):
         return a.rpartition(":")[2] == b.rpartition(":")[2]
     return a == b
+
+
+def _clash(a: str, b: str) -> bool:
+    """Return whether two endpoints must not both be bound: TCP ones of one port, unless on two different addresses."""
+    if not _same(a, b) or not a.startswith("tcp:"):
+        return _same(a, b)
+    one, other = (_addresses(endpoint.removeprefix("tcp://").rpartition(":")[0].strip("[]")) for endpoint in (a, b))
+    return one is None or other is None or bool(one & other)
+
+
+def _addresses(host: str) -> set[str] | None:
+    """Return the addresses of a host that are bound; None for all of this machine."""
+    if host in ("*", "0.0.0.0", "::"):
+        return None
+    return {"127.0.0.1", "::1"} if host == "localhost" else {host}
+
+
+@contextlib.contextmanager
+def _one_at_a_time(directory: Path) -> Iterator[None]:
+    """Hold a lock on the directory itself, so that two daemons that start together do not miss each other."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _own_folder(path: Path) -> None:

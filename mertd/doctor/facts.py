@@ -25,12 +25,14 @@ class DiskSpace:
 
 @dataclass(frozen=True)
 class Environment:
-    """The Python installation and the machine."""
+    """The Python installation and the machine. `unsupported`: why mertd is not made for this machine; empty if it is."""
 
     python: str = ""
     executable: str = ""
     packages: tuple[Package, ...] = ()
     disks: tuple[DiskSpace, ...] = ()
+    system: str = ""
+    unsupported: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,10 @@ class WallClock:
 
 @dataclass(frozen=True)
 class Facts:
-    """Everything. `model`, `daemon`: None if there is none, or it was not examined. `unknown`: what could not be examined."""
+    """Everything. `model`, `daemon`: None if there is none, or it was not examined. `unknown`: what could not be examined.
+
+    service_problem: why the installed service cannot start; empty if nothing is wrong with it.
+    """
 
     environment: Environment = Environment()
     configuration: Configuration = Configuration()
@@ -128,6 +133,7 @@ class Facts:
     endpoints: tuple[EndpointUse, ...] = ()
     stale_locks: tuple[str, ...] = ()
     service: str = ""
+    service_problem: str = ""
     daemon: RunningDaemon | None = None
     clock: WallClock = WallClock()
     unknown: tuple[str, ...] = ()

@@ -52,7 +52,11 @@ def is_problem(found: list[Finding]) -> bool:
 
 
 def _python(facts: Facts) -> Iterator[Finding]:
-    yield Finding("python", "ok", f"Python {facts.environment.python}, {facts.environment.executable}")
+    machine = facts.environment
+    yield Finding("python", "ok", f"Python {machine.python}, {machine.executable}")
+    if machine.unsupported:
+        fix = "on this Mac, only what needs no model works: tail, keys, status"
+        yield Finding("system", "problem", machine.system, machine.unsupported, fix)
 
 
 def _packages(facts: Facts) -> Iterator[Finding]:
@@ -172,7 +176,10 @@ def _locks(facts: Facts) -> Iterator[Finding]:
 
 
 def _service(facts: Facts) -> Iterator[Finding]:
-    if facts.service:
+    if facts.service_problem:
+        why = "the service does not start, or not as it was installed"
+        yield Finding("service", "problem", facts.service_problem, why, "mertd service install")
+    elif facts.service:
         yield Finding("service", "ok", facts.service)
 
 

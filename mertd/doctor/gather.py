@@ -30,7 +30,7 @@ from mertd.doctor.facts import (
     WallClock,
 )
 from mertd.errors import EndpointError, MertdError, UsageError
-from mertd.service.choose import service_state
+from mertd.service.choose import service_problem, service_state
 from mertd.stream.request import ask
 from mertd.user_folders import config_folder, data_folder, log_folder
 from mertd.wire import Event, Status
@@ -49,6 +49,9 @@ MAX_DEVICES = 8
 
 MAX_PROBES = 4
 """Probe processes that run at the same time."""
+
+OLDEST_MACOS = 14
+"""Major version of the first macOS that MLX has builds for."""
 
 HISTORY_EVENTS = 256
 """Events of a running daemon in which steps of the clock are counted."""
@@ -98,17 +101,38 @@ def gather(given: RawSettings, quick: bool, progress: Callable[[str], object] = 
     daemon = _query_daemon(chosen, unknown)
     source = str(given.path) if given.path else "defaults, no configuration file"
     return Facts(
-        environment=Environment(platform.python_version(), sys.executable, tuple(packages()), tuple(disk_space())),
+        environment=environment(),
         configuration=Configuration(source, mistakes, chosen.hop, chosen.gate),
         model=model,
         audio=Audio(listed.get("problem", ""), inputs, _loopbacks(names)),
         endpoints=(endpoint_use("--bind", chosen.bind), endpoint_use("--control", chosen.control)),
         stale_locks=tuple(map(str, stale())),
         service=_service(),
+        service_problem=service_problem(),
         daemon=daemon,
         clock=WallClock(_synchronised(), time.time() - time.monotonic() - offset),
         unknown=tuple(unknown),
     )
+
+
+def environment() -> Environment:
+    """Return the Python installation and the machine."""
+    version, machine = platform.mac_ver()[0], platform.machine()
+    return Environment(
+        python=platform.python_version(),
+        executable=sys.executable,
+        system=f"macOS {version}, {machine}" if version else f"{platform.system()}, {machine}",
+        unsupported=unsupported(version, machine),
+        packages=tuple(packages()),
+        disks=tuple(disk_space()),
+    )
+
+
+def unsupported(macos: str, machine: str) -> str:
+    """Return why mertd is not made for a Mac with this version of macOS and processor; empty if it is, or it is no Mac."""
+    if macos and (machine != "arm64" or int(macos.split(".")[0]) < OLDEST_MACOS):
+        return f"mertd needs a Mac with Apple silicon and macOS {OLDEST_MACOS} or later: MLX has no build for others"
+    return ""
 
 
 def packages() -> list[Package]:
@@ -185,6 +209,7 @@ def _run_probe(words: Sequence[str], timeout_s: float, unknown: list[str]) -> di
 def _try_model(settings: Settings, unknown: list[str]) -> ModelTrial | None:
     weights = settings.weights or str(default_weights())
     plan = {"weights": weights, "layers": settings.layers, "backend": settings.backend, "window": settings.window_samples}
+    plan["threads"] = settings.threads
     if settings.weights is None and not default_weights().is_file():
         return ModelTrial(problem=f"there are no weights at {weights}")
     answer = _run_probe(["model", json.dumps(plan)], MODEL_TIMEOUT_S, unknown)

@@ -23,11 +23,11 @@ def measure_device(name: str) -> dict[str, Any]:
     import numpy as np
 
     from mertd.capture.address import parse
-    from mertd.capture.sources.device import DeviceSource
+    from mertd.capture.sources.device import open_device
     from mertd.errors import SourceError
 
     try:
-        source = DeviceSource(parse(f"device:{name}"))
+        source = open_device(parse(f"device:{name}"))
         frames = 0
         square = 0.0
         peak = 0.0
@@ -57,18 +57,21 @@ def measure_device(name: str) -> dict[str, Any]:
 
 
 def list_devices() -> dict[str, Any]:
-    """Return the names of the input devices, the default one first; or why PortAudio cannot be used."""
-    from mertd.capture.sources.device import devices
+    """Return what follows `device:` in the addresses of the input devices, the default first; or why there are none."""
+    from mertd.capture.device_list import devices, target_of
     from mertd.errors import SourceError
 
     try:
-        return {"devices": [device.name for device in devices()]}
+        found = devices()
+        return {"devices": [target_of(device, found) for device in found]}
     except SourceError as error:
         return {"problem": str(error)}
 
 
 def try_model(plan: dict[str, Any]) -> dict[str, Any]:
-    """Load and check the model as the daemon does, and time one window. `plan`: weights, layers, backend, window (samples)."""
+    """Load and check the model as the daemon does, and time one window. `plan`: weights, layers, backend, window (samples),
+    threads.
+    """
     import numpy as np
 
     from mertd.embed.embedder import Embedder
@@ -76,7 +79,9 @@ def try_model(plan: dict[str, Any]) -> dict[str, Any]:
     from mertd.errors import MertdError, WeightsError
 
     try:
-        embedder = Embedder(ModelSettings(plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"]))
+        embedder = Embedder(
+            ModelSettings(plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"], plan.get("threads"))
+        )
         window = 0.1 * np.random.Generator(np.random.PCG64(0)).standard_normal(plan["window"]).astype(np.float32)
         embedder.embed([window])
         began = time.perf_counter()

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.embed import threads
 from mertd.embed.architecture import MERT_95M, Architecture
 from mertd.embed.audio import normalise
 from mertd.embed.backends.choice import Chosen, choose, preload
@@ -37,6 +38,7 @@ class Embedder:
 
         Raises `WeightsError`, `BackendError`, or `UsageError` for layers that the network does not have.
         """
+        self.threads = threads.limit(settings.threads)
         threading.Thread(target=preload, args=(settings.backend,), name="preload").start()
         self.weights = load(settings.weights)
         architecture = self.weights.architecture
@@ -45,7 +47,7 @@ class Embedder:
         self.chosen: Chosen = choose(settings.backend, self.weights, settings.layers, settings.excluded, trying)
         self.backend = self.chosen.backend
         self.backend.prepare(settings.window)
-        self.info = _describe(self.weights, self.chosen, settings)
+        self.info = _describe(self.weights, self.chosen, settings, self.threads)
         self._checked_s = -RECHECK_S
 
     def embed(self, windows: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
@@ -79,7 +81,7 @@ class Embedder:
         )
 
 
-def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings) -> ModelInfo:
+def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: threads.ThreadLimit) -> ModelInfo:
     name, backend = model_name(weights.architecture), chosen.backend
     model = Model(
         name=name,
@@ -91,7 +93,8 @@ def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings) -> Mode
         backend=backend.name,
         precision=backend.precision,
     )
-    return ModelInfo(model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected)
+    about = f"{limit.count} CPU threads ({limit.reason})"
+    return ModelInfo(model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected, about)
 
 
 def model_name(architecture: Architecture) -> str:

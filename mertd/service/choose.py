@@ -16,9 +16,18 @@ from mertd.service.execute import ServiceError, daemon_status
 from mertd.service.launchd import LaunchdManager
 from mertd.service.manager import Inspection, ServiceManager, ServiceSpec, ServiceState
 from mertd.service.program import current_installation
-from mertd.service.systemd import PASSED_ON, SystemdManager
+from mertd.service.systemd import SystemdManager
 
 PLATFORMS = ("launchd", "systemd")
+
+PASSED_ON = {
+    "systemd": ("XDG_CONFIG_HOME", "XDG_DATA_HOME"),
+    "launchd": ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_RUNTIME_DIR"),
+}
+"""Variables of the shell that the service gets, too: they locate configuration, weights and locks.
+
+No service manager reads the shell's start-up files. systemd sets XDG_RUNTIME_DIR itself; on macOS platformdirs obeys them all.
+"""
 
 
 def native_platform() -> str:
@@ -39,14 +48,25 @@ def service_manager(platform: str | None = None) -> ServiceManager:
     home, installation = user_folders.home(), current_installation()
     match platform or native_platform():
         case "launchd":
-            return LaunchdManager(home, os.getuid(), installation)
+            return LaunchdManager(home, os.getuid(), installation, _passed_on("launchd"))
         case "systemd":
             configuration = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-            passed_on = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
-            return SystemdManager(configuration / "systemd" / "user", installation, passed_on)
+            return SystemdManager(configuration / "systemd" / "user", installation, _passed_on("systemd"))
         case other:
             hint = did_you_mean(other, PLATFORMS)
             raise UsageError(f"--platform: unknown service manager {other!r}; choose launchd or systemd{hint}")
+
+
+def _passed_on(platform: str) -> dict[str, str]:
+    return {name: os.environ[name] for name in PASSED_ON[platform] if os.environ.get(name)}
+
+
+def service_problem() -> str:
+    """Return why the installed service cannot start; empty if nothing is known to be wrong with it."""
+    try:
+        return service_manager().problem()
+    except ServiceError:
+        return ""
 
 
 def service_state() -> ServiceState | None:
@@ -63,9 +83,14 @@ def service_spec(settings: Settings, options: Sequence[str]) -> ServiceSpec:
         options=tuple(options),
         control=settings.control,
         version=__version__,
-        needs_microphone=any(KINDS[address.kind].consent is Consent.MICROPHONE for address in settings.addresses),
+        needs_microphone=_needs(settings, Consent.MICROPHONE),
+        needs_system_audio=_needs(settings, Consent.SYSTEM_AUDIO),
         writable=tuple(dict.fromkeys(path.parent for path in _ipc_paths(settings).values())),
     )
+
+
+def _needs(settings: Settings, consent: Consent) -> bool:
+    return any(KINDS[address.kind].consent is consent for address in settings.addresses)
 
 
 def inspect(service: ServiceManager, spec: ServiceSpec, dry_run: bool = False) -> Inspection:

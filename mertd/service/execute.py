@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mertd.daemon.instance import local_keys
@@ -63,11 +63,15 @@ def execute_plan(plan: Plan, report: Report) -> None:
         _execute(step, report)
 
 
-def query(command: Sequence[str]) -> tuple[int, str]:
-    """Return exit code and output of a program that changes nothing. A program that is missing or hangs counts as failed."""
+def query(command: Sequence[str], environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+    """Return exit code and output of a program that changes nothing. A program that is missing or hangs counts as failed.
+
+    `environment`: all of its variables, in place of this process's.
+    """
     try:
         done = subprocess.run(
             command,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -111,9 +115,10 @@ def _execute(step: Step, report: Report) -> None:
                 path.chmod(0o755)
             case RemovePath():
                 _remove(step, report)
-            case ShowFile(path=path):
-                if path.is_file():
-                    report(path.read_text(encoding="utf-8", errors="replace").strip())
+            case ShowFile(path=path, otherwise=otherwise):
+                text = path.read_text(encoding="utf-8", errors="replace").strip() if path.is_file() else ""
+                if text or otherwise:
+                    report(text or otherwise)
             case RunCommand():
                 _run(step, report)
             case WaitForCommand():

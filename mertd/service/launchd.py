@@ -14,15 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mertd.service.execute import has_content, query
-from mertd.service.launchd_files import LABEL, LaunchdFiles
+from mertd.service.launchd_app import app_problem, ask_for_consent, make_app, revoke_consent
+from mertd.service.launchd_files import LaunchdFiles
 from mertd.service.manager import Inspection, ServiceSpec, ServiceState
 from mertd.service.plan import (
-    CopyFile,
     MakeDirectory,
     Plan,
     RemovePath,
     RunCommand,
-    ShowFile,
     Step,
     WaitForCommand,
     WaitForDaemon,
@@ -39,8 +38,6 @@ STILL_EXISTS = frozenset({5, 36, 37})
 INSTALL = "mertd service install"
 NO_SESSION = "there is no session at the screen (ssh alone starts none); log in at the Mac itself, then try again"
 DISABLED = "`launchctl enable` did not help; see System Settings, General, Login Items"
-CONSENT_TIMEOUT_S = 180.0
-"""Seconds for the dialogue: longer than the app itself waits (`microphone.ANSWER_TIMEOUT_S`)."""
 
 
 @dataclass(frozen=True)
@@ -82,22 +79,27 @@ class LaunchdManager(LaunchdFiles):
         except (OSError, ValueError, KeyError, AttributeError, TypeError, plistlib.InvalidFileException):
             return None
 
+    def problem(self) -> str:
+        return app_problem(self)
+
     # Plans
 
     def install(self, spec: ServiceSpec, found: Inspection) -> Plan:
         if found.is_up_to_date(spec) and found.app_current:
             return [self._wait_for_daemon(spec)]
+        replaced = found.state.loaded and not found.app_current
         return [
             *self._make_directories(spec),
-            *([] if found.app_current else self._make_app()),
-            *(self._ask_for_consent() if spec.needs_microphone else []),
+            *(self._bootout() if replaced else []),  # or it would start children from the new app and ask in the old one's name
+            *([] if found.app_current else make_app(self)),
+            *ask_for_consent(self, spec),
             WriteFile(
                 what="Describe the agent to launchd.",
                 undo=shlex.join(["rm", str(self.definition)]),
                 path=self.definition,
                 content=dump(self.agent(spec.options)),
             ),
-            *(self._bootout() if found.state.loaded else []),
+            *(self._bootout() if found.state.loaded and not replaced else []),
             *self._bootstrap(),
             self._wait_for_daemon(spec),
         ]
@@ -106,12 +108,7 @@ class LaunchdManager(LaunchdFiles):
         return [
             *(self._bootout() if found.state.loaded else []),
             RemovePath(what="Remove the agent.", undo=INSTALL, path=self.definition),
-            RunCommand(
-                what="Revoke the app's microphone consent.",
-                undo=f"{INSTALL} asks for it again",
-                command=("tccutil", "reset", "Microphone", LABEL),
-                optional=True,
-            ),
+            *(revoke_consent(self) if found.state.installed or self.app.exists() else []),
             RemovePath(what="Remove the app.", undo=INSTALL, path=self.app),
             RemovePath(what="Remove its directory, unless weights lie there.", path=self.app.parent, if_empty=True),
             RemovePath(what="Remove the log.", path=self.log.parent),
@@ -166,44 +163,6 @@ class LaunchdManager(LaunchdFiles):
         undo = shlex.join(["rm", "-r", str(self.log.parent)])
         log = MakeDirectory(what="Make a directory for the log.", undo=undo, path=self.log.parent)
         return [log, *(MakeDirectory(what="Make the directory of an endpoint.", path=path) for path in spec.writable)]
-
-    def _make_app(self) -> Plan:
-        undo = shlex.join(["rm", "-r", str(self.app)])
-        return [
-            RemovePath(what="Remove an earlier app; this one will hold the microphone consent.", path=self.app),
-            WriteFile(what="Describe the app.", undo=undo, path=self.info, content=dump(self.app_info())),
-            CopyFile(what="Give it a copy of this Python.", undo=undo, source=self.installation.binary, path=self.executable),
-            RunCommand(
-                what="Sign it, for this machine only: macOS ties consent to this signature.",
-                undo=undo,
-                command=("codesign", "--force", "--sign", "-", "--identifier", LABEL, "--timestamp=none", str(self.app)),
-            ),
-            RunCommand(
-                what="Check that the copy finds mertd.",
-                command=(str(self.executable), "-P", "-m", "mertd", "--version"),
-                environment=self.environment,
-            ),
-        ]
-
-    def _ask_for_consent(self) -> Plan:
-        """Start the app through `open`: from a terminal, it would use the terminal's consent, which the agent does not have."""
-        output = self.log.parent / "microphone.txt"
-        variables = [
-            word for name, value in self.environment.items() if name != "PATH" for word in ("--env", f"{name}={value}")
-        ]
-        streams = ["--stdout", str(output), "--stderr", str(output)]
-        program = ["--args", "-P", "-m", "mertd.service.microphone"]
-        return [
-            RunCommand(
-                what="Open the microphone once. If macOS asks whether mertd may use it, allow it.",
-                undo=f"tccutil reset Microphone {LABEL}",
-                command=("open", "-W", "-n", *streams, *variables, str(self.app), *program),
-                optional=True,
-                timeout_s=CONSENT_TIMEOUT_S,
-            ),
-            ShowFile(what="Show the outcome.", path=output),
-            RemovePath(what="Remove the file with the outcome.", path=output),
-        ]
 
     def _bootout(self) -> Plan:
         return [

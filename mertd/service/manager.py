@@ -13,11 +13,12 @@ from mertd.service.plan import Plan
 class ServiceSpec:
     """The service to install.
 
-    options           of `mertd run`
-    control           the endpoint at which it will answer
-    version           of mertd
-    needs_microphone  whether a source captures a device, for which macOS asks the user's consent
-    writable          directories that it writes to: those of its ipc endpoints
+    options             of `mertd run`
+    control             the endpoint at which it will answer
+    version             of mertd
+    needs_microphone    whether a source captures a device, for which macOS asks the user's consent
+    writable            directories that it writes to: those of its ipc endpoints
+    needs_system_audio  whether a source captures what programs play, for which macOS asks another consent
     """
 
     options: tuple[str, ...]
@@ -25,6 +26,7 @@ class ServiceSpec:
     version: str
     needs_microphone: bool
     writable: tuple[Path, ...] = ()
+    needs_system_audio: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ class Inspection:
 
 
 class ServiceManager(Protocol):
-    """A service manager. Only `state`, `inspect` and `options` query the system; the other methods return plans."""
+    """A service manager. Only `state`, `inspect`, `options` and `problem` query the system; the other methods return plans."""
 
     @property
     def name(self) -> str: ...
@@ -79,6 +81,9 @@ class ServiceManager(Protocol):
 
     def options(self) -> tuple[str, ...] | None:
         """Return the options of `mertd run` in the installed definition; None if there is none, or it is not mertd's."""
+
+    def problem(self) -> str:
+        """Return why what is installed cannot start; empty if nothing is known to be wrong with it."""
 
     def install(self, spec: ServiceSpec, found: Inspection) -> Plan: ...
 

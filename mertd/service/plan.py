@@ -56,9 +56,10 @@ class RemovePath(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class ShowFile(Step):
-    """Show a file that another program has written, if it exists."""
+    """Show a file that another program has written, if it exists. `otherwise`: what to say if there is nothing in it."""
 
     path: Path
+    otherwise: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

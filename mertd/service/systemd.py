@@ -30,9 +30,6 @@ NAMESPACES = ("Private", "Protect", "ReadWritePaths")
 Some distributions allow ordinary users none, and in containers some fail. A service does not start if one of them fails.
 """
 
-PASSED_ON = ("XDG_CONFIG_HOME", "XDG_DATA_HOME")
-"""Variables of the shell that the unit repeats: they locate configuration and weights, and systemd does not know them."""
-
 PROPERTIES = ("LoadState", "ActiveState", "SubState", "MainPID", "Result", "NRestarts", "StatusText")
 """What `systemctl show` is asked for."""
 
@@ -101,6 +98,16 @@ class SystemdManager:
             return tuple(words[words.index("run") + 1 :])
         except (OSError, ValueError):
             return None
+
+    def problem(self) -> str:
+        try:
+            found = re.search(r"^ExecStart=(.*)$", self.definition.read_text(encoding="utf-8"), re.MULTILINE)
+            program = split(found[1])[0] if found else ""
+        except (OSError, ValueError, IndexError):
+            return ""
+        if program and not Path(program).exists():
+            return f"{program} does not exist any more; `mertd service install` describes the service anew"
+        return ""
 
     # Plans
 

@@ -45,7 +45,6 @@ class ScriptedFifo:
     starved: tuple[Stretch, ...] = ()  # when the reader is not scheduled
     now: int = 0
     made_ns: list[int] = field(default_factory=list)  # of each sample that the FIFO took: when its sound was made
-    POLLIN = 1
     _made: int = 0  # samples, taken or not
     _next: int = 0  # time of the next write
     _inside: bytes = b""
@@ -68,17 +67,12 @@ class ScriptedFifo:
 
     # `select`
 
-    def register(self, *_: int) -> None:
-        pass
-
-    def poll(self, timeout_ms: float | None = None) -> object:
-        """Both `select.poll` and the method of what it returns: as the kernel does, look once more after the timeout."""
-        if timeout_ms is None:
-            return self
-        deadline = self.now + round(timeout_ms * MS)
+    def select(self, readers: list[int], _writers: list[int], _others: list[int], timeout: float) -> tuple[list[int], ...]:
+        """As the kernel does, look once more after the timeout."""
+        deadline = self.now + round(timeout * SECOND)
         while not self._inside and self.now < min(deadline, self.end_ns):
             self._advance(min(deadline, max(self._next, self.now + 1)))
-        return [(0, self.POLLIN)] if self._inside or self.now >= self.end_ns else []
+        return (readers if self._inside or self.now >= self.end_ns else [], [], [])
 
     # `time`
 

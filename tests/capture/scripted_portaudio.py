@@ -43,6 +43,7 @@ class Card:
 
     script: list[Callable[[], object]] = field(default_factory=list)
     refuses: str = ""
+    most_channels: int = 64  # with which it can be opened
     listed: list[dict[str, Any]] = field(default_factory=list)
     unix_s: float = 1_790_000_000.0
     running_s: float = 1_000.0
@@ -56,13 +57,14 @@ class Card:
     default = SimpleNamespace(device=(1, 0))
 
     def query_hostapis(self) -> list[dict[str, Any]]:
-        return [{"name": "ALSA"}]
+        return [{"name": "Core Audio"}, {"name": "ALSA"}]
 
     def query_devices(self) -> list[dict[str, Any]]:
         return self.listed or [
             {"name": "speaker", "hostapi": 0, "max_input_channels": 0, "default_samplerate": 44_100.0},
             {"name": "microphone", "hostapi": 0, "max_input_channels": 2, "default_samplerate": float(RATE)},
             {"name": "interface", "hostapi": 0, "max_input_channels": 8, "default_samplerate": 96_000.0},
+            {"name": "plugin", "hostapi": 1, "max_input_channels": 32, "default_samplerate": float(RATE)},
         ]
 
     def get_portaudio_version(self) -> tuple[int, str]:
@@ -71,6 +73,8 @@ class Card:
     def RawInputStream(self, **options: Any) -> Card:  # noqa: N802 - its name
         if self.refuses:
             raise PortAudioError(self.refuses, -9_996)
+        if options["channels"] > self.most_channels:
+            raise PortAudioError("Invalid number of channels", -9_998)
         self.opened = options
         return self
 

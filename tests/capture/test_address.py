@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,6 +42,7 @@ BAD = {
     "devise:x": "did you mean 'device'?",
     "http://radio": "expected device:[NAME], loopback:[NAME], tap:[PROGRAM], file:PATH, pipe:PATH",
     "file:": "a path is missing after file:",
+    "file:a\0b.wav": "a name cannot contain the character NUL",
     "pipe:?rate=48000": "a path is missing after pipe:",
     "synth:tones": "synth is one of chords, tone, noise, silence; did you mean 'tone'?",
     "synth:": "synth is one of",
@@ -95,6 +99,100 @@ def test_a_file_may_have_a_question_mark_in_its_name(tmp_path: Path) -> None:
     odd.touch()
     assert parse(f"file:{odd}").target == str(odd)
     assert parse(f"file:{odd}?mix=2").target == str(odd)
+
+
+NAMES = [
+    "plain.wav",
+    "What is love?.wav",
+    "Who are you?",
+    "50% #1: a+b & c=d;e.wav",
+    "%41.wav",
+    "a?mix=2",
+    "a?mix=2.wav",
+    "caf\udce9?.wav",
+    " leading and trailing ",
+    "device:x",
+    "~",
+    "a?",
+    "file:",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("kind", ["file", "pipe"])
+def test_a_file_of_exactly_this_name_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, name: str) -> None:
+    (tmp_path / name).touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    path = str(tmp_path / name)
+    assert parse(f"{kind}:{path}") == parse(f"{kind}:~/{name}")
+    assert parse(f"{kind}:{path}").target == path
+    assert parse(f"{kind}:{name}").target == name
+    address = parse(f"{kind}:~/{name}?name=x&mix=2")
+    assert (address.target, address.name, address.mix) == (path, "x", "2")
+    if kind == "file":
+        assert [parse(f"{start}{name}").target for start in ("~/", "./", f"{tmp_path}/")] == [path, f"./{name}", path]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_can_be_written_before_there_is_such_a_file(name: str) -> None:
+    """With a question mark at its end, or options."""
+    assert parse(f"pipe:/none/{name}?").target == f"/none/{name}"
+    assert parse(f"pipe:/none/{name}?channels=1").target == f"/none/{name}"
+    assert parse(f"device:{name}?").target == name
+    if "?mix" not in name and not name.endswith("?"):
+        assert parse(f"pipe:/none/{name}").target == f"/none/{name}"
+        assert parse(f"device:{name}").target == name
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_url_of_a_file_is_decoded_as_its_programs_write_it(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    assert parse(path.as_uri() if "\udce9" not in name else f"file://{tmp_path}/caf%E9%3F.wav").target == str(path)
+    assert parse(f"file://localhost{tmp_path}/a%20b.wav?mix=2").target == f"{tmp_path}/a b.wav"
+    raw = tmp_path / "a%20b.wav"
+    raw.touch()
+    assert parse(f"file://{raw}").target in (str(raw), f"//{raw}"), "a file of exactly this name wins"
+
+
+def test_a_home_that_is_not_there_stays_as_it_is() -> None:
+    assert parse("file:~nobody-of-this-name/a.wav").target == "~nobody-of-this-name/a.wav"
+
+
+def test_a_fifo_feeds_one_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is written; two readers would each hear a part of the sound."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    (tmp_path / "link").symlink_to(fifo)
+    os.link(fifo, tmp_path / "hard")
+    monkeypatch.chdir(tmp_path)
+    for other in (str(fifo), "fifo", "./fifo", "link", "hard", f"../{tmp_path.name}/fifo", "fifo?rate=8000&name=b"):
+        with pytest.raises(UsageError, match=r"source pipe:.*: the same FIFO feeds pipe:.*; .*tee"):
+            distinct([parse(f"pipe:{fifo}"), parse("synth:tone"), parse(f"pipe:{other}")])
+    with pytest.raises(UsageError, match="the same FIFO"):
+        distinct([parse("pipe:not-yet"), parse(f"pipe:{tmp_path}/x/../not-yet")])
+    os.mkfifo(tmp_path / "second")
+    (tmp_path / "raw").touch()
+    good = ["pipe:fifo", "pipe:second", "pipe:raw", "pipe:raw?channels=1", "pipe:not-yet", "pipe:-"]
+    assert len(distinct([parse(url) for url in good])) == len(good)
+
+
+def test_a_fifo_is_not_read_as_standard_input_too(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    program = "from mertd.capture.address import distinct, parse; distinct([parse('pipe:-'), parse('pipe:fifo')])"
+    with os.fdopen(os.open(fifo, os.O_RDWR)) as stdin:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdin=stdin, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "UsageError: source pipe:fifo: the same FIFO feeds pipe:-" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"])
+def test_paths_of_standard_input_are_standard_input(path: str) -> None:
+    """A capture process has another one."""
+    assert parse(f"pipe:{path}").is_stdin
+    with pytest.raises(UsageError, match="only one source"):
+        distinct([parse("pipe:-"), parse(f"pipe:{path}")])
 
 
 def test_only_a_dash_is_standard_input() -> None:

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from command_process import PATIENCE_S, wait_until
-from mertd.capture.coreaudio import CoreAudio, four_char_code, microphone_consent, open_reader
+from mertd.capture.avfoundation import microphone_consent
+from mertd.capture.coreaudio import CoreAudio, four_char_code, open_reader
 from mertd.capture.input_monitor import InputMonitor
 from mertd.capture.input_status import InputStatus, InputStatusUnavailable, describe_change, explain_zeros
 from mertd.vocabulary import ZerosCause
@@ -140,6 +141,11 @@ def test_coreaudio_is_called_as_its_header_declares() -> None:
     assert (found.default_input(), found.name(8), found.rate(7)) == (8, "USB", 44_100)
     assert (found.muted(8), found.muted(7)) == (True, None)
     assert released == [71]
+    volume = lambda value: bytes(ctypes.c_float(value))  # noqa: E731
+    audio.properties |= {(7, four_char_code("volm")): volume(0.0)}
+    assert found.muted(7) is True, "a volume of 0 is silence, too"
+    audio.properties |= {(7, four_char_code("volm")): volume(0.3)}
+    assert found.muted(7) is False
     with pytest.raises(InputStatusUnavailable, match="does not tell 'nsrt' of 9"):
         found.rate(9)
 

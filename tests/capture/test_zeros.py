@@ -55,3 +55,31 @@ def test_the_recorder_reports_them_of_devices_only(device: bool) -> None:
     source = ScriptedSource(24_000, 1, [*silence, Block(np.ones((24_000, 1), np.float32))], (lambda: MUTED) if device else None)
     Recorder(CaptureSettings(parse("synth:tone"), True, 0), source, ring, reports.send, CaptureControl()).run()
     assert [(n.event, n.index) for n in reports.notices] == ([("zeros", 0), ("zeros_over", 12 * 24_000)] if device else [])
+
+
+@pytest.mark.parametrize("mix", ["mean", "active", "3"])
+def test_a_channel_that_is_silent_beside_others_is_told_with_the_loudest(mix: str) -> None:
+    detector = ZerosDetector(RATE, lambda: MUTED, mix)
+    block = np.zeros((50, 4), np.float32)
+    block[:, 0], block[:, 1] = 0.1, -0.2
+    found = [notice for k in range(400) if (notice := detector.check(block, k * 50))]
+    if mix != "3":
+        assert not found, "these hear the others"
+        return
+    (zeros,) = found
+    assert zeros.detail["cause"] == "other_channel"
+    assert zeros.detail["hint"].startswith("channel 3 is silent, but channel 2 is not; hear it with ?mix=2")
+    block[:, 2] = 0.5
+    assert detector.check(block, 20_000) == Notice("zeros_over", 20_000, {"seconds": 20.0})
+    none = np.zeros((50, 4), np.float32)
+    again = [notice for k in range(400) if (notice := detector.check(none, 20_050 + k * 50))]
+    assert [notice.detail["cause"] for notice in again] == ["muted"], "what sounded before the zeros does not count"
+
+
+def test_the_recorder_tells_the_detector_which_channel_is_heard() -> None:
+    ring = CheckedRing(0)
+    reports, block = Reports(ring), np.zeros((24_000, 3), np.float32)
+    block[:, 0] = 0.1
+    source = ScriptedSource(24_000, 3, [Block(block)] * 12, lambda: MUTED)
+    Recorder(CaptureSettings(parse("synth:tone?mix=2"), True, 0), source, ring, reports.send, CaptureControl()).run()
+    assert [notice.detail["cause"] for notice in reports.notices] == ["other_channel"]

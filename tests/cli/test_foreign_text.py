@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 import mertd.cli
 from command_process import mertd as run_mertd
 from daemon_process import SHORT, TINY, Daemon, music, write_wav
-from mertd.capture.sources.device import Device
+from mertd.capture.device_list import Device
 from mertd.cli import app, output
 from mertd.text import printable
 from mertd.wire import encode
@@ -157,7 +157,7 @@ def test_settings_and_options(tmp_path: Path) -> None:
 
 def test_names_of_devices(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     found = [Device(EVIL, EVIL, 2, 48_000, default=True, index=0)]
-    monkeypatch.setattr("mertd.cli.devices_command.input_devices", lambda: found)
+    monkeypatch.setattr("mertd.cli.devices_command.all_inputs", lambda: found)
     assert app.run(["devices"]) == 0
     (line,) = lines_of(capsys.readouterr().out)
     assert line == f"* device:{printable(EVIL)}  ({printable(EVIL)}, 2 channels, 48000 Hz)"

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,6 +77,43 @@ def test_what_a_killed_daemon_left_is_no_obstacle_and_is_cleared_away(runtime: P
     again = Instance(A, B)
     assert [json.loads(path.read_text())["pid"] for path in runtime.iterdir()] == [os.getpid()]
     again.close()
+
+
+def hold(publish: str, held: Any, release: Any) -> None:
+    lock = Instance(publish, C)
+    held.set()
+    release.wait(60)
+    lock.close()
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "clash"),
+    [
+        ("tcp://0.0.0.0:7001", A, True),
+        (A, "tcp://*:7001", True),
+        ("tcp://localhost:7001", "tcp://[::1]:7001", True),
+        (A, "tcp://127.0.0.2:7001", False),
+        (A, "tcp://0.0.0.0:7003", False),
+    ],
+)
+def test_a_port_is_one_daemons_on_whatever_address(theirs: str, ours: str, clash: bool) -> None:
+    """macOS itself lets two sockets share it."""
+    context = multiprocessing.get_context("spawn")
+    held, release = context.Event(), context.Event()
+    process = context.Process(target=hold, args=(theirs, held, release))
+    process.start()
+    try:
+        assert held.wait(60)
+        if clash:
+            with pytest.raises(EndpointError, match=rf"{re.escape(ours)} is in use by another mertd, process {process.pid} "):
+                Instance(ours, "ipc:///tmp/x/other")
+            with pytest.raises(EndpointError, match="or choose another --control"):
+                Instance("tcp://127.0.0.1:7009", ours)
+        else:
+            Instance(ours, "ipc:///tmp/x/other").close()
+    finally:
+        release.set()
+        process.join(60)
 
 
 def test_what_is_none_of_ours_is_left_alone(runtime: Path) -> None:

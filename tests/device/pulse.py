@@ -85,9 +85,10 @@ class SoundServer:
             ["pactl", *words], env=self.environment, capture_output=True, text=True, check=True
         ).stdout.strip()
 
-    def add_sink(self, name: str) -> None:
-        """Add a null sink at 48 kHz, whose monitor `NAME.monitor` delivers what is played into it."""
-        self._sinks[name] = self.control("load-module", "module-null-sink", f"sink_name={name}", "rate=48000", "channels=2")
+    def add_sink(self, name: str, *options: str) -> None:
+        """Add a null sink at 48 kHz, stereo by default, whose monitor `NAME.monitor` delivers what is played into it."""
+        form = options or ("channels=2",)
+        self._sinks[name] = self.control("load-module", "module-null-sink", f"sink_name={name}", "rate=48000", *form)
 
     def remove_sink(self, name: str) -> None:
         self.control("unload-module", self._sinks.pop(name))

@@ -1,20 +1,27 @@
 """Stand-ins for programs of macOS and systemd. Tests put them on PATH, and each records its calls.
 
 launchctl and systemctl really start what the definition says, launchctl with exactly its environment. launchctl also reproduces
-known failures of launchd: exit codes set beforehand, and an agent that still exists for a while after `bootout`.
+known failures of launchd: exit codes set beforehand, and an agent that still exists for a while after `bootout`. It keeps the
+agent alive as KeepAlive says, with ThrottleInterval a thousand times shorter. open, codesign, lsregister and tccutil share a
+table of consents as tccd keeps it: an answer belongs to a bundle identifier and the code that was signed when it was given.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from command_process import STOP_S, wait_until
+
+LABEL = "local.mertd"
 
 SCRIPT = """#!{python} -SE
 import sys
@@ -31,7 +38,7 @@ class StandIns:
         self.bin, self._state = folder / "bin", folder / "state"
         self.bin.mkdir()
         self._state.mkdir()
-        for name in ("launchctl", "codesign", "open", "tccutil", "systemctl", "systemd-run"):
+        for name in ("launchctl", "codesign", "open", "tccutil", "lsregister", "systemctl", "systemd-run"):
             path = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
             (self.bin / name).write_text(SCRIPT.format(python=sys.executable, path=path, folder=str(self._state)))
             (self.bin / name).chmod(0o755)
@@ -62,6 +69,21 @@ class StandIns:
         """Keep the agent known for this number of `launchctl print` calls after the next `bootout`."""
         (self._state / "linger").write_text(json.dumps(questions))
 
+    def answer(self, allow: bool) -> None:
+        """Answer every dialogue about consent like this from now on."""
+        (self._state / "allow").write_text(json.dumps(allow))
+
+    def hears(self, bundle: Path) -> bool:
+        """Whether an app hears anything but zeros from the microphone."""
+        row = _table(self._state).get(f"Microphone {LABEL}")
+        return row == {"code": _code(bundle), "allowed": True}
+
+    @property
+    def starts(self) -> int:
+        """How often the agent was started since the last `bootstrap` or `kickstart`."""
+        path = self._state / "starts"
+        return int(path.read_text()) if path.exists() else 0
+
     @property
     def pid(self) -> int:
         """Process id of the agent; 0 if none is running."""
@@ -69,6 +91,10 @@ class StandIns:
 
     def end(self) -> None:
         """Kill the processes that a failed test left behind, and fail if there were any."""
+        (self._state / "told to stop").touch()
+        keeper = self._state / "keeper"
+        if keeper.exists() and _alive(number := int(keeper.read_text())):
+            wait_until(lambda: self.pid != 0 or not _alive(number), STOP_S, lambda: "launchd's stand-in goes on")
         pid = self.pid
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)] if pid else []
         for process in family:
@@ -89,8 +115,53 @@ def main(folder: str) -> None:
         refused = json.loads((state / "refused").read_text()) if (state / "refused").exists() else []
         sys.exit(226 if set(refused) & set(words) else 0)
     if name == "open":
-        output = Path(words[words.index("--stdout") + 1])
-        output.write_text("'Built-in Microphone': sound received\n")
+        _open(state, words)
+    if name == "lsregister":
+        (state / "registered").write_text(words[-1])
+    if name == "tccutil":
+        sys.exit(_tccutil(state, *words))
+
+
+def _code(app: Path) -> str:
+    """What codesign seals: the program and the description."""
+    parts = [app / "Contents" / "MacOS" / "mertd", app / "Contents" / "Info.plist"]
+    return hashlib.sha256(b"".join(part.read_bytes() for part in parts if part.exists())).hexdigest()
+
+
+def _table(state: Path) -> dict[str, dict[str, object]]:
+    path = state / "TCC.db"
+    return json.loads(path.read_text()) if path.exists() else {}  # type: ignore[no-any-return]
+
+
+def _open(state: Path, words: list[str]) -> None:
+    """Start the app: macOS asks if it has no answer yet. One that was given for other code counts as no, without a dialogue."""
+    app = Path(next(word for word in words if word.endswith(".app")))
+    (state / "registered").write_text(str(app))
+    answer = Path(words[words.index("--answer") + 1])
+    asked = words[words.index("--answer") + 2 :]
+    lines = []
+    for kind, service in (("microphone", "Microphone"), ("system-audio", "AudioCapture")):
+        if kind not in asked:
+            continue
+        table, key = _table(state), f"{service} {LABEL}"
+        if key not in table:
+            allow = state / "allow"
+            table[key] = {"code": _code(app), "allowed": json.loads(allow.read_text()) if allow.exists() else True}
+            (state / "TCC.db").write_text(json.dumps(table))
+        heard = table[key] == {"code": _code(app), "allowed": True}
+        lines.append(f"{kind}: {'sound received' if heard else 'only zeros received'}\n")
+    if not (state / "open does nothing").exists():
+        answer.write_text("".join(lines))
+
+
+def _tccutil(state: Path, verb: str, service: str, bundle: str) -> int:
+    registered = state / "registered"
+    if verb != "reset" or not registered.exists() or not Path(registered.read_text()).exists():
+        return _complain(f'tccutil: No such bundle identifier "{bundle}": OSStatus error -10814', 70)
+    table = _table(state)
+    table.pop(f"{service} {bundle}", None)
+    (state / "TCC.db").write_text(json.dumps(table))
+    return 0
 
 
 def _launchctl(state: Path, verb: str, *words: str) -> int:
@@ -110,7 +181,7 @@ def _launchctl(state: Path, verb: str, *words: str) -> int:
         case "bootout":
             if not loaded.exists():
                 return _complain("Boot-out failed: 3: No such process", 3)
-            _end(pid)
+            _end(state, pid)
             if not (state / "linger").exists():
                 loaded.unlink()
         case "print":
@@ -137,7 +208,7 @@ def _systemctl(state: Path, verb: str, *_: str) -> int:
             if not unit.exists():
                 return _complain("Unit mertd.service not found.", 5)
             if verb != "start":
-                _end(pid)
+                _end(state, pid)
             if verb in ("restart", "start") and not _running(state):
                 _start_unit(state, unit.read_text())
         case "reload":
@@ -189,23 +260,57 @@ def _print(state: Path, pid: int) -> int:
 
 
 def _spawn(state: Path) -> None:
+    """Start the agent, and a process that keeps it alive as launchd does."""
     import plistlib
 
     agent = plistlib.loads(Path((state / "loaded").read_text()).read_bytes())
+    (state / "told to stop").unlink(missing_ok=True)
+    (state / "starts").write_text("0")
+    (state / "pid").unlink(missing_ok=True)
+    keeper = os.fork()
+    if keeper:
+        (state / "keeper").write_text(str(keeper))
+        wait_until((state / "pid").exists, STOP_S, lambda: "the agent does not start")
+        return
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    while True:
+        (state / "starts").write_text(str(int((state / "starts").read_text()) + 1))
+        pid = os.fork()
+        if pid == 0:
+            _become(agent)
+        _replace(state / "pid", str(pid))
+        _, status = os.waitpid(pid, 0)
+        orderly = os.waitstatus_to_exitcode(status) == 0
+        if (state / "told to stop").exists() or (orderly and agent["KeepAlive"] == {"SuccessfulExit": False}):
+            os._exit(0)
+        time.sleep(agent["ThrottleInterval"] / 1000)
+
+
+def _become(agent: dict[str, Any]) -> None:
     log = os.open(agent["StandardErrorPath"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    pid = os.fork()
-    if pid == 0:
-        os.setsid()
-        os.chdir(agent["WorkingDirectory"])
-        os.umask(agent["Umask"])
-        os.dup2(os.open(os.devnull, os.O_RDWR), 0)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+    os.chdir(agent["WorkingDirectory"])
+    os.umask(agent["Umask"])
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    try:
         os.execve(agent["ProgramArguments"][0], agent["ProgramArguments"], agent["EnvironmentVariables"])
-    (state / "pid").write_text(str(pid))
+    except OSError as error:
+        os.write(2, str(error).encode())
+        os._exit(78)  # EX_CONFIG, as launchd reports it
 
 
-def _end(pid: int) -> None:
+def _replace(path: Path, text: str) -> None:
+    new = path.with_name("new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def _end(state: Path, pid: int) -> None:
+    (state / "told to stop").touch()
     if pid:
         os.kill(pid, signal.SIGTERM)
         wait_until(lambda: not _alive(pid), STOP_S, lambda: "the agent does not stop")

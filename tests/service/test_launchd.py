@@ -17,9 +17,10 @@ from command_process import PATIENCE_S, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.cli.app import run
 from mertd.errors import UsageError
-from mertd.service import choose
+from mertd.service import choose, launchd_app
 from mertd.service.execute import ServiceError, daemon_status, execute_plan
-from mertd.service.launchd import LABEL, LaunchdManager
+from mertd.service.launchd import LaunchdManager
+from mertd.service.launchd_files import LABEL
 from mertd.service.manager import Inspection, ServiceSpec, ServiceState
 from mertd.service.plan import Plan, RunCommand, WriteFile
 from mertd.service.program import current_installation
@@ -104,7 +105,7 @@ def test_any_options_come_back_or_are_refused(words: list[str]) -> None:
             service.install(wanted, found())
     else:
         (written,) = (step for step in service.install(wanted, found()) if isinstance(step, WriteFile) and "agent" in step.what)
-        assert plistlib.loads(written.content)["ProgramArguments"][5:] == words
+        assert plistlib.loads(written.content)["ProgramArguments"][6:] == words
 
 
 @pytest.mark.parametrize("word", ["a\rb", "a\x1bb", "a\0b", "\udcff", "\ufffe", "\x0b"])
@@ -160,7 +161,7 @@ def test_the_agents_essential_keys() -> None:
     assert facts["AssociatedBundleIdentifiers"] == [LABEL]
     assert isinstance(facts["ProgramArguments"], list)
     program, *words = facts["ProgramArguments"]
-    assert words == ["-P", "-m", "mertd", "run", *OPTIONS]
+    assert words == ["-P", "-m", "mertd.cli.launchd_agent", "/Users/änne/Library/Logs/mertd/mertd.log", "run", *OPTIONS]
     assert program == "/Users/änne/Library/Application Support/mertd/mertd.app/Contents/MacOS/mertd"
     assert isinstance(facts["EnvironmentVariables"], dict)
     assert facts["EnvironmentVariables"]["PYTHONSAFEPATH"] == "1", "nothing is imported from the working directory"
@@ -176,6 +177,7 @@ def test_the_app_says_why_it_listens() -> None:
     assert info["CFBundleExecutable"] == LaunchdManager(Path("/"), 0, current_installation()).executable.name
     assert info["LSUIElement"] is True
     assert "listens" in info["NSMicrophoneUsageDescription"]
+    assert "plays" in info["NSAudioCaptureUsageDescription"], "without it a tap delivers zeros, and nobody is asked"
 
 
 # Plans
@@ -234,6 +236,9 @@ def mac(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIns]:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "home").mkdir(mode=0o700)
     monkeypatch.setattr(choose, "native_platform", lambda: "launchd")
+    monkeypatch.setattr(launchd_app, "REGISTER", "lsregister")
+    for name in choose.PASSED_ON["launchd"]:
+        monkeypatch.delenv(name, raising=False)
     yield mac
     mac.end()
 
@@ -337,10 +342,12 @@ def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: 
     assert run(["service", "install", *words]) == 3
     (call,) = [call for call in mac.calls if call[0] == "open"]
     app = home / "Library/Application Support/mertd/mertd.app"
-    assert call[call.index(str(app)) :] == [str(app), "--args", "-P", "-m", "mertd.service.microphone"]
+    answer = home / "Library/Logs/mertd/consent.txt"
+    program = ["-P", "-m", "mertd.service.microphone", "--answer", str(answer), "microphone"]
+    assert call[call.index(str(app)) :] == [str(app), "--args", *program]
     assert any(word.startswith("PYTHONPATH=") for word in call)
-    assert "'Built-in Microphone': sound received" in capsys.readouterr().out
-    assert not (home / "Library/Logs/mertd/microphone.txt").exists()
+    assert "microphone: sound received" in capsys.readouterr().out
+    assert not list(answer.parent.glob("consent*"))
     assert run(["service", "uninstall"]) == 0
 
 

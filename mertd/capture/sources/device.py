@@ -1,139 +1,92 @@
-"""`device:` sources: a microphone, line input or virtual device through PortAudio.
+"""`device:` sources: a microphone, line input or virtual device, through PortAudio or through the sound server itself.
 
 It rests on these facts: PortAudio's device list is frozen when it starts, so that only a new process finds a lost device again;
-some systems never report that a device has died, or that another one has become the default.
+some systems never report that a device has died, or that another one has become the default; what ALSA offers as the sound
+server has 32 channels that mean nothing, and remixes those of the device, so that the server is asked directly.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mertd.capture.address import Address
 from mertd.capture.assembler import Assembler, CallbackBuffer
 from mertd.capture.clock_pair import read_clocks
+from mertd.capture.device_list import (
+    SERVER_ALIASES,
+    Device,
+    default_is_of_server,
+    devices,
+    is_alias,
+    matching,
+    portaudio,
+    resolve,
+    with_server,
+)
 from mertd.capture.input_monitor import monitor_input
 from mertd.capture.input_status import explain_zeros
-from mertd.capture.limits import BLOCK_S
+from mertd.capture.live_blocks import live_blocks
 from mertd.capture.reports import CaptureSettings
+from mertd.capture.server_source import ServerSource
+from mertd.capture.sound_server import ServerInputs, find_server
 from mertd.capture.source import COMPLETE, Block, ZerosExplanation
-from mertd.capture.source_kinds import without_device
-from mertd.errors import SourceError, did_you_mean
-
-FIRST_BLOCK_S = 15.0
-"""Seconds without a callback after the start until the device counts as dead."""
-
-STALL_S = 2.0
-"""Seconds without a callback later on until the device counts as dead."""
+from mertd.errors import SourceError
 
 LATENCY_S = 0.2
 """Latency asked of PortAudio: a window of 30 s tolerates it, and 20 callbacks a second cost a fifth of what 115 cost."""
 
-DEFAULT_ALIASES = ("pulse", "default", "pipewire")
-"""Names under which ALSA offers the default source of the sound server."""
+DEFAULT_ALIASES = (*SERVER_ALIASES, "default")
+"""Names of devices that follow the system's default input."""
 
-
-@dataclass(frozen=True)
-class Device:
-    """One input device as PortAudio lists it."""
-
-    name: str
-    host: str
-    channels: int
-    rate: int
-    default: bool
-    index: int
-
-
-def portaudio() -> Any:
-    """Return the module sounddevice. Raises `SourceError` where PortAudio is missing or cannot start."""
-    try:
-        import sounddevice
-    except OSError as error:
-        raise SourceError(
-            f"PortAudio is not installed ({error}); on Debian: apt install libportaudio2 libasound2-plugins"
-        ) from error
-    return sounddevice
-
-
-def devices() -> list[Device]:
-    """Return every input device, the default one first. Raises `SourceError`."""
-    sounddevice = portaudio()
-    hosts = sounddevice.query_hostapis()
-    default = sounddevice.default.device[0]
-    found = [
-        Device(
-            name=str(info["name"]),
-            host=str(hosts[info["hostapi"]]["name"]),
-            channels=int(info["max_input_channels"]),
-            rate=int(info["default_samplerate"]),
-            default=index == default,
-            index=index,
-        )
-        for index, info in enumerate(sounddevice.query_devices())
-        if info["max_input_channels"] > 0
-    ]
-    return sorted(found, key=lambda device: not device.default)
-
-
-def resolve(name: str, found: list[Device]) -> Device:
-    """Return the device called `name`, or the only one whose name contains it; the default one for an empty name.
-
-    Raises `SourceError`, which lists the near matches. If there is no match it may be retried: a USB device may be plugged in.
-    """
-    if not found:
-        raise SourceError(f"no input device; `mertd devices` lists them, and {without_device()} need none", retry=True)
-    if not name:
-        return found[0]
-    exact = [d for d in found if d.name == name] or [d for d in found if d.name.lower() == name.lower()]
-    containing = [d for d in found if name.lower() in d.name.lower()]
-    if exact or len(containing) == 1:
-        return (exact or containing)[0]
-    names = [d.name for d in found]
-    if containing:
-        matches = ", ".join(repr(d.name) for d in containing)
-        raise SourceError(f"{name!r} matches several input devices: {matches}; name one of them in full")
-    hint = did_you_mean(name, names) or f"; there are {', '.join(map(repr, names[:8]))}"
-    raise SourceError(f"no input device {name!r}{hint} (`mertd devices` lists all)", retry=True)
+VIRTUAL_CHANNELS = 2
+"""Channels opened of ALSA's plugins, unless more are asked for: they claim 32 or 128, and mix to any number."""
 
 
 class DeviceSource:
-    """An open input device at its native rate."""
+    """An open input device of PortAudio at its native rate, with all of its channels."""
 
     reopens = False
     end_report = COMPLETE
 
-    def __init__(self, address: Address) -> None:
-        """Raises `SourceError` if the device does not exist or refuses."""
+    def __init__(self, address: Address, device: Device | None = None) -> None:
+        """`device`: by default the one that the address names. Raises `SourceError` if it does not exist or refuses."""
         sounddevice = portaudio()
         try:
-            device = resolve(address.target, devices())
+            device = device or resolve(address.target, devices())
             self.rate = address.rate or device.rate
-            needed = max(2, int(address.mix)) if address.mix.isdecimal() else 2
-            self.channels = min(address.channels or needed, device.channels)
             self._name = f"device {device.name!r}"
-            self._assembler = Assembler(self.rate, self.channels, self._name)
             self._finished = False
-            self._stream = sounddevice.RawInputStream(
-                device=device.index,
-                samplerate=self.rate,
-                channels=self.channels,
-                dtype="float32",
-                blocksize=0,
-                latency=LATENCY_S,
-                callback=self._callback,
-                finished_callback=self._on_finished,
-            )
-            self._stream.start()
+            self._open(sounddevice, device, channels_to_open(address, device))
         except sounddevice.PortAudioError as error:
             raise SourceError(f"device {address.target or 'default'!r}: {_first_line(error)}", retry=True) from error
         version = sounddevice.get_portaudio_version()[1].split(",")[0]
-        self.description = f"{device.name} ({device.host}), {self.rate} Hz, {self.channels} channels, {version}"
+        of_all = "" if device.is_virtual or self.channels == device.channels else f" of {device.channels}"
+        self.description = f"{device.name} ({device.host}), {self.rate} Hz, {self.channels}{of_all} channels, {version}"
         follows = (not address.target or device.name in DEFAULT_ALIASES) and not os.environ.get("PULSE_SOURCE")
         self._monitor = monitor_input(device.name, follows)
+
+    def _open(self, sounddevice: Any, device: Device, channels: list[int]) -> None:
+        """Open and start the device with the first of these numbers of channels that it accepts."""
+        for last, self.channels in zip([False] * (len(channels) - 1) + [True], channels, strict=True):
+            self._assembler = Assembler(self.rate, self.channels, self._name)
+            try:
+                self._stream = sounddevice.RawInputStream(
+                    device=device.index,
+                    samplerate=self.rate,
+                    channels=self.channels,
+                    dtype="float32",
+                    blocksize=0,
+                    latency=LATENCY_S,
+                    callback=self._callback,
+                    finished_callback=self._on_finished,
+                )
+                break
+            except sounddevice.PortAudioError:
+                if last:
+                    raise
+        self._stream.start()
 
     def _callback(self, data: Any, frames: int, times: Any, status: Any) -> None:
         """Queue a copy of the frames; called in PortAudio's thread."""
@@ -145,20 +98,7 @@ class DeviceSource:
 
     def blocks(self) -> Iterator[Block | None]:
         """Yield blocks as the driver delivers them. Raises `SourceError` when the device is lost."""
-        last, timeout_s = time.monotonic(), FIRST_BLOCK_S
-        while True:
-            time.sleep(BLOCK_S)
-            if self._monitor.problem:
-                raise SourceError(f"{self._name}: {self._monitor.problem}", retry=True)
-            if self._assembler.has_buffers:
-                last, timeout_s = time.monotonic(), STALL_S
-                yield from self._assembler.blocks()
-                continue
-            if self._finished or not self._stream.active:
-                raise SourceError(f"{self._name} was lost", retry=True)
-            if time.monotonic() - last > timeout_s:
-                raise SourceError(f"{self._name} has delivered nothing for {timeout_s:.0f} s", retry=True)
-            yield None
+        return live_blocks(self._name, self._assembler, self._monitor, lambda: not self._finished and self._stream.active)
 
     def explain_zeros(self) -> ZerosExplanation:
         """Return the likeliest reason why only zeros come."""
@@ -171,9 +111,45 @@ class DeviceSource:
         self._stream.close(ignore_errors=True)
 
 
-def open_source(settings: CaptureSettings) -> DeviceSource:
+def channels_to_open(address: Address, device: Device) -> list[int]:
+    """Return the numbers of channels to try: all of the device, and fewer if it has no mode with all of them."""
+    chosen = int(address.mix) if address.mix.isdecimal() else 1
+    few = min(max(VIRTUAL_CHANNELS, chosen), device.channels)
+    if address.channels:
+        return [min(address.channels, device.channels)]
+    return [few] if device.is_virtual else list(dict.fromkeys((device.channels, few)))
+
+
+def open_source(settings: CaptureSettings) -> DeviceSource | ServerSource:
     """Open a `device:` source. Raises `SourceError`."""
-    return DeviceSource(settings.address)
+    return open_device(settings.address)
+
+
+def open_device(address: Address) -> DeviceSource | ServerSource:
+    """Open the input that the address names. Raises `SourceError`.
+
+    One of the sound server by its name, such as `NAME.monitor`, comes before one of PortAudio whose name contains it.
+    """
+    name, server = address.target, find_server()
+    if server is None:
+        return DeviceSource(address)
+    if source := server.called(name):
+        return ServerSource(address, server, source, follows_default=False)
+    try:
+        listed = devices()
+    except SourceError:  # without PortAudio there are the inputs of the server
+        listed = []
+    if name in SERVER_ALIASES or (not name and default_is_of_server(listed)):
+        return _open_default(address, server)
+    if not name or matching(name, listed):
+        device = resolve(name, listed)
+        return _open_default(address, server) if is_alias(device, listed) else DeviceSource(address, device)
+    chosen = resolve(name, with_server(listed, server))
+    return ServerSource(address, server, server.called(chosen.name), follows_default=False)
+
+
+def _open_default(address: Address, server: ServerInputs) -> ServerSource:
+    return ServerSource(address, server, None, follows_default=not os.environ.get("PULSE_SOURCE"))
 
 
 def _first_line(error: Exception) -> str:

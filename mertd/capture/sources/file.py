@@ -24,7 +24,9 @@ class FileSource:
 
     def __init__(self, settings: CaptureSettings) -> None:
         """Raises `SourceError` if the file does not exist or is not audio."""
-        path = Path(settings.address.target).expanduser()
+        path = Path(settings.address.target)
+        if path.is_fifo():
+            raise SourceError(f"{path} is a FIFO, not a sound file; read raw PCM from it with pipe:{path}")
         if not path.is_file():
             near = sorted(p.name for p in path.parent.glob(f"{path.stem}.*"))[:3] if path.parent.is_dir() else []
             raise SourceError(f"no file at {path}" + (f"; there is {', '.join(near)}" if near else ""))
@@ -39,13 +41,13 @@ class FileSource:
         self.description = f"{path.name}: {self._recording.format} {self.rate} Hz, {self.channels} channels"
         self._realtime = settings.realtime
         self._levels = LevelCheck(self.channels)
-        self._mixes = settings.address.mix == "mean"
+        self._mix = settings.address.mix
 
     @property
     def end_report(self) -> EndReport:
         """What is missing, and what the levels suggest."""
         report = self._recording.end_report
-        return replace(report, hints=(*report.hints, *self._levels.hints(self._mixes)))
+        return replace(report, hints=(*report.hints, *self._levels.hints(self._mix)))
 
     def blocks(self) -> Iterator[Block | None]:
         """Yield blocks, at the pace of the wall clock in real time."""

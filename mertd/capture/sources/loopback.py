@@ -6,13 +6,17 @@ any other. The description says which one was chosen. Unlike a default input, it
 
 from __future__ import annotations
 
-import os
 import sys
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 
 from mertd.capture.address import Address
+from mertd.capture.device_list import devices
+from mertd.capture.name_match import best_matches
 from mertd.capture.reports import CaptureSettings
-from mertd.capture.sources.device import DEFAULT_ALIASES, DeviceSource, devices
+from mertd.capture.server_source import ServerSource
+from mertd.capture.sound_server import ServerInput, ServerInputs, server_inputs
+from mertd.capture.sources.device import DeviceSource, open_device
 from mertd.errors import SourceError
 
 VIRTUAL_DEVICES = ("blackhole", "loopback", "soundflower", "aggregate", "vb-cable", "existential")
@@ -22,29 +26,25 @@ INSTALL_HINT = (
     "brew install blackhole-2ch, then make a Multi-Output Device with it in Audio MIDI Setup and play into that; or use tap:"
 )
 
-CONNECT_TIMEOUT_S = 5
-"""Seconds to wait for the sound server."""
 
-
-def open_source(settings: CaptureSettings) -> DeviceSource:
+def open_source(settings: CaptureSettings) -> DeviceSource | ServerSource:
     """Open the device that captures the output named by the address, or the default output. Raises `SourceError`."""
     return _open_virtual_device(settings.address) if sys.platform == "darwin" else _open_monitor(settings.address)
 
 
-def _open_virtual_device(address: Address) -> DeviceSource:
+def _open_virtual_device(address: Address) -> DeviceSource | ServerSource:
     name = pick_virtual_device([device.name for device in devices()], address.target)
-    return DeviceSource(replace(address, kind="device", target=name))
+    return open_device(replace(address, kind="device", target=name))
 
 
-def _open_monitor(address: Address) -> DeviceSource:
-    output = _find_output(address.target)
-    os.environ["PULSE_SOURCE"] = output.monitor  # before PortAudio starts, in a process that captures nothing else
-    names = [device.name for device in devices()]
-    through = next((alias for alias in DEFAULT_ALIASES if alias in names), None)
-    if through is None:
-        raise SourceError("ALSA does not offer the sound server; on Debian: apt install libasound2-plugins", retry=True)
-    source = DeviceSource(replace(address, kind="device", target=through))
-    source.description = f"loopback of {output.description} ({output.monitor}), {source.description}"
+def _open_monitor(address: Address) -> ServerSource:
+    try:
+        server = server_inputs()
+    except SourceError as error:
+        raise SourceError(f"loopback: {error}", error.retry) from error
+    monitor = pick_monitor(server, address.target)
+    source = ServerSource(address, server, monitor, follows_default=False)
+    source.description = f"loopback of {source.description}"
     return source
 
 
@@ -54,44 +54,48 @@ def virtual_devices(names: list[str]) -> list[str]:
 
 
 def pick_virtual_device(names: list[str], words: str) -> str:
-    """Return the first virtual device whose name contains `words`. Raises `SourceError`, to be retried, if there is none."""
-    of_kind = virtual_devices(names)
-    found = [name for name in of_kind if words.lower() in name.lower()]
+    """Return the virtual device called `words`, or the only one whose name contains them; without words the best one.
+
+    Raises `SourceError`: to be retried if there is none, and not if there are equals to choose from.
+    """
+    of_kind = list(dict.fromkeys(virtual_devices(names)))
+    found = best_matches(words, of_kind, lambda name: (name,))
+    if not words:
+        found = [name for name in found if _rank(name) == _rank(found[0])]
+    like = f" like {words!r}" if words else ""
     if not found:
         there = f"; there are {', '.join(map(repr, of_kind))}" if of_kind else f"; {INSTALL_HINT}"
-        raise SourceError(f"no loopback device{f' like {words!r}' if words else ''}{there}", retry=True)
+        raise SourceError(f"no loopback device{like}{there}", retry=True)
+    if len(found) > 1:
+        raise SourceError(f"there are several loopback devices{like}: {_addresses(found)}; name one of them")
     return found[0]
 
 
-@dataclass(frozen=True)
-class _Output:
-    """An output of the sound server, and the source that records it."""
+def pick_monitor(server: ServerInputs, words: str) -> ServerInput:
+    """Return the monitor of the output called `words`, or of the only one in whose name or description they occur.
 
-    monitor: str
-    name: str
-    description: str
-
-
-def _find_output(words: str) -> _Output:
-    """Return the default output, or the first one with `words` in its name or description. Raises `SourceError`."""
-    try:
-        import pulsectl
-    except (ImportError, OSError) as error:  # it loads libpulse
-        raise SourceError(f"loopback: needs PulseAudio or PipeWire ({error}); device: does not") from error
-    try:
-        with pulsectl.Pulse("mertd-loopback", connect=False) as server:
-            server.connect(autospawn=False, timeout=CONNECT_TIMEOUT_S)
-            default = server.server_info().default_sink_name
-            outputs = [_Output(sink.monitor_source_name, sink.name, sink.description) for sink in server.sink_list()]
-    except (pulsectl.PulseError, OSError) as error:
-        raise SourceError(
-            f"loopback: no sound server answers ({error}); is PulseAudio or PipeWire running?", retry=True
-        ) from error
+    Without words it is that of the default output. Raises `SourceError`: to be retried if there is none, and not if there are
+    equals to choose from.
+    """
+    monitors = [source for source in server.inputs if source.monitored]
     if words:
-        found = [output for output in outputs if words.lower() in f"{output.name} {output.description}".lower()]
+        found = best_matches(words, monitors, lambda source: (source.monitored, *source.names))
     else:
-        found = [output for output in outputs if output.name == default]
+        found = [source for source in monitors if source.monitored == server.default_output]
+    outputs = [source.monitored for source in monitors]
     if not found:
-        names = ", ".join(repr(output.name) for output in outputs) or "none: pactl load-module module-null-sink makes one"
+        names = ", ".join(map(repr, outputs)) or "none: pactl load-module module-null-sink makes one"
         raise SourceError(f"no output{f' like {words!r}' if words else ' is the default'}; there are {names}", retry=True)
+    if len(found) > 1:
+        names = _addresses([source.monitored for source in found])
+        raise SourceError(f"{words!r} matches several outputs: {names}; name one of them")
     return found[0]
+
+
+def _rank(name: str) -> int:
+    """Return how early the first word of VIRTUAL_DEVICES comes that is in a name."""
+    return next(rank for rank, word in enumerate(VIRTUAL_DEVICES) if word in name.lower())
+
+
+def _addresses(names: Sequence[str]) -> str:
+    return ", ".join(f"loopback:{name}" for name in names)

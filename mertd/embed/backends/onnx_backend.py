@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from mertd.embed.backends.backend import Array
+from mertd.embed.threads import current
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
@@ -22,7 +23,7 @@ class OnnxBackend:
     max_batch = 1
 
     def __init__(self, weights: Weights, layers: Sequence[int], threads: int = 0) -> None:
-        """`threads`: for the kernels; 0 lets ONNX Runtime use every core. Raises `BackendError` if it is not installed."""
+        """`threads`: for the kernels; 0 for as many as this process may use. Raises `BackendError` if it is not installed."""
         self._runtime = import_onnx()
         self._weights = weights
         self._layers = layers
@@ -38,7 +39,8 @@ class OnnxBackend:
         self._session = None
         model, parameters = build(self._weights.architecture, self._weights.tensors, length, self._layers)
         options = self._runtime.SessionOptions()
-        options.intra_op_num_threads = self._threads
+        # Left to itself, it would start a thread for each core of the machine and bind it there, also where it may not run.
+        options.intra_op_num_threads = self._threads or current().count
         # A daemon waits far longer than it works: threads that spin while they wait would burn a core.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         # Without the arena the feature maps' memory goes back to the system between windows: 0.8 GB stay instead of 2.1, and it

@@ -7,9 +7,10 @@ from urllib.parse import parse_qsl
 
 import numpy as np
 
+from mertd.embed.weights.naming import unified
 from mertd.embed.weights.safetensors_file import open_safetensors
 from mertd.embed.weights.seeded import random_tensors, with_outliers
-from mertd.embed.weights.stored import architecture_of, fit, show, without_prefix
+from mertd.embed.weights.stored import FLOATS, architecture_of, fit, show
 from mertd.embed.weights.tensors import SIZES, Weights, digest
 from mertd.errors import UsageError, WeightsError
 from mertd.files import replacing
@@ -19,9 +20,6 @@ RANDOM = "random:"
 
 MAX_SEED_DIGITS = 1_000
 """Digits of a seed."""
-
-ANCHOR = "encoder.layer_norm.weight"
-"""A tensor by whose name the prefix of all names is found."""
 
 
 def load(spec: str) -> Weights:
@@ -56,14 +54,20 @@ def _random(spec: str) -> Weights:
 def from_file(path: Path) -> Weights:
     """Read a safetensors file of MERT's tensors in float16.
 
-    An optional prefix common to all names is dropped, and a convolution stored as (out, in, kernel) is turned. Raises
-    `WeightsError`, which names what is missing, unexpected, misshapen, of another dtype or not finite.
+    A prefix of all names and the heads of training programs are dropped, and a convolution stored as (out, in, kernel) is
+    turned. Raises `WeightsError`, which says what the file is instead, or names what is missing, unexpected, misshapen, of
+    another dtype or not finite.
     """
-    if not path.exists() or path.is_dir():
+    if path.is_dir():
+        raise WeightsError(f"no weights file at {path}: it is a directory; `mertd model import {path}` converts what is in it")
+    if not path.exists() and not path.is_symlink():
         raise WeightsError(f"no weights file at {path}; to try mertd without trained weights: --weights random:0")
     with open_safetensors(path) as file:
-        found = without_prefix(file.tensors, ANCHOR)
+        found = unified(file.tensors, path).tensors
         architecture = architecture_of(found)
+        dtypes = {tensor.dtype for tensor in found.values()}
+        if found.keys() == architecture.tensors.keys() and len(dtypes) == 1 and dtypes < set(FLOATS) - {"float16"}:
+            raise WeightsError(f"{path} holds {dtypes.pop()}, not float16; `mertd model import {path}` converts it")
         tensors = fit(architecture, found, str(path))
     return Weights(architecture, tensors, digest(tensors), file.metadata.get("trained", "true") == "true", str(path))
 

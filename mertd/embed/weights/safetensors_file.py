@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.weights.stored import REASON_LENGTH, StoredTensor, show, unreadable
+from mertd.embed.weights.foreign import BEGINNING_BYTES, DOWNLOAD, describe
+from mertd.embed.weights.stored import REASON_LENGTH, StoredTensor, show, unreadable, widened
 from mertd.errors import WeightsError
 from mertd.files import FileError, open_regular
 
@@ -31,6 +32,9 @@ LENGTH_BYTES = 8
 
 MAX_HEADER_BYTES = 1 << 20
 """MERT's header has some 25 kB."""
+
+MAX_CLAIMED_BYTES = 100_000_000
+"""The longest header that the format allows; eight bytes that claim more are not the length of one."""
 
 MAX_DIMENSIONS = 8
 """Dimensions of a tensor."""
@@ -87,9 +91,27 @@ def open_safetensors(path: Path, otherwise: str = "is not a readable safetensors
         try:
             header = _read_header(file)
         except (OSError, ValueError, RecursionError) as error:  # json raises the last for brackets nested too deep
-            reason = "its header is nested too deep" if isinstance(error, RecursionError) else show(str(error), REASON_LENGTH)
-            raise WeightsError(f"{path} {otherwise}: {reason}") from error
+            raise WeightsError(f"{path} {otherwise}: {_reason(file, error)}") from error
         yield header
+
+
+def _reason(file: BufferedReader, error: Exception) -> str:
+    """Return why a file has no valid header: what it is instead, if that can be told, or what is wrong with its header."""
+    if not isinstance(error, OSError):
+        try:
+            file.seek(0)
+            beginning = file.read(BEGINNING_BYTES)
+        except OSError:
+            beginning = b""
+        if not _is_begun(beginning) and (instead := describe(beginning, os.fstat(file.fileno()).st_size)):
+            return f"it is {instead}"
+    return "its header is nested too deep" if isinstance(error, RecursionError) else show(str(error), REASON_LENGTH)
+
+
+def _is_begun(beginning: bytes) -> bool:
+    """Return whether this is the beginning of a safetensors file, so that a fault in it is damage."""
+    length = int.from_bytes(beginning[:LENGTH_BYTES], "little")
+    return length < MAX_CLAIMED_BYTES and beginning[LENGTH_BYTES : LENGTH_BYTES + 1] == b"{"
 
 
 def _read_header(file: BufferedReader) -> SafetensorsFile:
@@ -97,7 +119,8 @@ def _read_header(file: BufferedReader) -> SafetensorsFile:
     size = os.fstat(file.fileno()).st_size
     length = int.from_bytes(file.read(LENGTH_BYTES), "little")
     if size < LENGTH_BYTES or length > size - LENGTH_BYTES:
-        raise ValueError(f"its header would take {length:,} bytes, and the file has {size:,}")
+        cut = f"; the file is cut short, {DOWNLOAD}" if length < MAX_CLAIMED_BYTES and file.read(1) == b"{" else ""
+        raise ValueError(f"its header would take {length:,} bytes, and the file has {size:,}{cut}")
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header takes {length:,} bytes; MERT's takes under {MAX_HEADER_BYTES:,}")
     entries = _parse(file.read(length))
@@ -150,12 +173,14 @@ def _check_spans(entries: dict[str, _Entry], size: int) -> None:
             raise ValueError(f"the data of {show(name)} begins at {entry.begin:,}, but the tensor before it ends at {at:,}")
         at = entry.end
     if at != size:
-        raise ValueError(f"its tensors take {at:,} bytes, and the file has {size:,} for them")
+        cut = f"; the file is cut short, {DOWNLOAD}" if at > size else ""
+        raise ValueError(f"its tensors take {at:,} bytes, and the file has {size:,} for them{cut}")
 
 
 def _read(file: BufferedReader, name: str, entry: _Entry, start: int) -> NDArray[Any]:
-    """Return the values of a tensor. `start`: where the data begins in the file."""
-    values = np.empty(entry.shape, np.dtype(entry.dtype).newbyteorder("<"))
+    """Return the values of a tensor, bfloat16 as float32. `start`: where the data begins in the file."""
+    is_bfloat16 = entry.dtype == "bfloat16"
+    values: NDArray[Any] = np.empty(entry.shape, np.dtype("uint16" if is_bfloat16 else entry.dtype).newbyteorder("<"))
     try:
         file.seek(start + entry.begin)
         count = file.readinto(values.reshape(-1).view(np.uint8).data)
@@ -163,4 +188,4 @@ def _read(file: BufferedReader, name: str, entry: _Entry, start: int) -> NDArray
         raise WeightsError(f"cannot read {show(name)}: {error.strerror or error}") from error
     if count < values.nbytes:
         raise WeightsError(f"cannot read {show(name)}: the file has become shorter meanwhile")
-    return values
+    return widened(values) if is_bfloat16 else values

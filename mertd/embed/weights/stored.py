@@ -19,8 +19,8 @@ from mertd.embed.weights.tensors import SIZES, Half
 from mertd.errors import WeightsError, did_you_mean
 from mertd.files import FileError
 
-FLOATS = ("float16", "float32", "float64")
-"""Dtypes that can be converted to the float16 of `Weights`."""
+FLOATS = ("float16", "float32", "float64", "bfloat16")
+"""Dtypes that can be converted to the float16 of `Weights`. Values of bfloat16 are read as float32, which has all of them."""
 
 MAX_FAULTS = 6
 """Faults that one error lists; it says how many more there are."""
@@ -42,8 +42,9 @@ BYTES_PER_VALUE = 10
 class StoredTensor:
     """A tensor that is still in its file.
 
-    `read` returns its values as an array of `shape` and `dtype`; it may raise `WeightsError`. `storage` and `storage_bytes`
-    name the part of the file that is read for it, and its size; several tensors can be views of one storage.
+    `read` returns its values as an array of `shape` and `dtype` (float32 for bfloat16); it may raise `WeightsError`. `storage`
+    and `storage_bytes` name the part of the file that is read for it, and its size; several tensors can be views of one
+    storage.
     """
 
     shape: tuple[int, ...]
@@ -78,19 +79,16 @@ def fit(
     return {name: tensors[name] for name in architecture.tensors}
 
 
-def without_prefix(found: Mapping[str, StoredTensor], anchor: str) -> dict[str, StoredTensor]:
-    """Return `found` without what stands before `anchor` in the one name that ends with it, if all names begin with that."""
-    prefix = next((name.removesuffix(anchor) for name in found if name.endswith(anchor)), "")
-    if not all(name.startswith(prefix) for name in found):
-        return dict(found)
-    return {name.removeprefix(prefix): stored for name, stored in found.items()}
-
-
 def architecture_of(found: Mapping[str, StoredTensor]) -> Architecture:
     """Return the architecture that `found` probably belongs to, by the shape of one tensor."""
     name = "feature_projection.projection.weight"
     shape = found[name].shape if name in found else None
     return next((known for known in SIZES.values() if known.tensors[name] == shape), MERT_95M)
+
+
+def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Return bfloat16 values, given as their bits, in float32: they are the upper halves of float32 numbers."""
+    return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
 def show(name: str, length: int = NAME_LENGTH) -> str:
@@ -100,6 +98,9 @@ def show(name: str, length: int = NAME_LENGTH) -> str:
 
 def unreadable(path: Path, error: OSError | FileError) -> WeightsError:
     """Return the error for a file that cannot be opened or read."""
+    if isinstance(error, FileNotFoundError) and path.is_symlink():
+        lost = f"it is a link to {show(str(path.readlink()), REASON_LENGTH)}, which does not exist"
+        return WeightsError(f"cannot read {path}: {error.strerror}; {lost}: the download is not complete, run it again")
     return WeightsError(
         f"cannot read {path}: {error.strerror or error}" if isinstance(error, OSError) else f"cannot read {error}"
     )
@@ -128,7 +129,7 @@ def _faults(architecture: Architecture, found: Mapping[str, StoredTensor], dtype
 
 def _wrong_dtype(name: str, dtype: str, dtypes: Collection[str]) -> str:
     if len(dtypes) > 1:
-        return f"cannot read {name}: {dtype} is not float16, float32 or float64"
+        return f"cannot read {name}: {dtype} is not float16, float32 or float64, nor bfloat16"
     return f"{name} is {dtype}, not float16 (mertd model import converts a checkpoint)"
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
 
 import numpy as np
 
+from mertd.embed.weights.foreign import DOWNLOAD
+from mertd.embed.weights.naming import FROM_FAIRSEQ
 from mertd.embed.weights.stored import StoredTensor, show, unreadable
 from mertd.embed.weights.torch_pickle import STORAGES, Global, Storage, faults, interpret
 from mertd.errors import WeightsError
@@ -30,11 +32,24 @@ LEGACY_MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 BYTE_ORDER = b"little"
 """Content of the entry `byteorder`, which old checkpoints do not have."""
 
+END_MAGIC = b"PK\x05\x06"
+"""First bytes of the record that ends a zip archive."""
+
+END_BYTES = 66_000
+"""Bytes at the end of an archive in which that record lies: it may carry a comment of up to 65,535."""
+
 MAX_PICKLE_BYTES = 1 << 20
 """Size of `data.pkl`; MERT's has some 20 kB. This also bounds the interpreter's memory, which grows with the opcodes."""
 
 MAX_DIRECTORY_BYTES = 1 << 20
 """Size of the archive's directory; MERT's has some 20 kB."""
+
+
+NESTED = ("state_dict", "model_state_dict", "model")
+"""Keys under which training programs put the state dict."""
+
+FAIRSEQ_MARK = b"post_extract_proj"
+"""Part of a name that only fairseq uses."""
 
 
 class _BoundedReader(BufferedReader):
@@ -55,14 +70,15 @@ class _BoundedReader(BufferedReader):
 def open_checkpoint(path: Path) -> Iterator[dict[str, StoredTensor]]:
     """Yield the state dict in `path`, whose tensors can be read until the block ends. bfloat16 is read as float32.
 
-    Raises `WeightsError` for a file that is damaged, is not a state dict, or asks for more than a state dict needs.
+    A state dict may also lie in a dict of a training program, beside its own records. Raises `WeightsError` for a file that is
+    damaged, is not a state dict, or asks for more than a state dict needs.
     """
     try:
         file = open_regular(path)
     except (OSError, FileError) as error:
         raise unreadable(path, error) from error
     with _BoundedReader(file.detach()) as bounded:
-        with faults(path):
+        with faults(path, _cut_short(bounded)):
             archive = zipfile.ZipFile(bounded)
         bounded.limit = None  # every entry's size is checked before it is read
         with archive:
@@ -71,12 +87,39 @@ def open_checkpoint(path: Path) -> Iterator[dict[str, StoredTensor]]:
             yield state
 
 
+def _cut_short(file: BufferedReader) -> str:
+    """Return what to add to an error about the archive if its end, where the directory is, is missing. The position is kept."""
+    try:
+        start = max(0, os.fstat(file.fileno()).st_size - END_BYTES)
+        file.seek(start)
+        found = END_MAGIC in file.read(END_BYTES)
+        file.seek(0)
+    except OSError:
+        return ""
+    return "" if found else f"; its end is missing: the file is cut short, {DOWNLOAD}"
+
+
+def _content(entries: Mapping[str, object]) -> str:
+    """Return what an archive seems to hold, to end an error about it; empty if that is unknown."""
+    inner = next((name for name in entries if name.endswith((".safetensors", ".bin", ".pt", ".pth"))), None)
+    if inner is not None:
+        return f"; it holds {show(inner)!r}: unpack it first, and import that"
+    if any(name.endswith(".npy") for name in entries):
+        return "; it is an archive of numpy arrays (.npz)"
+    if any(name.endswith((".mlmodel", "Manifest.json")) for name in entries):
+        return "; it is a packed Core ML package: import the checkpoint that it was made from"
+    return ""
+
+
 def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, StoredTensor]:
     entries = {entry.filename: entry for entry in archive.infolist()}
     roots = [name.removesuffix("data.pkl") for name in entries if name.count("/") == 1 and name.endswith("/data.pkl")]
     if len(roots) != 1:
-        raise WeightsError(f"{path} is a zip archive, but not one of PyTorch's: it has {len(roots)} entries */data.pkl, not 1")
+        other = f"it has {len(roots)} entries */data.pkl, not 1{_content(entries)}"
+        raise WeightsError(f"{path} is a zip archive, but not one of PyTorch's: {other}")
     root = roots[0]
+    if f"{root}constants.pkl" in entries:
+        raise WeightsError(f"{path} is a program of TorchScript; load it in PyTorch and torch.save its state_dict()")
     kept: dict[str, bytes] = {}
 
     def fetch(name: str, size: int | None = None) -> bytes:
@@ -112,7 +155,15 @@ def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, S
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pickletools warns of a backslash in a global's name, which is then refused
-        state = interpret(path, fetch("data.pkl"), storage)
+        program = fetch("data.pkl")
+        try:
+            state = interpret(path, program, storage)
+        except WeightsError as error:
+            if FAIRSEQ_MARK in program:
+                raise WeightsError(f"{path} is {FROM_FAIRSEQ}") from error
+            raise
+    if isinstance(state, dict):
+        state = next((inner for key in NESTED if isinstance(inner := state.get(key), dict) and inner), state)
     if not isinstance(state, dict):
         raise WeightsError(f"{path} holds no state dict")
     if strangers := [name for name, value in state.items() if not isinstance(value, StoredTensor)]:

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.weights.stored import REASON_LENGTH, StoredTensor, show
+from mertd.embed.weights.stored import REASON_LENGTH, StoredTensor, show, widened
 from mertd.errors import WeightsError
 
 MAX_DIMENSIONS = 8
@@ -69,8 +69,8 @@ class Storage:
 
 
 @contextmanager
-def faults(path: Path) -> Iterator[None]:
-    """Turn what `zipfile`, `pickletools` and the interpreter raise for damaged bytes into `WeightsError`."""
+def faults(path: Path, more: str = "") -> Iterator[None]:
+    """Turn what `zipfile`, `pickletools` and the interpreter raise for damaged bytes into `WeightsError`, ended by `more`."""
     try:
         yield
     except (
@@ -86,7 +86,7 @@ def faults(path: Path) -> Iterator[None]:
         struct.error,
     ) as error:
         raise WeightsError(
-            f"{path} is not a readable PyTorch checkpoint: {show(str(error), REASON_LENGTH) or type(error).__name__}"
+            f"{path} is not a readable PyTorch checkpoint: {show(str(error), REASON_LENGTH) or type(error).__name__}{more}"
         ) from error
 
 
@@ -197,8 +197,8 @@ def _view(path: Path, storage: Storage, offset: int, shape: tuple[object, ...], 
         with faults(path):
             values: NDArray[Any] = np.ndarray(sizes, dtype, storage.read(), offset * dtype.itemsize, apart)
         if storage.kind == _BFLOAT16:
-            return (values.astype(np.uint32) << 16).view(np.float32)  # the upper half of a float32
+            return widened(values)
         return values
 
-    name = "float32" if storage.kind == _BFLOAT16 else dtype.name
+    name = "bfloat16" if storage.kind == _BFLOAT16 else dtype.name
     return StoredTensor(tuple(sizes), name, read, storage.key, storage.count * dtype.itemsize)

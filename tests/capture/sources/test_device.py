@@ -10,13 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from capture.scripted_portaudio import RATE, Card
+from mertd.capture import device_list, live_blocks
 from mertd.capture.address import parse
 from mertd.capture.assembler import MAX_NONFINITE_S, RATE_WINDOW_S
+from mertd.capture.device_list import Device, devices, resolve, target_of, with_server
 from mertd.capture.input_status import InputStatus
 from mertd.capture.limits import BLOCK_S
+from mertd.capture.live_blocks import FIRST_BLOCK_S, STALL_S
+from mertd.capture.sound_server import ServerInput, ServerInputs
 from mertd.capture.source import Block
 from mertd.capture.sources import device as module
-from mertd.capture.sources.device import FIRST_BLOCK_S, STALL_S, Device, DeviceSource, devices, resolve
+from mertd.capture.sources.device import DeviceSource
 from mertd.errors import SourceError
 
 NAMES = ["MacBook Pro Microphone", "BlackHole 2ch", "BlackHole 16ch", "USB Audio", "usb audio", "alsa.monitor"]
@@ -70,11 +74,85 @@ def test_any_name_finds_a_device_or_is_explained(name: str) -> None:
         assert repr(name) in str(error)  # noqa: PT017
 
 
+TWINS = [
+    Device("USB Mic", "Core Audio", 1, 48_000, False, 4),
+    Device("Built-in", "Core Audio", 2, 48_000, True, 0),
+    Device("USB Mic", "Core Audio", 2, 44_100, False, 2),
+    Device("USB Mic (rear)", "Core Audio", 2, 44_100, False, 5),
+]
+
+
+def test_namesakes_are_listed_with_addresses_that_tell_them_apart() -> None:
+    with pytest.raises(
+        SourceError,
+        match=r"'usb mic' matches several input devices of one name: device:USB Mic#2 \(Core Audio, 1 channels\), "
+        r"device:USB Mic#1 \(Core Audio, 2 channels\); choose one",
+    ) as no:
+        resolve("usb mic", TWINS)
+    assert not no.value.retry
+    assert [resolve(f"USB Mic#{number}", TWINS).index for number in (1, 2)] == [2, 4]
+    assert resolve("usb mic#2", TWINS).index == 4
+    assert resolve("#5", TWINS).index == 5
+    for missing in ("USB Mic#3", "USB Mic#0", "#1", "Mic#1"):
+        with pytest.raises(SourceError, match="no input device") as none:
+            resolve(missing, TWINS)
+        assert none.value.retry
+
+
+@given(
+    st.lists(
+        st.sampled_from(["a", "A", "a#2", "#1", "#3", "", "a?", "a?mix=2", "b: c", " a", "é", "e\u0301"])
+        | st.text(st.characters(exclude_characters="\0"), max_size=4)
+    )
+)
+def test_what_is_listed_can_be_pasted(names: list[str]) -> None:
+    """Unless a device is called `#7` and another one, whose name is no address either, has the index 7."""
+    found = [Device(name, "ALSA", 2, 48_000, index == 0, index) for index, name in enumerate(names)]
+    for device in found:
+        target = target_of(device, found)
+        address = parse(f"device:{target}")
+        if target.startswith("#") and address.target in names:
+            continue
+        assert resolve(address.target, found) == device
+
+
+SERVER = ServerInputs(
+    "pulseaudio 17.0",
+    (
+        ServerInput("alsa_input.usb", "Interface", 8),
+        ServerInput("hdmi.monitor", "Monitor of Null Output", 2, "hdmi"),
+        ServerInput("null.monitor", "Monitor of Null Output", 2, "null"),
+    ),
+    "alsa_input.usb",
+    "hdmi",
+)
+PLUGINS = [
+    Device("default", "ALSA", 32, 44_100, True, 7),
+    Device("pulse", "ALSA", 32, 44_100, False, 6),
+    Device("Webcam (hw:2,0)", "ALSA", 1, 16_000, False, 2),
+]
+
+
+def test_inputs_of_the_sound_server_are_listed_with_those_of_portaudio() -> None:
+    found = with_server(PLUGINS, SERVER)
+    assert [target_of(device, found) for device in found] == [
+        *("default", "pulse", "Webcam (hw:2,0)", "alsa_input.usb", "hdmi.monitor", "null.monitor")
+    ]
+    assert [device.name for device in found if device.default] == ["alsa_input.usb"], "what `device:` hears"
+    assert resolve("interface", found).name == "alsa_input.usb"
+    with pytest.raises(SourceError, match=r"several input devices: 'hdmi.monitor', 'null.monitor'; name one"):
+        resolve("Monitor of Null Output", found)
+    card = [Device("default", "ALSA", 2, 48_000, True, 7), *PLUGINS[1:]]
+    assert [d.name for d in with_server(card, SERVER) if d.default] == ["default"], "a card, by the user's configuration"
+    assert [d.name for d in with_server([], SERVER) if d.default] == ["alsa_input.usb"]
+
+
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> Card:
     card = Card()
-    monkeypatch.setattr(module, "portaudio", lambda: card)
-    monkeypatch.setattr(module, "time", card)
+    for where in (module, device_list):
+        monkeypatch.setattr(where, "portaudio", lambda: card)
+    monkeypatch.setattr(live_blocks, "time", card)
     monkeypatch.setattr(module, "read_clocks", card.now)
     monkeypatch.setattr(module, "monitor_input", card.monitor_input)
     return card
@@ -98,7 +176,7 @@ def blocks_of(card: Card, *script: Callable[[], object], url: str = "device:") -
 
 
 def test_inputs_are_listed_the_default_first(card: Card) -> None:
-    card.listed = [*reversed(card.query_devices())]
+    card.listed = [*reversed(card.query_devices()[:3])]
     found = devices()
     assert [(d.name, d.default, d.channels, d.rate) for d in found] == [
         ("microphone", True, 2, 48_000),
@@ -110,10 +188,14 @@ def test_inputs_are_listed_the_default_first(card: Card) -> None:
     ("url", "rate", "channels"),
     [
         ("device:", 48_000, 2),
-        ("device:interface", 96_000, 2),
+        ("device:interface", 96_000, 8),
+        ("device:interface?mix=active", 96_000, 8),
         ("device:interface?channels=6&rate=44100", 44_100, 6),
-        ("device:interface?mix=5", 96_000, 5),
-        ("device:interface?mix=1", 96_000, 2),
+        ("device:interface?mix=5", 96_000, 8),
+        ("device:interface?channels=2&mix=2", 96_000, 2),
+        ("device:plugin", 48_000, 2),
+        ("device:plugin?mix=5", 48_000, 5),
+        ("device:plugin?channels=8", 48_000, 8),
         ("device:microphone?channels=8", 48_000, 2),
     ],
 )
@@ -121,6 +203,16 @@ def test_a_device_is_opened_as_it_is_asked_for(card: Card, url: str, rate: int, 
     source = DeviceSource(parse(url))
     assert (source.rate, source.channels) == (card.opened["samplerate"], card.opened["channels"]) == (rate, channels)
     assert card.active
+
+
+@pytest.mark.parametrize(("url", "channels"), [("device:interface", 2), ("device:interface?mix=4", 4)])
+def test_a_device_without_a_mode_of_all_channels_is_opened_with_fewer(card: Card, url: str, channels: int) -> None:
+    card.most_channels = 4
+    source = DeviceSource(parse(url))
+    assert source.channels == card.opened["channels"] == channels
+    assert f"{channels} of 8 channels" in source.description
+    with pytest.raises(SourceError, match="Invalid number of channels"):
+        DeviceSource(parse("device:interface?channels=6"))
 
 
 def test_a_device_that_refuses_is_retried(card: Card) -> None:

@@ -12,9 +12,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
+from capture.from_url import settings_for
 from capture.sound_files.makers import RATE, SECONDS, decode_at_once, encode, hear, music, write_wav
 from mertd.capture.source import COMPLETE
-from mertd.capture.sources.file import in_blocks
+from mertd.capture.sources.file import FileSource, in_blocks
 from mertd.errors import SourceError
 
 FRAMES = round(SECONDS * RATE)
@@ -337,6 +338,21 @@ def test_channels_that_cancel_and_silence_get_a_hint(tmp_path: Path) -> None:
     assert "?mix=1" in hint
     (hint,) = hear(write_wav(tmp_path / "b.wav", 0 * samples))[1].hints
     assert "zero" in hint
+
+
+def test_a_silent_channel_beside_others_gets_a_hint(tmp_path: Path) -> None:
+    samples = np.zeros((4_000, 3), np.float32)
+    samples[:, 1] = 0.1
+    path = write_wav(tmp_path / "a.wav", samples)
+    hints = {}
+    for mix in ("1", "2", "active"):
+        source = FileSource(settings_for(f"file:{path}?mix={mix}"))
+        assert sum(len(block.frames) for block in source.blocks() if block) == 4_000
+        hints[mix] = source.end_report.hints
+        source.close()
+    assert hints["1"] == ("all samples of channel 1 are zero, but not those of channel 2; hear it with ?mix=2",)
+    assert not hints["2"]
+    assert not hints["active"]
 
 
 def test_a_name_need_not_be_text(tmp_path: Path) -> None:

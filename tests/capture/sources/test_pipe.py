@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -230,11 +231,121 @@ def test_what_is_in_a_fifo_before_it_is_read_in_real_time_is_dropped_and_reporte
     assert ("dropped 500 frames" in source.description) is realtime
 
 
+def read_all(source: PipeSource) -> Array:
+    """Return what is read until the source ends, and close it."""
+    found = [block.frames for block in source.blocks() if block is not None]
+    source.close()
+    return np.concatenate(found)[:, 0] * 32_768
+
+
+def test_a_fifo_that_is_made_anew_is_followed(tmp_path: Path) -> None:
+    """As by a program that removes it and makes it at its start: the old one never has a writer again."""
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = PipeSource(settings_for(f"pipe:{fifo}?channels=1&rate=8000"))
+    blocks = source.blocks()
+    assert next(blocks) is None
+    fifo.unlink()
+    assert next(blocks) is None, "nothing stands in its place yet"
+    os.mkfifo(fifo)
+    assert next(blocks) is None
+    with fifo.open("wb", buffering=0) as writer:  # hangs without a reader
+        writer.write(RAMP[:10].tobytes())
+    assert np.array_equal(np.concatenate([b.frames for b in blocks if b])[:, 0] * 32_768, RAMP[:10])
+    source.close()
+
+
+def test_a_fifo_is_heard_to_its_end_before_the_one_in_its_place(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = PipeSource(settings_for(f"pipe:{fifo}?channels=1&rate=8000"))
+    with fifo.open("wb", buffering=0) as writer:
+        fifo.unlink()
+        os.mkfifo(fifo)
+        blocks = source.blocks()
+        assert next(blocks) is None
+        writer.write(RAMP[:10].tobytes())
+        block = next(blocks)
+        assert block is not None
+        assert len(block.frames) == 10
+        assert next(blocks) is None, "its writer may write more"
+        writer.write(RAMP[10:20].tobytes())
+    assert sum(len(b.frames) for b in blocks if b) == 10
+    assert source.reopens, "the one in its place is opened next"
+    source.close()
+
+
+def test_a_fifo_that_is_not_there_may_come(tmp_path: Path) -> None:
+    """Its writer may remove it at its end: a stream that has lost it looks for it until it is back."""
+    with pytest.raises(SourceError, match="No such file") as refusal:
+        PipeSource(settings_for(f"pipe:{tmp_path / 'none'}"))
+    assert refusal.value.retry
+
+
+class EofOfMac:
+    """`select` and `os.read` of a FIFO on macOS: before its first writer it is at its end; emulated over the real one."""
+
+    def __init__(self, module_select: object) -> None:
+        self._select = module_select
+
+    def select(self, readers: list[int], *_: object) -> tuple[list[int], ...]:
+        found: tuple[list[int], ...] = self._select.select(readers, [], [], 0.01)  # type: ignore[attr-defined]
+        return (found[0] or readers, [], [])
+
+
+def test_on_macos_a_fifo_waits_for_its_first_writer_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipe, "select", EofOfMac(pipe.select))
+    monkeypatch.setattr(pipe, "ENDS_BEFORE_WRITER", True)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = PipeSource(settings_for(f"pipe:{fifo}?channels=1&rate=8000"))
+    blocks = source.blocks()
+    assert [next(blocks) for _ in range(3)] == [None] * 3
+    fifo.unlink()
+    os.mkfifo(fifo)
+    assert next(blocks) is None
+    with fifo.open("wb", buffering=0) as writer:
+        writer.write(RAMP[:10].tobytes())
+    assert np.array_equal(np.concatenate([b.frames for b in blocks if b])[:, 0] * 32_768, RAMP[:10])
+    source.close()
+
+
+@pytest.mark.parametrize(("format", "word"), [("WAV", "a WAV file"), ("OGG", "an Ogg stream"), ("MP3", "MP3")])
+def test_what_is_not_raw_is_refused_before_anything_is_delivered(tmp_path: Path, format: str, word: str) -> None:
+    path = tmp_path / "sound"
+    soundfile.write(path, np.tile(RAMP, 20) / 32_768, 44_100, format=format)
+    with pytest.raises(SourceError, match=f"this is not raw PCM but {word}.*; decode it first") as refusal:
+        through("pipe:-?rate=8000", all_of(path.read_bytes()))
+    assert "-f s16le -ar 8000 -ac 2" in str(refusal.value)
+    assert not refusal.value.retry
+    with pytest.raises(SourceError, match=word):
+        read_all(PipeSource(settings_for(f"pipe:{path}")))
+
+
+def test_the_next_writer_of_a_fifo_may_do_better(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    source = PipeSource(settings_for(f"pipe:{fifo}"))
+    with fifo.open("wb", buffering=0) as writer:
+        writer.write(b"RIFF\xff\xff\xff\xffWAVEfmt ")
+        with pytest.raises(SourceError, match="WAV") as refusal:
+            list(source.blocks())
+    source.close()
+    assert refusal.value.retry
+
+
+def test_a_path_need_not_be_utf_8(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    Path(path).write_bytes(RAMP.tobytes())
+    assert np.array_equal(read_all(PipeSource(settings_for(f"pipe:{path}?channels=1"))), RAMP)
+
+
 def test_a_raw_file_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "raw"
     path.write_bytes(RAMP.tobytes())
     source = PipeSource(settings_for(f"pipe:{path}?rate=8000"))
     assert not source.reopens
+    assert "a file, not a FIFO" in source.description
     assert sum(len(block.frames) for block in source.blocks() if block) == len(RAMP) // 2
     source.close()
 

@@ -191,7 +191,7 @@ SAFETENSORS: dict[str, Make] = {
     **{
         f"dtype {code}": with_dtype(code, value_bytes)
         for code, value_bytes in {
-            "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2, "BF16": 2,
+            "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1, "U16": 2, "I16": 2,
             "U32": 4, "I32": 4, "U64": 8, "I64": 8, "C64": 8, "F4": 1,
         }.items()
     },

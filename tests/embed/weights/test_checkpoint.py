@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -178,20 +177,6 @@ def test_a_folder_is_not_a_checkpoint(tmp_path: Path) -> None:
         import_checkpoint(tmp_path)
     with pytest.raises(WeightsError, match="Is a directory"):
         fingerprint(tmp_path)
-
-
-def test_bfloat16_in_safetensors_is_named(tmp_path: Path, state: dict[str, Array]) -> None:
-    """numpy has no such type, unless another library has brought it: the answer is the same."""
-    name, source = BIAS, tmp_path / "x.safetensors"
-    entries, data = {}, b""
-    for key, values in {**state, name: np.zeros(64, np.float16)}.items():
-        kind = "BF16" if key == name else "F32"
-        entries[key] = {"dtype": kind, "shape": values.shape, "data_offsets": (len(data), len(data) + values.nbytes)}
-        data += values.tobytes()
-    header = json.dumps(entries).encode()
-    source.write_bytes(len(header).to_bytes(8, "little") + header + data)
-    with pytest.raises(WeightsError, match=f"cannot read {name}: .*bfloat16"):
-        import_checkpoint(source)
 
 
 def test_fingerprint(tmp_path: Path) -> None:

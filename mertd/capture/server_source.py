@@ -1,0 +1,67 @@
+"""An input of a sound server as an audio source, with all of its channels in their own order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from mertd.capture.address import Address
+from mertd.capture.assembler import Assembler, CallbackBuffer
+from mertd.capture.clock_pair import read_clocks
+from mertd.capture.input_monitor import monitor_input
+from mertd.capture.input_status import explain_zeros
+from mertd.capture.libpulse import RecordStream
+from mertd.capture.live_blocks import live_blocks
+from mertd.capture.sound_server import ServerInput, ServerInputs
+from mertd.capture.source import COMPLETE, Block, ZerosExplanation
+from mertd.errors import SourceError
+
+
+class ServerSource:
+    """An open recording stream of PulseAudio or PipeWire."""
+
+    reopens = False
+    end_report = COMPLETE
+
+    def __init__(self, address: Address, server: ServerInputs, chosen: ServerInput | None, follows_default: bool) -> None:
+        """`chosen`: None for what the server records by default. Raises `SourceError`, to be retried, if the server refuses."""
+        expected = chosen or server.called(server.default)
+        try:
+            self._stream = RecordStream(chosen.name if chosen else None, address.rate, expected.channels if expected else 2)
+        except SourceError as error:
+            raise SourceError(f"device {chosen.name if chosen else 'default'!r}: {error}", error.retry) from error
+        self.rate = self._stream.rate
+        self.channels = min(address.channels or self._stream.channels, self._stream.channels)
+        actual = server.called(self._stream.device)
+        title = f"{actual.description} ({actual.name})" if actual else self._stream.device
+        if self.channels < self._stream.channels:
+            title += f", the first {self.channels} of {self._stream.channels} channels"
+        self.description = f"{title}, {self.rate} Hz, {self.channels} channels, {server.server}"
+        self._name = f"device {self._stream.device!r}"
+        self._assembler = Assembler(self.rate, self.channels, self._name)
+        self._monitor = monitor_input(self._stream.device, follows_default)
+
+    def blocks(self) -> Iterator[Block | None]:
+        """Yield blocks as the server sends them. Raises `SourceError` when the input is lost."""
+        return live_blocks(self._name, self._assembler, self._monitor, self._fetch)
+
+    def _fetch(self) -> bool:
+        """Queue what has come; return whether the stream is still open."""
+        fragments, now = self._stream.read(), read_clocks()
+        for fragment in fragments:
+            data = fragment.data
+            if self.channels < self._stream.channels:
+                frames = np.frombuffer(data, np.float32).reshape(-1, self._stream.channels)
+                data = frames[:, : self.channels].tobytes()
+            self._assembler.add(CallbackBuffer(data, fragment.frames, now, fragment.age_s, fragment.lost))
+        return self._stream.is_open
+
+    def explain_zeros(self) -> ZerosExplanation:
+        """Return the likeliest reason why only zeros come."""
+        return explain_zeros(self._monitor.latest)
+
+    def close(self) -> None:
+        """Leave the server."""
+        self._monitor.close()
+        self._stream.close()
