@@ -62,6 +62,10 @@ class WireError(MertdError):
     """Bytes or values that cannot be a message of wire version 1."""
 
 
+class StoreError(MertdError):
+    """The memory on disk cannot be opened, read or written, or holds what it cannot hold."""
+
+
 class SpaceError(MertdError):
     """Vectors of different models, layers or window lengths, which may not be compared."""
 

@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "config": {"memory"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
-    "service": {"", "config", "daemon", "offline"} | CORE | SIDES,
+    "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "service", "memory"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "safe_path"} | CORE | SIDES,
@@ -63,7 +63,9 @@ HEAVY = {
     "torch",
     "transformers",
     "safetensors",
+    "sqlite3",
     "usearch",
+    "pyarrow",
 }
 LIGHT_MODULES = [
     "mertd",

@@ -90,6 +90,11 @@ def parse(url: str) -> Address:
     return address
 
 
+def file_address(path: str) -> Address:
+    """Return the address of a sound file whose name is not written as a URL: nothing in it is an option."""
+    return Address("file", path, _stream_name(KINDS["file"], path))
+
+
 def distinct(addresses: list[Address]) -> list[Address]:
     """Return the addresses, with numbers added to stream names that occur twice.
 

@@ -47,6 +47,9 @@ def run(
     ring: Annotated[
         float | None, typer.Option(help="Seconds of audio kept in memory (enough for the window and the hop).")
     ] = None,
+    remember: Annotated[bool | None, typer.Option("--remember", help="Keep what is published, in a memory.")] = None,
+    memory: Annotated[str | None, typer.Option(metavar="DIR", help="Directory of the memory (in the user's data).")] = None,
+    keep: Annotated[str | None, typer.Option(help="How much the memory keeps, as 2y, 30d or 50GB (everything).")] = None,
     exit_at_end: Annotated[bool | None, typer.Option("--exit-at-end", help="Exit when all sources have ended.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
     log_format: Annotated[str | None, typer.Option(help="text, or json: one map a line (text).")] = None,

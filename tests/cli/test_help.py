@@ -95,7 +95,7 @@ def test_completion_lists_commands_without_importing_them() -> None:
         "finally: print(*sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.split() == ["man", "model"], done
+    assert done.stdout.split() == ["memory", "man", "model"], done
     assert "mertd.cli.model_commands" not in done.stderr.split()
     below = program.replace("mertd m'", "mertd model p'").replace("'1'", "'2'")
     done = subprocess.run([sys.executable, "-c", below], capture_output=True, text=True, check=False)
