@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
     "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
-    "memory": {"errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream"},
+    "memory": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
     "config": {"memory"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,

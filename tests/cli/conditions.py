@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from command_process import PATIENCE_S, STOP_S, Traces
+from command_process import PATIENCE_S, STOP_S, Traces, wait_until
 from mertd.cli.standard_streams import STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT
 
 HIDE_USERS = "for file in passwd nsswitch.conf; do mount --bind /dev/null /etc/$file || exit 1; done"
@@ -176,8 +176,13 @@ ALONE: Mapping[str, Condition] = {
 """What the condition in which all streams are closed covers, but for the words of the complaint."""
 
 
-def run_under(condition: Condition, program: list[str], words: list[str], prepare: Callable[[Path], object]) -> Done:
-    """Run `program` with `words`, in which `{here}` is its folder, as `prepare` has filled it."""
+def run_under(
+    condition: Condition, program: list[str], words: list[str], prepare: Callable[[Path], object], works_when: str = ""
+) -> Done:
+    """Run `program` with `words`, in which `{here}` is its folder, as `prepare` has filled it.
+
+    `works_when`: a pattern of files in that folder. Once there is something in one, the program is sent SIGTERM: it does not end by itself.
+    """
     traces = Traces()
     try:
         here = traces.folder / "here"
@@ -186,19 +191,24 @@ def run_under(condition: Condition, program: list[str], words: list[str], prepar
         place = Place(traces.folder, traces.environment | {"HF_ENDPOINT": "http://127.0.0.1:1"})
         before = condition.change(place) or []
         with ExitStack() as opened:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 [*before, *program, *(word.replace("{here}", str(here)) for word in words)],
                 stdin=subprocess.DEVNULL,
                 stdout=_stream(condition.output, opened),
                 stderr=_stream(condition.errors, opened),
                 env=place.environment,
                 cwd=here,
-                timeout=2 * PATIENCE_S,
                 preexec_fn=lambda: _enter(condition, traces.folder),
-                check=False,
             )
-        output, errors = ((stream or b"").decode(errors="replace") for stream in (done.stdout, done.stderr))
-        return Done(done.returncode, output, errors, _left(traces, here, Path(place.environment["TMPDIR"])))
+            if works_when:
+                wait_until(
+                    lambda: process.poll() is not None or any(path.stat().st_size for path in here.glob(works_when)),
+                    PATIENCE_S,
+                    lambda: f"nothing in {works_when}",
+                )
+                process.terminate()
+            output, errors = ((text or b"").decode(errors="replace") for text in process.communicate(timeout=2 * PATIENCE_S))
+        return Done(process.returncode, output, errors, _left(traces, here, Path(place.environment["TMPDIR"])))
     finally:
         traces.remove()
 

@@ -21,6 +21,7 @@ from cli.conditions import ALONE, HARMLESS, TOGETHER, Condition, Done, run_under
 from cli.test_help import commands
 from command_process import PATIENCE_S, Traces
 from daemon_process import SHORT, TINY, Daemon, music, write_wav
+from memory.test_forgetting import fill
 from mertd.cli.app import app
 from mertd.cli.standard_streams import STANDARD_OUTPUT
 
@@ -33,13 +34,15 @@ SYNTH = ["--source", "synth:chords?seconds=2"]
 class Call:
     """How a command is called. `codes`: with which it may end on an ordinary machine; `prints`: on standard output.
 
-    `noisy`: it or the libraries below it write more to standard error than complaints.
+    `noisy`: it or the libraries below it write more to standard error than complaints. `works_when`: files that show that it works,
+    if it does not end by itself.
     """
 
     words: list[str]
     codes: tuple[int, ...] = (0,)
     prints: bool = True
     noisy: bool = False
+    works_when: str = ""
 
 
 DRY = ["--dry-run", "--platform", "systemd"]
@@ -53,6 +56,12 @@ CALLS = {
     ("bench",): Call(["--quick", "--only", "backends", "--runs", "1"], noisy=True),
     ("doctor",): Call(["--quick"], codes=(0, 3), noisy=True),
     ("man",): Call([]),
+    ("remember",): Call(
+        ["--connect", "{publish}", "--control", "{control}", "--memory", "{here}/new"], noisy=True, works_when="new/*"
+    ),
+    ("memory", "info"): Call(["--memory", "{here}/memory"]),
+    ("memory", "verify"): Call(["--memory", "{here}/memory"]),
+    ("memory", "forget"): Call(["--memory", "{here}/memory", "--before", "now", "--yes"]),
     ("model", "pull"): Call(["--out", "{here}/pulled.safetensors"], codes=(3,), noisy=True),
     ("model", "import"): Call(["{here}/tiny.safetensors", "--out", "{here}/imported.safetensors"]),
     ("model", "random"): Call(["--size", "tiny", "--out", "{here}/random.safetensors"]),
@@ -106,6 +115,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What every command finds in its folder."""
     folder = tmp_path_factory.mktemp("template")
     write_wav(folder / "song.wav", music(2))
+    fill(folder / "memory", 5).close()
     traces = Traces()
     try:
         for words in (
@@ -150,7 +160,7 @@ class Trial:
         daemon = self._daemon
         endpoints = {"{publish}": daemon.publish, "{control}": daemon.control, "{another}": another} if daemon else {}
         words = [functools.reduce(lambda w, e: w.replace(*e), endpoints.items(), word) for word in CALLS[path].words]
-        return run_under(condition, PROGRAM, [*path, *words], self._fill)
+        return run_under(condition, PROGRAM, [*path, *words], self._fill, CALLS[path].works_when)
 
     def _fill(self, here: Path) -> None:
         if self._template is None:
