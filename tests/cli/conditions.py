@@ -181,7 +181,8 @@ def run_under(
 ) -> Done:
     """Run `program` with `words`, in which `{here}` is its folder, as `prepare` has filled it.
 
-    `works_when`: a pattern of files in that folder. Once there is something in one, the program is sent SIGTERM: it does not end by itself.
+    `works_when`: a pattern of files in that folder. Once there is something in one, the program, which does not end by itself,
+    is sent SIGTERM.
     """
     traces = Traces()
     try:

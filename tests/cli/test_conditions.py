@@ -34,8 +34,8 @@ SYNTH = ["--source", "synth:chords?seconds=2"]
 class Call:
     """How a command is called. `codes`: with which it may end on an ordinary machine; `prints`: on standard output.
 
-    `noisy`: it or the libraries below it write more to standard error than complaints. `works_when`: files that show that it works,
-    if it does not end by itself.
+    `noisy`: it or the libraries below it write more to standard error than complaints.
+    `works_when`: files that show that it works, if it does not end by itself.
     """
 
     words: list[str]
