@@ -61,6 +61,7 @@ CALLS = {
     ),
     ("memory", "info"): Call(["--memory", "{here}/memory"]),
     ("memory", "verify"): Call(["--memory", "{here}/memory"]),
+    ("memory", "export"): Call(["{here}/memory.npz", "--memory", "{here}/memory"]),
     ("memory", "forget"): Call(["--memory", "{here}/memory", "--before", "now", "--yes"]),
     ("model", "pull"): Call(["--out", "{here}/pulled.safetensors"], codes=(3,), noisy=True),
     ("model", "import"): Call(["{here}/tiny.safetensors", "--out", "{here}/imported.safetensors"]),
