@@ -7,7 +7,7 @@
     print(found.start_ns, found.vectors.shape)
 
 It may be read while another process writes to it, and by several at once. Each call sees what was stored when it began, or
-later; nothing is kept open between calls.
+later. Only `similar` keeps files open between calls.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mertd.errors import StoreError
 from mertd.memory.default_folder import default_memory
@@ -26,12 +28,18 @@ from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, holes, me
 from mertd.memory.segment import NoTablesError, Segment, closed_path, explained
 from mertd.wire import Embedding, Event
 
+if TYPE_CHECKING:
+    from mertd.memory.similar_search import SimilarSearch
+    from mertd.memory.similarity.moments import Moment
+    from mertd.memory.similarity.vector_segment import SpanFilter
+
 
 class Memory:
     """A memory on disk. `folder`: where its files are."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         """`folder`: by default the one of `mertd run --remember`. Raises `StoreError` if no memory is there."""
+        self._searches: dict[str, SimilarSearch] = {}
         self.folder = existing(Path(folder) if folder is not None else default_memory())
 
     def spaces(self) -> list[str]:
@@ -101,6 +109,26 @@ class Memory:
             if len(found) >= limit:
                 break
         return found[::-1]
+
+    def similar(
+        self,
+        vector: ArrayLike,
+        space: str | None = None,
+        count: int = 10,
+        allowed: SpanFilter | None = None,
+    ) -> list[Moment]:
+        """Return the `count` moments that sound most like a vector, most similar first.
+
+        `vector`: of the layers as the daemon publishes them, of any shape. `space`: by default that of the newest vectors.
+        `allowed`: which windows may be found, by stream and time. Raises `SpaceError` for a vector of another size.
+        """
+        from mertd.memory.similar_search import SimilarSearch
+        from mertd.memory.similarity.similar import EVERYTHING
+
+        space = space or self.spaces()[-1]
+        if space not in self._searches:
+            self._searches[space] = SimilarSearch(self.folder, space)
+        return self._searches[space].find(np.asarray(vector, np.float32).ravel(), count, allowed or EVERYTHING)
 
     def holes(self) -> list[Hole]:
         """Return what is missing, and why. Raises `StoreError`."""
