@@ -107,6 +107,7 @@ class Follower:
                         self._keep_up()
                 self._drain(subscriber)
         finally:
+            self._builder.stop()
             self._store.close()
 
     # Receiving

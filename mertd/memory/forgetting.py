@@ -13,8 +13,7 @@ from typing import Any
 
 from mertd.errors import StoreError
 from mertd.memory.holes import HoleReason
-from mertd.memory.memory import open_if_there
-from mertd.memory.memory_folder import existing, segments, upkeep
+from mertd.memory.memory_folder import existing, open_if_there, segments, upkeep
 from mertd.memory.queries import FOREVER_NS, TIMES
 from mertd.memory.segment import KIND_TABLES, Segment, explained, remove, remove_built
 

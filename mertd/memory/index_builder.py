@@ -6,10 +6,13 @@ import logging
 import threading
 from pathlib import Path
 
-from mertd.errors import MertdError
+from mertd.errors import MertdError, StoreError
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import segments
 from mertd.memory.segment import CLOSED_SUFFIX
+
+JOIN_S = 0.3
+"""Seconds to wait for a file that is in work, when all shall stop."""
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +23,7 @@ class IndexBuilder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tried: set[Path] = set()
+        self._stopping = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -32,6 +36,17 @@ class IndexBuilder:
             self._thread = threading.Thread(target=self._build, name="index", daemon=True)
             self._thread.start()
 
+    def stop(self) -> None:
+        """Build no further file. The one in work ends with the process, if it takes longer; it is then built another time."""
+        self._stopping = True
+        if self._thread is not None:
+            self._thread.join(JOIN_S)
+
+    def _check(self, what: str) -> None:
+        if self._stopping:
+            raise StoreError(f"stopped before {what}")
+        log.info("%s", what)
+
     def _build(self) -> None:
         from mertd.memory.similar_search import SimilarSearch, has_index_library  # numpy's search is not needed to remember
 
@@ -39,10 +54,11 @@ class IndexBuilder:
             return
         try:
             for space in Memory(self._folder).spaces():
-                search = SimilarSearch(self._folder, space)
+                search = SimilarSearch(self._folder, space, self._check)
                 try:
                     search.describe()
                 finally:
                     search.close()
         except (MertdError, OSError) as error:
-            log.warning("an index could not be built, and a search may take longer: %s", error)
+            if not self._stopping:
+                log.warning("an index could not be built, and a search may take longer: %s", error)

@@ -23,9 +23,9 @@ from numpy.typing import ArrayLike
 from mertd.errors import StoreError
 from mertd.memory.default_folder import default_memory
 from mertd.memory.holes import Hole
-from mertd.memory.memory_folder import existing, segments
+from mertd.memory.memory_folder import existing, open_if_there, segments
 from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, holes, messages, newest, numbered
-from mertd.memory.segment import NoTablesError, Segment, closed_path, explained
+from mertd.memory.segment import Segment, explained
 from mertd.wire import Embedding, Event
 
 if TYPE_CHECKING:
@@ -141,16 +141,3 @@ class Memory:
             if segment is not None:
                 with segment:
                     yield segment
-
-
-def open_if_there(path: Path) -> Segment | None:
-    """Open a file for reading that may meanwhile have been renamed, because it is full, or deleted. Raises `StoreError`."""
-    for candidate in (path, closed_path(path)):
-        try:
-            return Segment(candidate)
-        except NoTablesError:
-            return None
-        except StoreError:
-            if candidate.exists():
-                raise
-    return None

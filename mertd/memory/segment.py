@@ -201,6 +201,8 @@ def remove(path: Path) -> None:
 def remove_built(path: Path) -> None:
     """Delete what was built from a file: it holds vectors too."""
     stem = path.name.partition(".")[0]
+    for half in path.parent.glob(f".{stem}.*.partial"):  # of a process that was killed while it built
+        half.unlink(missing_ok=True)
     for suffix in BUILT_SUFFIXES:
         for built in path.parent.glob(f"{stem}.*{suffix}"):
             built.unlink(missing_ok=True)

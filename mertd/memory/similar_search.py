@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from mertd.errors import MertdError, StoreError
 from mertd.files import replacing
-from mertd.memory.memory import open_if_there
-from mertd.memory.memory_folder import segments
+from mertd.memory.memory_folder import open_if_there, segments
 from mertd.memory.segment import Segment
 from mertd.memory.similarity.centre import Centre
 from mertd.memory.similarity.moments import Moment
