@@ -232,14 +232,10 @@ def _loopbacks(names: Sequence[str]) -> tuple[str, ...]:
 
         return tuple(virtual_devices(list(names)))
     else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
-        try:
-            import pulsectl
+        from mertd.capture.sound_server import find_server
 
-            with pulsectl.Pulse("mertd-doctor", connect=False) as server:
-                server.connect(autospawn=False, timeout=QUERY_TIMEOUT_S)
-                return tuple(source.name for source in server.source_list() if source.monitor_of_sink_name)
-        except Exception:  # noqa: BLE001 - pulsectl has no common base class; without a server there are no monitors
-            return ()
+        server = find_server()
+        return tuple(source.name for source in server.inputs if source.monitored) if server is not None else ()
 
 
 def _service() -> str:
