@@ -22,7 +22,7 @@ COMMANDS = {
     "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
-    "devices": ("devices_command", "List the input devices."),
+    "devices": ("devices_command", "List the input devices, each with the address that opens it; * marks the default one."),
     "status": ("status_command", "Ask a running daemon how it is."),
     "bench": (
         "bench_command",
