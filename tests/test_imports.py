@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "bench": {"", "config", "daemon", "offline", "service", "memory"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "safe_path"} | CORE | SIDES,
     "__main__": {"cli", "safe_path"},
-    "": {"errors", "wire", "stream"},
+    "": {"errors", "memory", "wire", "stream"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the
 client library when that is asked for."""
