@@ -112,6 +112,13 @@ def test_within_a_command_that_only_prints_it_ends_at_once() -> None:
     assert issubclass(OutputError, Exception)
 
 
+def test_standard_input_of_any_kind() -> None:
+    assert program("print(ascii(sys.stdin.read()))", input=b"a\xff\xc3\xa4").stdout == b"'a\\ufffd\\xe4'\n"
+    text = "try: sys.stdin.read()\nexcept InputError as error: print(error)"
+    done = program(text, preexec_fn=lambda: os.close(0))
+    assert done.stdout == b"standard input is closed, and there was something to read\n"
+
+
 def test_pipe_from_a_closed_standard_input() -> None:
     """It is no end of the audio."""
     endpoints = ["--bind", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*"]
