@@ -178,7 +178,8 @@ def compare(
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
-        raise UsageError(f"{option} {value!r}: unknown {option.strip('-')}; choose one of {', '.join(known)}{did_you_mean(value, known)}")
+        what = option.strip("-")
+        raise UsageError(f"{option} {value!r}: unknown {what}; choose one of {', '.join(known)}{did_you_mean(value, known)}")
     return value
 
 
