@@ -33,6 +33,9 @@ CREATE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 ABANDONED_S = 60.0
 """Seconds without a write after which an unlocked temporary file counts as left behind by a killed process."""
 
+MAX_LINKS = 40
+"""Most links from one to the next that are followed."""
+
 KINDS = {
     stat.S_IFIFO: "a FIFO",
     stat.S_IFCHR: "a character device",
@@ -79,12 +82,63 @@ def read_limited(path: Path, limit: int = MAX_TEXT_BYTES, check: Callable[[os.st
     return content
 
 
+def open_plainly(path: Path) -> int:
+    """Return a descriptor for reading and writing of a file that is made if need be. Never waits and follows no link.
+
+    Raises `OSError`.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o666)
+    if descriptor > 2:
+        return descriptor
+    try:  # standard error was closed, but native libraries write to its number all the same
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    finally:
+        os.close(descriptor)
+
+
+def replaceable(path: Path) -> Path:
+    """Return the file that is to be replaced when a result is written to `path`: what links point to, if it is one.
+
+    Raises `OSError` if it cannot be written, `FileError` if it is no regular file, or a link that another user has made in a
+    folder where anyone may: it may point to a file of ours.
+    """
+    target = path
+    for _ in range(MAX_LINKS):
+        if not target.is_symlink():
+            break
+        if planted_by_another(target):
+            raise FileError(f"{target} is a link that another user has made; remove it, or choose another name")
+        target = target.parent / target.readlink()
+    else:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise FileError(f"{path} leads to {target}, whose directory does not exist; create it first") from None
+        return target
+    if stat.S_ISDIR(mode):
+        raise FileError(f"{path} is a directory; give a file in it")
+    if not stat.S_ISREG(mode):
+        raise FileError(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'not a regular file')}; only a file can be replaced")
+    if not os.access(target, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    return target
+
+
+def planted_by_another(path: Path) -> bool:
+    """Whether another user has put `path` into a folder that everyone may write to, such as /tmp. Raises `OSError`."""
+    folder = path.parent.stat()
+    is_shared = bool(folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH)
+    return is_shared and path.lstat().st_uid not in (os.geteuid(), folder.st_uid)
+
+
 @contextmanager
 def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
     """Yield a new file beside `path`; when the block succeeds, it takes the place of `path` in one step.
 
-    A reader sees the old file or the whole new one. `mode`: its permissions; None: those that the umask allows. What a killed
-    process left behind is removed. Raises `OSError`.
+    A reader sees the old file or the whole new one. `mode`: its permissions; None: those of the file that it replaces, or those
+    that the umask allows. What a killed process left behind is removed. Raises `OSError`.
     """
     _remove_abandoned(path)
     temporary = path.with_name(f".{_stem(path)}.{secrets.token_hex(8)}.partial")
@@ -93,6 +147,8 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "w+b") as file:
             with contextlib.suppress(OSError):  # a file system without locks: only the removal of abandoned files needs it
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if mode is None:
+                take_over_permissions(path, descriptor)
             yield file
             file.flush()
             if mode is not None:
@@ -101,6 +157,17 @@ def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
             temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def take_over_permissions(path: Path, descriptor: int) -> None:
+    """Give the open file owner and permissions of `path`, as far as we may, if that exists."""
+    with contextlib.suppress(OSError):
+        old = path.lstat()
+        if stat.S_ISREG(old.st_mode):
+            if (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
+                with contextlib.suppress(OSError):
+                    os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
 def _remove_abandoned(path: Path) -> None:

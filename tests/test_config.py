@@ -65,6 +65,9 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         gate = -50.5
         name = "studio"
         ring = 20
+        remember = true
+        memory = "/tmp/memory"
+        keep = "2y"
         exit_at_end = true
         log_level = "debug"
         log_format = "json"

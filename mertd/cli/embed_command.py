@@ -1,39 +1,48 @@
-"""`mertd embed`: sound files to vectors, without a daemon."""
+"""`mertd embed`: recordings, folders of them and other sources to vectors, without a daemon."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 import sys
 from pathlib import Path
-from typing import IO, Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from mertd.capture.address import Address, distinct, parse
-from mertd.capture.source import EndReport
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Gate, Hop, Layers, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
-from mertd.config import Settings, weights_spec
-from mertd.defaults import SAMPLE_RATE
-from mertd.embed.embedder import Embedder
-from mertd.embed.model_settings import ModelSettings
+from mertd.cli.stop_signals import StopSignals
 from mertd.errors import MertdError, UsageError
-from mertd.files import replacing
-from mertd.offline import SilentWindow, embed_source
-from mertd.text import json_text, printable
-from mertd.wire import Embedding, as_json
+from mertd.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from mertd.config import Settings
+    from mertd.embed.embedder import Embedder
+    from mertd.offline.inputs import Input
+    from mertd.offline.outputs import Output
+
+MIN_INPUTS_SUMMED_UP = 10
+"""Inputs above which a last line says how many of them failed."""
 
 commands = single_command()
 
 
 @commands.command()
 def embed(
-    files: Annotated[list[str], typer.Argument(help="Sound files.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(help="Sound files, folders, FIFOs, - for standard input, or addresses as of `mertd run --source`."),
+    ],
     out: Annotated[Path | None, typer.Option(help="X.npz or X.ndjson; without, NDJSON on standard output.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Continue what an interrupted run has left in X.npz.partial, or throw that away.")
+    ] = True,
     window: Window = None,
     hop: Hop = None,
     layers: Layers = None,
@@ -43,124 +52,127 @@ def embed(
     gate: Gate = None,
 ) -> None:
     """Embed sound files offline: the same windows and vectors as the daemon's."""
-    options = {name: value for name, value in locals().items() if name not in ("files", "out")}
-    settings = settings_from_options(None, {**options, "source": tuple(f"file:{path}" for path in files)})
-    if out is not None and out.suffix not in (".npz", ".ndjson"):
+    from mertd.offline.outputs import SUFFIXES, FileOutput, StreamOutput
+
+    options = {"window": window, "hop": hop, "layers": layers, "backend": backend, "weights": weights}
+    options |= {"threads": threads, "gate": gate}
+    settings = settings_from_options(None, options)
+    if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {out}: unsupported file type; use .npz or .ndjson")
     if out is not None and not out.parent.is_dir():
         raise UsageError(f"--out {out}: directory {out.parent} does not exist; create it first")
-    embed_files(distinct([parse(f"file:{path}") for path in files]), out, settings)
+    output = StreamOutput(sys.stdout) if out is None else FileOutput(out, resume)
+    code = 0
+    try:
+        with reader_may_leave():
+            code = _embed_all(files, output, settings)
+    except MertdError as error:
+        if isinstance(output, FileOutput) and output.kept:
+            error.args += (output.kept,)
+        raise
+    finally:
+        output.close()
+    if code:
+        raise typer.Exit(code)
 
 
-def embed_files(addresses: list[Address], out: Path | None, settings: Settings) -> None:
-    """Embed every file. Raises `MertdError` after the last one if some could not be read, with a line for each."""
-    model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.threads)
-    failures: list[str] = []
-    missing: dict[str, EndReport] = {}
+def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
+    """Embed everything that `words` name; return the exit code."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from mertd.config import weights_spec
+    from mertd.embed.embedder import Embedder
+    from mertd.embed.model_settings import ModelSettings
+    from mertd.offline.batch import Batch, WindowSettings
+    from mertd.offline.inputs import find_inputs
+    from mertd.offline.outputs import FileOutput
+
+    inputs = find_inputs(words, complain)
     console = new_console(stderr=True)
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress, reader_may_leave():
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         loading = progress.add_task("loading the model", total=None)
-        embedder = Embedder(model)
+        weights = weights_spec(settings)
+        embedder = Embedder(
+            ModelSettings(weights, settings.layers, settings.backend, settings.window_samples, settings.threads)
+        )
         progress.remove_task(loading)
-        if out is None:
-            _stream(addresses, embedder, settings, progress, failures, missing, sys.stdout)
-        elif out.suffix == ".ndjson":
-            with out.open("w", encoding="utf-8") as file:
-                _stream(addresses, embedder, settings, progress, failures, missing, file)
-        else:
-            found = [(a, m) for a in addresses for m in _embed_one(a, embedder, settings, progress, failures, missing)]
-            _write_npz(out, found, missing, embedder, settings)
-    if failures:
-        raise MertdError(*failures)
+        for line in output.begin_batch(_identity(embedder, settings), inputs):
+            complain(line)
+        with StopSignals() as stopping:
+            windows = WindowSettings(settings.window_samples, settings.hop_samples, settings.gate)
+            batch = Batch(embedder, windows, output, _Shown(progress, len(inputs)), stopping)
+            is_whole = batch.run(inputs)
+    if not is_whole:
+        if isinstance(output, FileOutput):
+            complain(f"stopped; {output.kept}")
+        return 128 + stopping.received
+    for line in output.finish(inputs, not batch.bad):
+        complain(line)
+    if batch.bad and len(inputs) > MIN_INPUTS_SUMMED_UP:
+        complain(f"{batch.bad} of {len(inputs)} inputs failed or are not whole; each is named above")
+    return 3 if batch.bad else 0
 
 
-def _stream(
-    addresses: list[Address],
-    embedder: Embedder,
-    settings: Settings,
-    progress: Progress,
-    failures: list[str],
-    missing: dict[str, EndReport],
-    file: IO[str],
-) -> None:
-    for address in addresses:
-        for message in _embed_one(address, embedder, settings, progress, failures, missing):
-            file.write(json_text({"file": address.target, **as_json(message)}) + "\n")
-            file.flush()
-        if report := missing.get(address.target):
-            line = {"file": address.target, "missing_s": report.missing_s, "reason": report.reason}
-            file.write(json_text(line) + "\n")
-            file.flush()
+def _identity(embedder: Embedder, settings: Settings) -> dict[str, object]:
+    """Return what makes the vectors, which the runs that make one result must agree on."""
+    return {
+        "space": embedder.info.model.space,
+        "hop": settings.hop,
+        "gate": settings.gate,
+        "window": settings.window,
+        "layers": list(settings.layers),
+        "hidden": embedder.weights.architecture.hidden,
+        "trained": embedder.weights.trained,
+    }
 
 
-def _embed_one(
-    address: Address,
-    embedder: Embedder,
-    settings: Settings,
-    progress: Progress,
-    failures: list[str],
-    missing: dict[str, EndReport],
-) -> list[Embedding]:
-    """Return the embeddings of one file. Why it could not be read is added to `failures`, what is missing to `missing`."""
+class _Shown:
+    """Shows on a terminal how a batch goes, and prints what is to be said about its inputs."""
+
+    def __init__(self, progress: Progress, count: int) -> None:
+        self._progress = progress
+        self._all = progress.add_task("inputs", total=count) if count > 1 else None
+        self._task: TaskID | None = None
+
+    def began(self, item: Input) -> None:
+        """Show a bar for an input."""
+        if not self._progress.disable:
+            name = printable(os.path.basename(item.label))  # noqa: PTH119 - the label need not be a path
+            self._task = self._progress.add_task(name, total=_seconds(item))
+
+    def progress(self, seconds: float) -> None:
+        """Move the bar."""
+        if self._task is not None:
+            self._progress.update(self._task, completed=seconds)
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        complain(text)
+
+    def ended(self, item: Input, problem: str) -> None:  # noqa: ARG002
+        """Remove the bar."""
+        if problem:
+            complain(problem)
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        if self._all is not None:
+            self._progress.advance(self._all)
+
+
+def _seconds(item: Input) -> float | None:
+    """Return the length of a sound file that libsndfile reads, for its bar; None for anything else. Nothing else is opened."""
     import soundfile
 
-    task = progress.add_task(printable(Path(address.target).name), total=None)
-    found: list[Embedding] = []
-    silent = 0
-    with contextlib.suppress(soundfile.LibsndfileError, OSError):  # reported below, in better words
-        progress.update(task, total=soundfile.info(address.target).duration)
-    try:
-        for message in embed_source(
-            address,
-            embedder,
-            settings.window_samples,
-            settings.hop_samples,
-            settings.gate,
-            lambda seconds: progress.update(task, completed=seconds),
-        ):
-            if isinstance(message, SilentWindow):
-                silent += 1
-            elif isinstance(message, EndReport):
-                for hint in message.hints:
-                    complain(f"{address.target}: {hint}")
-                if message.reason:
-                    failures.append(f"{address.target}: {message}")
-                    missing[address.target] = message
-            else:
-                found.append(message)
-    except MertdError as error:
-        failures += map(str, error.args)
-    if silent:
-        complain(f"{address.target}: {silent} silent windows below {settings.gate:g} dBFS are left out")
-    progress.remove_task(task)
-    return found
-
-
-def _write_npz(
-    out: Path,
-    found: list[tuple[Address, Embedding]],
-    missing: dict[str, EndReport],
-    embedder: Embedder,
-    settings: Settings,
-) -> None:
-    """Write arrays with one row a window: vector (layers, hidden), source, start and end in samples, rms_dbfs.
-
-    `missing_source` and `missing_s` have one row for each file of which something is missing.
-    """
-    shape = (len(settings.layers), embedder.weights.architecture.hidden)
-    with replacing(out) as file:
-        np.savez(
-            file,
-            vector=np.array([m.vector for _, m in found], np.float32).reshape(-1, *shape),
-            source=np.array([a.target for a, _ in found], str),
-            start=np.array([m.window.start for _, m in found], np.int64),
-            end=np.array([m.window.end for _, m in found], np.int64),
-            rms_dbfs=np.array([m.audio.rms_dbfs for _, m in found]),
-            missing_source=np.array(list(missing), str),
-            missing_s=np.array([report.missing_s for report in missing.values()], np.float64),
-            rate=np.array(SAMPLE_RATE),
-            layers=np.array(settings.layers),
-            space=np.array(embedder.info.model.space),
-            trained=np.array(embedder.weights.trained),
-        )
+    with contextlib.suppress(soundfile.LibsndfileError, OSError, ValueError):
+        if not item.is_live and stat.S_ISREG(os.stat(item.address.target).st_mode):  # noqa: PTH116
+            with open(item.address.target, "rb", buffering=0) as file:  # noqa: PTH123 - the name need not be a valid Path
+                return float(soundfile.info(file.fileno()).duration)
+    return None

@@ -16,7 +16,7 @@ from mertd.embed.backends.self_check import cosines
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import SourceError, UsageError, did_you_mean
-from mertd.offline import windows
+from mertd.offline.source_windows import windows
 
 Array = NDArray[np.float32]
 

@@ -34,4 +34,11 @@ Key = Annotated[str | None, typer.Option(metavar="NAME", help="Our key, for a da
 ServerKey = Annotated[
     str | None, typer.Option(metavar="PUBLIC", help="The daemon's public key (the one in the file of our key).")
 ]
+MemoryFolder = Annotated[
+    Path | None, typer.Option("--memory", metavar="DIR", help="Directory of the memory (in the user's data).")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TextTimes = Annotated[
+    bool,
+    typer.Option("--text-times", help="Print JSON in which times (keys in _ns) are text, for programs that round integers."),
+]

@@ -30,6 +30,7 @@ from mertd.defaults import (
 )
 from mertd.embed.threads import MAX_THREADS
 from mertd.errors import UsageError
+from mertd.memory.amounts import parse_keep
 from mertd.stream.endpoint import check_endpoint
 from mertd.text import printable
 from mertd.windows import Late
@@ -98,6 +99,9 @@ class Settings(BaseModel):
     ring: Seconds | None = Field(
         None, gt=0, le=3600, description="Seconds of audio kept in memory; by default enough for window and hop."
     )
+    remember: bool = Field(False, description="Keep what is published, in a process of its own: true or false.")
+    memory: str | None = Field(None, description="Directory of the memory, with remember; by default in the user's data.")
+    keep: str | None = Field(None, description="How much the memory keeps, as 2y, 30d or 50GB; by default everything.")
     exit_at_end: bool = Field(False, description="Exit when all sources have ended: true or false.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning or error. Can change live."
@@ -132,6 +136,15 @@ class Settings(BaseModel):
         except UsageError as error:
             raise ValueError(str(error)) from error
 
+    @field_validator("keep")
+    @classmethod
+    def _keep(cls, keep: str | None) -> str | None:
+        try:
+            parse_keep(keep)
+        except UsageError as error:
+            raise ValueError(str(error).removeprefix("keep: ")) from error
+        return keep
+
     @field_validator("layers")
     @classmethod
     def _layers(cls, layers: tuple[int, ...]) -> tuple[int, ...]:
@@ -148,6 +161,8 @@ class Settings(BaseModel):
             )
         if self.keys is not None and not self.curve:
             raise ValueError("keys: not used without curve = true; set it, or remove keys")
+        if not self.remember and (unused := [name for name in ("memory", "keep") if getattr(self, name) is not None]):
+            raise ValueError(f"{unused[0]}: not used without remember = true; set it, or remove {unused[0]}")
         if self.bind == self.control and not self.bind.endswith(":*"):
             raise ValueError(f"control: {self.control} is also the endpoint to publish on; choose another one")
         return self

@@ -20,6 +20,7 @@ from mertd.capture.address import Address
 from mertd.config import Settings, weights_spec
 from mertd.daemon.audio_stream import Stream, StreamOptions
 from mertd.daemon.clocks import EpochClocks
+from mertd.daemon.companion import Companion
 from mertd.daemon.composer import Composer, Origin
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.event_log import log_event
@@ -105,7 +106,8 @@ def _assemble(
         sockets, requests = _bind(settings, context, make_requests, undo)
         name = settings.name or fingerprint(sockets.publisher.endpoint)
         own = _own_facts(outside.log, sockets)
-        reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own))
+        companions = _make_companions(settings, sockets)
+        reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own, companions))
 
         def publish(message: Embedding | Event) -> None:
             outside.observer.publishing(message)
@@ -120,7 +122,7 @@ def _assemble(
             origin = Origin(boot, name, address.name)
             streams[address.name] = _make_stream(settings, address, ring, origin, publish, streams)
         undo.pop_all()
-    return Parts(sockets, rings, worker, streams, reporter, Reloader(settings, outside.reread, streams, notifier))
+    return Parts(sockets, rings, worker, streams, reporter, Reloader(settings, outside.reread, streams, notifier), companions)
 
 
 def _bind(
@@ -167,6 +169,15 @@ def _make_stream(
     stdin = Inherited(sys.stdin.fileno()) if address.is_stdin else None
     options = StreamOptions(settings.pace == "realtime", settings.exit_at_end, stdin)
     return Stream(address, options, ring, timeline, streams)
+
+
+def _make_companions(settings: Settings, sockets: Sockets) -> list[Companion]:
+    """Return the processes that are started with the daemon and are clients of it."""
+    if not settings.remember:
+        return []
+    keys = sockets.authenticator.folder if sockets.authenticator is not None else ""
+    told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep)
+    return [Companion("memory", "mertd.memory.remembering", told)]
 
 
 def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], dict[str, Any]]:

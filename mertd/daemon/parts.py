@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mertd.daemon.companion import Companion
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.instance import Instance
 from mertd.daemon.reload import Reloader
@@ -38,3 +39,4 @@ class Parts:
     streams: Streams
     reporter: StatusReporter
     reloader: Reloader
+    companions: Sequence[Companion] = ()

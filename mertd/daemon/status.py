@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mertd import __version__
+from mertd.daemon.companion import Companion
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.run_state import RunState
 from mertd.daemon.streams import Streams
@@ -26,6 +27,7 @@ class StatusSources:
     worker: EmbedWorker
     publisher: Publisher
     own: Callable[[], dict[str, Any]]  # what the supervisor adds to the entry about its own process
+    companions: Sequence[Companion] = ()
 
 
 class StatusReporter:
@@ -59,7 +61,8 @@ class StatusReporter:
         sources = self._sources
         own = {"pid": os.getpid(), "restarts": 0, "state": HealthState.HEALTHY.value, **sources.own()}
         captures = {stream.process.name: stream.process_status for stream in sources.streams.values()}
-        return {"supervisor": own, sources.worker.process.name: sources.worker.process.as_dict, **captures}
+        others = {companion.process.name: companion.process.as_dict for companion in sources.companions}
+        return {"supervisor": own, sources.worker.process.name: sources.worker.process.as_dict, **captures, **others}
 
     def summary(self) -> str:
         """Return in one line how the daemon is doing."""

@@ -77,6 +77,8 @@ class Supervisor:
         parts.worker.process.start()
         for stream in parts.streams.values():
             stream.start()
+        for companion in parts.companions:
+            companion.process.start()
 
     async def _serve(self, parts: Parts) -> None:
         """Run the loops of the daemon until one of them ends: all but the first never do, unless there is a bug."""
@@ -113,6 +115,9 @@ class Supervisor:
             shutdown.add(f"kill {process.name}", process.kill)  # if it is still there
         # Nothing is published after the last status.
         shutdown.add("publish the last status", lambda: sockets.publisher.send(parts.reporter.status()))
+        shutdown.add("stop the companions", partial(stop_processes, {c.process: c.stop for c in parts.companions}))
+        for companion in parts.companions:
+            shutdown.add(f"kill {companion.process.name}", companion.process.kill)
         for name, ring in parts.rings.items():
             shutdown.add(f"release the ring of {name}", ring.close)
         shutdown.add("close the control socket", sockets.control.close)
@@ -146,6 +151,8 @@ class Supervisor:
             parts.worker.process.watch()
             for stream in parts.streams.values():
                 stream.process.watch()
+            for companion in parts.companions:
+                companion.process.watch()
             self._notifier.turned("watch")
             await asyncio.sleep(WATCH_S)
 

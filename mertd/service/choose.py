@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mertd import __version__
+from mertd import __version__, user_folders
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.config import Settings, weights_spec
 from mertd.errors import UsageError, WeightsError, did_you_mean
+from mertd.memory.default_folder import default_memory
 from mertd.service.execute import ServiceError, daemon_status
 from mertd.service.launchd import LaunchdManager
 from mertd.service.manager import Inspection, ServiceManager, ServiceSpec, ServiceState
@@ -41,8 +42,11 @@ def native_platform() -> str:
 
 
 def service_manager(platform: str | None = None) -> ServiceManager:
-    """Return the manager of this system, or of `platform`, for the current user. Raises `UsageError` for an unknown name."""
-    home, installation = Path.home(), current_installation()
+    """Return the manager of this system, or of `platform`, for the current user.
+
+    Raises `UsageError` for an unknown name, `HomeUnknownError` if this user has no home directory.
+    """
+    home, installation = user_folders.home(), current_installation()
     match platform or native_platform():
         case "launchd":
             return LaunchdManager(home, os.getuid(), installation, _passed_on("launchd"))
@@ -82,7 +86,7 @@ def service_spec(settings: Settings, options: Sequence[str]) -> ServiceSpec:
         version=__version__,
         needs_microphone=_needs(settings, Consent.MICROPHONE),
         needs_system_audio=_needs(settings, Consent.SYSTEM_AUDIO),
-        writable=tuple(dict.fromkeys(path.parent for path in _ipc_paths(settings).values())),
+        writable=tuple(dict.fromkeys([*(path.parent for path in _ipc_paths(settings).values()), *_memory(settings)])),
     )
 
 
@@ -124,11 +128,23 @@ def unmet_requirements(service: ServiceManager, settings: Settings) -> list[str]
         for what, path in files
         if not path.is_absolute()
     ]
+    problems += [
+        f"memory: {path} is a relative path, and a service has no current directory; give the full path"
+        for path in _memory(settings)
+        if not path.is_absolute()
+    ]
     for what, path in [*files, *_ipc_paths(settings).items(), ("mertd itself", current_installation().python)]:
         for directory in service.private_directories:
             if path.is_relative_to(directory):
                 problems.append(f"{what}: the service has its own {directory} (PrivateTmp) and cannot see {path}; move it")
     return problems
+
+
+def _memory(settings: Settings) -> list[Path]:
+    """Return the directory of the memory, if there is to be one."""
+    if not settings.remember:
+        return []
+    return [Path(settings.memory) if settings.memory is not None else default_memory()]
 
 
 def _ipc_paths(settings: Settings) -> dict[str, Path]:

@@ -17,7 +17,7 @@ class ServiceSpec:
     control             the endpoint at which it will answer
     version             of mertd
     needs_microphone    whether a source captures a device, for which macOS asks the user's consent
-    writable            directories that it writes to: those of its ipc endpoints
+    writable            directories that it writes to: those of its ipc endpoints, and of its memory
     needs_system_audio  whether a source captures what programs play, for which macOS asks another consent
     """
 

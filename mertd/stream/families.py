@@ -21,6 +21,13 @@ def connect(connecting: zmq.Socket[bytes], endpoint: str) -> None:
     connecting.connect(endpoint)
 
 
+def reachable(endpoint: str) -> str:
+    """Return the endpoint at which a client on the same machine reaches a socket that is bound to `endpoint`."""
+    host, port = _split(endpoint)
+    loopback = {"*": LOOPBACKS[0], "0.0.0.0": LOOPBACKS[0], "[::]": LOOPBACKS[1]}.get(host)
+    return f"tcp://{loopback}:{port}" if loopback else endpoint
+
+
 def bind(binding: zmq.Socket[bytes], endpoint: str) -> None:
     """Bind a socket; to `localhost` on both loopback addresses, if the machine has both. Raises `zmq.ZMQError`."""
     host, port = _split(endpoint)

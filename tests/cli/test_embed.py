@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import resource
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from command_process import complaints, mertd
+from command_process import PATIENCE_S, complaints, mertd, wait_until
 from daemon_process import SHORT, TINY, music, write_wav
 
 OPTIONS = [*TINY, *SHORT]
@@ -52,7 +56,7 @@ def test_a_file_that_cannot_be_read_does_not_stop_the_others(songs: Path) -> Non
     assert done.returncode == 3
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [m["file"] for m in lines] == ["one.wav"] * 3 + ["two.flac"] * 4
-    silent, text, absent = complaints(done.stderr)
+    text, absent, silent = complaints(done.stderr)
     assert "silent" in silent
     assert "text.wav cannot be read as audio" in text
     assert "no file at absent.wav" in absent
@@ -102,3 +106,107 @@ def test_what_is_missing_of_a_file_is_said_three_times(songs: Path) -> None:
         assert list(written["missing_source"]) == ["cut.wav"]
         assert written["missing_s"] == pytest.approx([last["missing_s"]])
         assert set(written["source"]) == {"cut.wav", "one.wav"}
+
+
+def test_a_folder_a_pipe_and_an_address_in_one_batch(songs: Path) -> None:
+    (songs / "album").mkdir()
+    (songs / "album" / "one.wav").write_bytes((songs / "one.wav").read_bytes())
+    (songs / "album" / "cover.jpg").write_bytes(b"a picture")
+    words = ["album", "pipe:-", "synth:tone?seconds=2", "--out", "x.ndjson"]
+    done = mertd("embed", *words, *OPTIONS, folder=songs, stdin=(songs / "two.flac").read_bytes())
+    assert done.returncode == 0
+    folder, silent = complaints(done.stderr)
+    assert folder == "mertd: album: 1 file (1 .jpg) skipped as no audio"
+    assert silent == "mertd: pipe:-: 3 silent windows below -70 dBFS are left out"
+    names = [json.loads(line)["file"] for line in (songs / "x.ndjson").read_text().splitlines()]
+    assert names == ["album/one.wav"] * 3 + ["pipe:-"] * 4 + ["synth:tone?seconds=2"] * 3
+
+
+def test_raw_pcm_on_standard_input(songs: Path) -> None:
+    done = mertd("embed", "pipe:-?rate=24000&channels=1", *OPTIONS, folder=songs, stdin=music(2).tobytes())
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+
+
+@pytest.mark.parametrize("closed", [0, 1])
+def test_standard_input_or_output_that_is_closed(songs: Path, closed: int) -> None:
+    done = mertd("embed", "pipe:-", *OPTIONS, folder=songs, first=lambda: os.close(closed))
+    assert done.returncode == 3
+    (complaint,) = complaints(done.stderr)
+    assert ("standard input is closed", "standard output is closed")[closed] in complaint
+
+
+@pytest.mark.parametrize("out", [[], ["--out", "folder.npz"]])
+def test_an_output_that_cannot_be_written_is_one_line(songs: Path, out: list[str]) -> None:
+    (songs / "folder.npz").mkdir()
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        done = mertd("embed", "one.wav", *out, *OPTIONS, folder=songs, first=lambda: os.dup2(full, 1))
+    finally:
+        os.close(full)
+    assert done.returncode == 3
+    (complaint,) = complaints(done.stderr)
+    assert ("is a directory" if out else "standard output cannot be written on: No space left") in complaint
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("out", ["x.npz", "x.ndjson"])
+def test_a_disk_that_becomes_full_keeps_what_was_done(songs: Path, out: str) -> None:
+    limit = 100_000  # bytes of a file: room for the check and the first input
+    write_wav(songs / "long.wav", music(90))
+    words = ("embed", "one.wav", "long.wav", "--out", out, *OPTIONS)
+    done = mertd(*words, folder=songs, first=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
+    assert done.returncode == 3
+    cause, kept = complaints(done.stderr)
+    assert f"{out}.partial cannot be written on: File too large" in cause
+    assert f"what is done is kept in {out}.partial (1 inputs whole); the same command continues" in kept
+    assert not (songs / out).exists()
+    again = mertd(*words, folder=songs)
+    assert again.returncode == 0
+    assert complaints(again.stderr) == [f"mertd: {out}: continuing an interrupted run, in which 1 inputs were done"]
+    mertd(*words[: -len(OPTIONS)], *OPTIONS, "--out", f"again-{out}", folder=songs)
+    assert (songs / out).read_bytes() == (songs / f"again-{out}").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_interrupts_a_batch_of_files(songs: Path, number: signal.Signals, code: int) -> None:
+    write_wav(songs / "long.wav", music(120))
+    done, stderr = signalled(
+        songs, number, "embed", "one.wav", "long.wav", "--out", "x.npz", *TINY, "--window", "1", "--hop", "0.25"
+    )
+    assert done == code
+    (complaint,) = complaints(stderr)
+    assert complaint.startswith("mertd: stopped; what is done is kept in x.npz.partial (1 inputs whole)")
+    assert not (songs / "x.npz").exists()
+    assert mertd("embed", "one.wav", "--out", "x.npz", *TINY, "--window", "1", "--hop", "0.25", folder=songs).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_signal_ends_what_is_live_in_order(songs: Path) -> None:
+    code, stderr = signalled(songs, signal.SIGINT, "embed", "one.wav", "synth:tone", "--out", "x.npz", *OPTIONS)
+    assert (code, stderr) == (0, "")
+    with np.load(songs / "x.npz") as arrays:
+        assert {"one.wav", "synth:tone"} == set(arrays["source"])
+    assert not (songs / "x.npz.partial").exists()
+
+
+def signalled(folder: Path, number: signal.Signals, *words: str) -> tuple[int, str]:
+    """Run a command, send it a signal once it has begun its second input, and return how it ended."""
+    journal = folder / f"{words[words.index('--out') + 1]}.partial"
+
+    def has_begun() -> bool:
+        content = journal.read_bytes() if journal.exists() else b""
+        second = content.find(b"BEGN", content.find(b"BEGN") + 1)
+        return second > 0 and content.find(b"WNDW", second) > 0
+
+    command = [sys.executable, "-m", "mertd", *words]
+    with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            wait_until(has_begun, PATIENCE_S, lambda: "it has never begun")
+            process.send_signal(number)
+            out, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert out == ""
+    return process.returncode, errors

@@ -24,6 +24,7 @@ from mertd.daemon.requests import KEYS
 from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, MAX_HOP_S, MIN_HOP_S, PUBLISH_ENDPOINT, SAMPLE_RATE, WINDOW_S
 from mertd.embed.backends.choice import FACTORIES
 from mertd.errors import MertdError, UsageError
+from mertd.memory.default_folder import default_memory
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.server.authenticator import READING
 from test_imports import MAY_IMPORT
@@ -144,6 +145,7 @@ def test_places_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
         "configuration": [Path(system.user_config_dir) / default_config().name for system in systems],
         "keys": [Path(system.user_config_dir) / "keys" for system in systems],
         "weights": [Path(system.user_data_dir) / default_weights().name for system in systems],
+        "memory": [Path(system.user_data_dir) / default_memory().name for system in systems],
     }
 
 

@@ -46,8 +46,11 @@ class PipeSource:
     explain_zeros = None
     end_report = COMPLETE
 
-    def __init__(self, settings: CaptureSettings, descriptor: int | None = None) -> None:
-        """`descriptor`: an open one to read in place of the address's path. Raises `SourceError` if the path cannot be read."""
+    def __init__(self, settings: CaptureSettings, descriptor: int | None = None, head: bytes = b"") -> None:
+        """`descriptor`: an open one to read in place of the address's path, of which `head` was read already.
+
+        Raises `SourceError` if the path cannot be read, or `head` is no raw PCM.
+        """
         address = settings.address
         self.rate = address.rate
         self.channels = address.channels
@@ -57,10 +60,12 @@ class PipeSource:
         self._realtime = settings.realtime
         self._frame_bytes = self.channels * _sample_bytes(self._format)
         self._detector = NotPcmDetector()
+        self._head = head
         self.description = f"{address}: raw {self._format}, {self.rate} Hz, {self.channels} channels"
         self._descriptor = self._open() if descriptor is None else descriptor
         mode = os.fstat(self._descriptor).st_mode if descriptor is None else 0
         self.reopens = stat.S_ISFIFO(mode)
+        self._check_pcm(head)
         if stat.S_ISREG(mode):
             self.description += "; it is a file, not a FIFO, and is read to its end"
         if self._realtime and self.reopens and (dropped := self._drop_buffered()):
@@ -88,14 +93,14 @@ class PipeSource:
         """Yield blocks as the writer delivers them."""
         size = self._frame_bytes * block_frames(self.rate, self.channels, self._realtime)
         pacer = Pacer(self.rate, MAX_LEAD_S, RATE_TOLERANCE)
-        done, rest = 0, b""  # frames delivered; bytes of an incomplete block
+        done, rest = 0, self._head  # frames delivered; bytes of an incomplete block
         heard = False  # something from this descriptor
         clocks = read_clocks()  # when the latest bytes were read
         while True:
             if not self._wait(MAX_SLEEP_S) and not self._was_replaced():
                 yield None
                 continue
-            data = self._read(size - len(rest))
+            data = self._read(max(1, size - len(rest)))
             if data is None:
                 yield None
                 continue
@@ -186,7 +191,10 @@ class PipeSource:
 
 def open_source(settings: CaptureSettings) -> PipeSource:
     """Open a `pipe:` source. Raises `SourceError`."""
-    return PipeSource(settings, settings.stdin.detach() if settings.stdin else None)
+    descriptor = settings.stdin.detach() if settings.stdin else None
+    if descriptor is not None and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        raise SourceError(f"{settings.address}: standard input is closed; pipe the samples into it, or name a FIFO")
+    return PipeSource(settings, descriptor)
 
 
 def to_float(data: bytes, format: str) -> Frames:

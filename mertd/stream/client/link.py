@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import zmq
 
 from mertd.errors import EndpointError, KeysError, WireError
-from mertd.stream.client.sequence import MissingRange, Sequence
+from mertd.stream.client.sequence import Cursor, MissingRange, Sequence
 from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
@@ -45,10 +45,15 @@ class Daemon:
 class Link:
     """The connection to one daemon."""
 
-    def __init__(self, context: zmq.Context[zmq.Socket[bytes]], daemon: Daemon, topics: list[str]) -> None:
-        """Connect. Raises `EndpointError` for an invalid endpoint, `KeysError` for keys that cannot be used."""
+    def __init__(
+        self, context: zmq.Context[zmq.Socket[bytes]], daemon: Daemon, topics: list[str], resume: Cursor | None = None
+    ) -> None:
+        """Connect. `resume`: what came before.
+
+        Raises `EndpointError` for an invalid endpoint, `KeysError` for keys that cannot be used.
+        """
         self.daemon = daemon
-        self.sequence = Sequence()
+        self.sequence = Sequence(resume)
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
         self.complains_at = time.monotonic() + SILENCE_S  # monotonic seconds

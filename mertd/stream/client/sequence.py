@@ -6,12 +6,17 @@ a time, so everything that a connection has missed can be named.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mertd.wire import Embedding, Event, Message, Status
 
 COUNTERS = {"embedding": "embedded", "event": "events"}
 """Counter in a stream's status that says how many messages of a kind it has sent: the `seq` of the next one."""
+
+
+Cursor = Mapping[bytes, Mapping[tuple[str, str], int]]
+"""By boot, kind and stream, the `seq` of the next message that is expected."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class MissingRange:
 class Sequence:
     """The numbering of one connection's messages, by kind and stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, resume: Cursor | None = None) -> None:
+        """`resume`: what came before this connection; everything after it is expected."""
+        self._resume = resume
         self._boot: bytes | None = None
         self._next: dict[tuple[str, str], int] = {}
         self._from_the_start = False  # this daemon was started while the client was listening, so nothing may be missing
@@ -92,6 +99,6 @@ class Sequence:
 
     def _note_boot(self, boot: bytes) -> None:
         if boot != self._boot:
-            self._from_the_start = self._boot is not None
+            self._from_the_start = self._boot is not None or self._resume is not None
             self._boot = boot
-            self._next.clear()
+            self._next = dict((self._resume or {}).get(boot, {}))

@@ -25,7 +25,7 @@ from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError, UsageError
 from mertd.stream.client.inbox import Inbox, Received, Selection, Steps
 from mertd.stream.client.link import Daemon, Link
-from mertd.stream.client.sequence import MissingRange
+from mertd.stream.client.sequence import Cursor, MissingRange
 from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Message, decode
 
@@ -48,6 +48,7 @@ class Subscriber:
         control: str | Iterable[str] | None = None,
         last: int = 0,
         newest: bool = False,
+        resume: Cursor | None = None,
         mix_spaces: bool = False,
         timeout: float | None = None,
         keys: ClientKeys | Iterable[ClientKeys | None] | None = None,
@@ -58,6 +59,8 @@ class Subscriber:
         losses are counted but not made good. By default both are the default daemon's.
         `streams`: a name, or several; none for all. `kinds`: of "embedding", "event" and "status", one or several.
         `last`: begin with this many messages of each kind and stream that were published before.
+        `resume`: the `seq` of the next message by boot and (kind, stream); begin there, and with what was published since then
+        by a run of the daemon that is not in it. `{}` begins with all that the history holds.
         `newest`: for viewers; of the embeddings that wait, deliver each stream's newest and skip the others.
         `mix_spaces`: also deliver vectors that may not be compared with each other.
         `timeout`: seconds without a message after which iterating raises `EndpointError`; None waits for ever.
@@ -71,6 +74,8 @@ class Subscriber:
         selection = Selection(_names(streams), _names(kinds), newest, mix_spaces)
         if last and any(daemon.control is None for daemon in daemons):
             raise UsageError("`last` needs a control endpoint to read history from; pass control=...")
+        if resume is not None and last:
+            raise UsageError("`last` and `resume` cannot be combined; pass one of them")
         if unknown := set(selection.kinds) - set(KINDS):
             raise UsageError(f"unknown kind {unknown.pop()!r}; choose from {', '.join(KINDS)}")
         self._newest = newest
@@ -82,7 +87,7 @@ class Subscriber:
         self._links: dict[zmq.Socket[bytes], Link] = {}
         try:
             for daemon in daemons:
-                link = Link(self._context, daemon, selection.topics(daemon.control is not None))
+                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume)
                 self._links[link.socket] = link
                 self._poller.register(link.socket, zmq.POLLIN)
                 self._poller.register(link.refusals.socket, zmq.POLLIN)

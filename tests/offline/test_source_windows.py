@@ -16,7 +16,7 @@ from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
 from mertd.errors import SourceError
-from mertd.offline import SilentWindow, embed_source, windows
+from mertd.offline.source_windows import SilentWindow, embed_source, windows
 from mertd.windows import Late, Schedule
 from mertd.wire import Embedding, Span, decode, encode
 from signals import chord_progression

@@ -1,0 +1,63 @@
+"""`mertd remember`: keep what daemons publish, on this machine or another one."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Annotated
+
+import typer
+
+from mertd.cli.client_keys import client_keys
+from mertd.cli.lazy_group import single_command
+from mertd.cli.options import Key, KeyFolder, MemoryFolder, ServerKey
+from mertd.cli.output import say
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
+from mertd.errors import UsageError
+
+commands = single_command()
+
+
+@commands.command()
+def remember(
+    connect: Annotated[
+        list[str] | None, typer.Option(metavar="ENDPOINT", help=f"Where a daemon publishes ({PUBLISH_ENDPOINT}); repeatable.")
+    ] = None,
+    control: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENDPOINT", help=f"Where it answers requests, for each daemon ({CONTROL_ENDPOINT})."),
+    ] = None,
+    memory: MemoryFolder = None,
+    keep: Annotated[str | None, typer.Option(help="How much to keep, as 2y, 30d or 50GB (everything).")] = None,
+    key: Key = None,
+    server_key: ServerKey = None,
+    key_folder: KeyFolder = None,
+) -> None:
+    """Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."""
+    from mertd.memory.amounts import parse_keep
+    from mertd.memory.default_folder import default_memory
+    from mertd.memory.follower import Follower, Following
+
+    endpoints = connect or [PUBLISH_ENDPOINT]
+    controls = control or ([CONTROL_ENDPOINT] if endpoints == [PUBLISH_ENDPOINT] else [])
+    if len(controls) != len(endpoints):
+        raise UsageError(
+            f"{len(endpoints)} daemons but {len(controls)} control endpoints; give --control for each --connect: what was "
+            "published while this did not run comes from there"
+        )
+    following = Following(
+        folder=memory or default_memory(),
+        endpoints=tuple(endpoints),
+        controls=tuple(controls),
+        keys=tuple(client_keys(endpoint, key, server_key, key_folder) for endpoint in endpoints),
+        keep=parse_keep(keep),
+    )
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    logging.getLogger("mertd").setLevel(logging.INFO)
+    follower = Follower(following, stopping)
+    say(f"remembering {', '.join(endpoints)} in {following.folder}")
+    follower.run()
+    say(f"stopped; {follower.stored} messages were stored")

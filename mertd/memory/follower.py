@@ -1,0 +1,232 @@
+"""The client that fills a memory: follows daemons, stores what they publish, and catches up after each interruption.
+
+It is a subscriber like any other. Its place in the stream is what the memory holds, so it may die at any moment: the next one
+continues there, with what the daemon's history still has. While nothing can be written, nothing is read either; the history of
+the daemon, not this process, keeps what comes meanwhile.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from mertd.errors import EndpointError, MertdError, StoreError
+from mertd.memory.amounts import Keep
+from mertd.memory.holes import Hole, HoleReason
+from mertd.memory.index_builder import IndexBuilder
+from mertd.memory.queries import holes
+from mertd.memory.retention import retain
+from mertd.memory.store import Store, is_damage
+from mertd.stream.client.sequence import Cursor
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import ClientKeys
+from mertd.stream.request import ask_page
+from mertd.text import printable
+from mertd.wire import Embedding, Event, Status
+
+BATCH = 512
+"""Messages of one transaction, at most: as many as wait already."""
+
+DRAIN_S = 0.4
+"""Seconds in which a process that was told to stop still stores what comes: a daemon that stops says so at the end."""
+
+QUIET_S = 0.1
+"""Seconds without a message after which nothing more is expected then."""
+
+POLL_S = 0.5
+"""Seconds to wait for a message before looking whether to stop."""
+
+RETRY_S = 2.0
+"""Seconds between two attempts to write."""
+
+UPKEEP_S = 60.0
+"""Seconds between two looks for files that need not be kept, and for missing messages that a history still has."""
+
+FILLABLE = (HoleReason.MISSED, HoleReason.DISK, HoleReason.DAMAGED)
+"""Reasons of holes of which a history may still have something."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Following:
+    """Whom to follow, and where to remember. `controls`, `keys`: one for each endpoint, or None."""
+
+    folder: Path
+    endpoints: tuple[str, ...]
+    controls: tuple[str, ...] | None
+    keys: tuple[ClientKeys | None, ...] | None = None
+    keep: Keep = Keep()  # noqa: RUF009 - frozen
+
+    def subscribe(self, cursor: Cursor) -> Subscriber:
+        """Connect, to continue at `cursor`. Raises `EndpointError`."""
+        kinds = ("embedding", "event", "status")
+        return Subscriber(self.endpoints, kinds=kinds, control=self.controls, resume=cursor, mix_spaces=True, keys=self.keys)
+
+
+class Follower:
+    """Stores what daemons publish until told to stop.
+
+    Attributes:
+        stored: messages so far.
+    """
+
+    def __init__(self, following: Following, stopping: threading.Event, alive: Callable[[], None] = lambda: None) -> None:
+        """Open the memory. `stopping`: set to stop it. `alive`: called at least every few seconds.
+
+        Raises `StoreError` if another process writes to it, or it cannot be opened.
+        """
+        self.stored = 0
+        self._following = following
+        self._stopping = stopping
+        self._alive = alive
+        self._store = Store(following.folder)
+        self._reason = HoleReason.MISSED
+        self._complaint = ""
+        self._upkeep_at = 0.0  # monotonic seconds
+        self._builder = IndexBuilder(following.folder)
+        self._asked: set[Hole] = set()  # of which no history has anything
+
+    def run(self) -> None:
+        """Follow until told to stop. Raises `EndpointError` if a daemon refuses this client from the beginning."""
+        try:
+            with self._following.subscribe(self._store.cursor()) as subscriber:
+                while not self._stopping.is_set():
+                    self._alive()
+                    batch, status = self._receive(subscriber)
+                    if batch:
+                        self._append(batch)
+                    if status is not None:
+                        self._note_status(status)
+                    if time.monotonic() >= self._upkeep_at:
+                        self._upkeep_at = time.monotonic() + UPKEEP_S
+                        self._keep_up()
+                self._drain(subscriber)
+        finally:
+            self._builder.stop()
+            self._store.close()
+
+    # Receiving
+
+    def _receive(self, subscriber: Subscriber) -> tuple[list[Embedding | Event], Status | None]:
+        """Return the messages that wait, or the next one if none does; and a status, with which a batch ends."""
+        batch: list[Embedding | Event] = []
+        while len(batch) < BATCH:
+            try:
+                received = subscriber.receive(0.0 if batch else POLL_S)
+            except EndpointError as error:
+                if not self.stored and not subscriber.recovered:
+                    raise
+                self._complain(str(error))
+                break
+            except MertdError as error:  # one bad message; the next call goes on behind it
+                self._complain(str(error))
+                continue
+            if received is None:
+                self._reason = HoleReason.MISSED
+                break
+            if isinstance(received.message, Status):
+                return batch, received.message
+            batch.append(received.message)
+        return batch, None
+
+    def _drain(self, subscriber: Subscriber) -> None:
+        """Store what still comes at the end, in one attempt."""
+        deadline, batch = time.monotonic() + DRAIN_S, list[Embedding | Event]()
+        try:
+            while time.monotonic() < deadline and (received := subscriber.receive(QUIET_S)) is not None:
+                if not isinstance(received.message, Status):
+                    batch.append(received.message)
+            self.stored += self._store.append(batch, self._reason).stored
+        except MertdError as error:
+            self._complain(str(error))
+
+    # Storing
+
+    def _append(self, batch: list[Embedding | Event]) -> None:
+        """Store a batch, however long it takes: with a full disk, until there is room. Gives up only to stop."""
+        while not self._stopping.is_set():
+            try:
+                appended = self._store.append(batch, self._reason)
+            except StoreError as error:
+                self._complain(f"{error}; trying again every {RETRY_S:g} s, and the daemon's history is kept meanwhile")
+                self._reason = HoleReason.DISK
+                self._wait_and_reopen(error)
+                continue
+            if self._complaint:
+                log.warning("stored again; %d messages are missing", appended.missing)
+                self._complaint = ""
+            elif appended.missing:
+                log.warning("%d messages are missing; `mertd memory info` lists them", appended.missing)
+            self.stored += appended.stored
+            return
+
+    def _wait_and_reopen(self, error: StoreError) -> None:
+        self._alive()
+        self._stopping.wait(RETRY_S)
+        if not is_damage(error):
+            return
+        self._store.close()
+        while not self._stopping.is_set():
+            try:
+                self._store = Store(self._following.folder)
+                self._upkeep_at = 0.0  # what was in the damaged file may be in a history
+                return
+            except StoreError as again:
+                self._complain(str(again))
+                self._alive()
+                self._stopping.wait(RETRY_S)
+
+    def _note_status(self, status: Status) -> None:
+        """Store what a daemon has sent before its status and neither came nor was in its history."""
+        try:
+            self._store.note_sent(status, self._reason)
+        except StoreError as error:
+            self._complain(str(error))
+
+    # Upkeep
+
+    def _keep_up(self) -> None:
+        try:
+            retain(self._following.folder, self._following.keep)
+            self._fill_holes()
+            self._builder.start()
+        except MertdError as error:
+            self._complain(str(error))
+
+    def _fill_holes(self) -> None:
+        """Ask the histories for what is missing: they may not have answered when it was first noticed."""
+        for hole in holes(self._store.current):
+            if hole.end is None or hole in self._asked or hole.reason not in FILLABLE:
+                continue
+            if not self._fill(hole, hole.end):
+                self._asked.add(hole)
+
+    def _fill(self, hole: Hole, end: int) -> bool:
+        """Store what a history has of a hole. Returns whether there may be more at another time."""
+        controls = self._following.controls or ()
+        refused = 0
+        for control, keys in zip(controls, self._following.keys or [None] * len(controls), strict=True):
+            request = {"request": "history", "kind": hole.kind, "stream": hole.source.stream, "boot": hole.source.boot}
+            try:
+                page = ask_page(control, {**request, "first": hole.first, "end": end}, keys=keys)
+            except MertdError as error:
+                refused += "refuses" in str(error)
+                continue
+            refused += 1
+            found = [m for m in page.messages if isinstance(m, Embedding | Event) and m.boot == hole.source.boot]
+            if found:
+                self.stored += self._store.append(found).stored
+                log.info("%d messages that were missing came from %s", len(found), control)
+                return True
+        return refused < len(controls)
+
+    def _complain(self, text: str) -> None:
+        """Log a fault once, until there is another or it is over."""
+        if text != self._complaint:
+            self._complaint = text
+            log.error("%s", printable(text))

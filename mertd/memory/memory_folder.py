@@ -1,0 +1,136 @@
+"""The directory of a memory: the names of its files, and the locks that keep writers apart.
+
+000001.closed.sqlite   a full file, which does not change
+000002.sqlite          the file that is being written, with SQLite's -wal and -shm beside it
+000001.*.index         built from a full file; can be thrown away
+000003.damaged         a file that could not be read, set aside
+writer.lock            held by the one process that writes what it receives
+upkeep.lock            held while files are replaced or deleted
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mertd.errors import StoreError
+from mertd.memory.segment import CLOSED_SUFFIX, OPEN_SUFFIX, NoTablesError, Segment, closed_path, number_of, remove
+
+WRITER_LOCK = "writer.lock"
+UPKEEP_LOCK = "upkeep.lock"
+
+
+def existing(folder: Path) -> Path:
+    """Return a directory that holds a memory. Raises `StoreError` if it does not."""
+    if not segments(folder):
+        raise StoreError(
+            f"no memory in {folder}; `mertd run --remember` or `mertd remember` makes one, and --memory DIR names another place"
+        )
+    return folder
+
+
+def make(folder: Path) -> None:
+    """Create the directory if need be, for this user alone. Raises `StoreError`."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(f"the directory of the memory, {folder}, cannot be made: {error.strerror}") from error
+
+
+def segments(folder: Path) -> list[Path]:
+    """Return the files of the memory, oldest first; of a file that is there in both forms, the full one."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob(f"[0-9]*{OPEN_SUFFIX}")):
+        if path.name.partition(".")[0].isdecimal() and (path.name.endswith(CLOSED_SUFFIX) or number_of(path) not in found):
+            found[number_of(path)] = path
+    return [found[number] for number in sorted(found)]
+
+
+def next_number(folder: Path) -> int:
+    """Return a number that no file has, not even one that was set aside."""
+    numbers = [int(path.name.partition(".")[0]) for path in folder.glob("[0-9]*.*") if path.name.partition(".")[0].isdecimal()]
+    return max(numbers, default=0) + 1
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed process left half done: copies that are not whole, and files of which a whole copy exists."""
+    for partial in folder.glob("[0-9]*.partial*"):
+        partial.unlink(missing_ok=True)
+    kept = set(segments(folder))
+    for path in folder.glob(f"[0-9]*{OPEN_SUFFIX}"):
+        if path not in kept:
+            remove(path)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file, so that it is neither read nor lost. Return its new path."""
+    target = path.with_name(f"{path.name.partition('.')[0]}.damaged")
+    for extra in ("-wal", "-shm"):
+        beside = path.with_name(path.name + extra)
+        if beside.exists():
+            beside.replace(target.with_name(target.name + extra))
+    path.replace(target)
+    return target
+
+
+def open_if_there(path: Path) -> Segment | None:
+    """Open a file for reading that may meanwhile have been renamed, because it is full, or deleted. Raises `StoreError`."""
+    for candidate in (path, closed_path(path)):
+        try:
+            return Segment(candidate)
+        except NoTablesError:
+            return None
+        except StoreError:
+            if candidate.exists():
+                raise
+    return None
+
+
+class FolderLock:
+    """A lock on the directory, which a process that dies gives back."""
+
+    def __init__(self, folder: Path, name: str, waits: bool = False) -> None:
+        """`waits`: for as long as another process has it. Raises `StoreError` if it is taken."""
+        path = folder / name
+        try:
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
+            os.ftruncate(self._descriptor, 0)
+            with contextlib.suppress(OSError):  # a full disk; the number only helps to explain
+                os.pwrite(self._descriptor, str(os.getpid()).encode(), 0)
+        except OSError as error:
+            holder = os.pread(self._descriptor, 20, 0).decode(errors="replace").strip()
+            os.close(self._descriptor)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise StoreError(f"{path} cannot be locked: {error.strerror}; keep the memory on a local disk") from error
+            by = f"process {holder}" if holder.isdecimal() else "another process"
+            raise StoreError(
+                f"{folder} is in use: {by} writes to this memory; stop it, or name another place with --memory DIR"
+            ) from error
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+
+@contextmanager
+def upkeep(folder: Path, waits: bool) -> Iterator[bool]:
+    """Keep others from replacing and deleting files. Yields whether that is so: it may not be, unless this `waits`."""
+    try:
+        lock = FolderLock(folder, UPKEEP_LOCK, waits)
+    except StoreError:
+        if waits:
+            raise
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

@@ -1,0 +1,247 @@
+"""One file of the memory, open for reading or for writing.
+
+The file that is written to is in SQLite's WAL mode with synchronous=FULL: what a commit has returned from survives the loss of
+power. A file that is full is written anew with large pages, under another name, and never changes again but for `forget`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+from mertd.errors import StoreError
+from mertd.memory.rows import FORM_COLUMNS, Source
+from mertd.memory.tables import create, migrate, version
+
+OPEN_SUFFIX = ".sqlite"
+CLOSED_SUFFIX = ".closed.sqlite"
+
+BUILT_SUFFIXES = (".similar", ".centre")
+"""Endings of files that were built from a full file, and can be built again."""
+
+BUSY_S = 10.0
+"""Seconds to wait for another process that has locked a file, as `mertd memory forget` does for moments."""
+
+OPEN_PAGE = 4_096
+"""Bytes of a page of a file that is written to: what a commit writes at least, twice."""
+
+CLOSED_PAGE = 65_536
+"""Bytes of a page of a full file: rows of 1.6 kB leave a fifth of a small page empty."""
+
+KIND_TABLES = {"embedding": "embeddings", "event": "events"}
+"""Tables by kind of message."""
+
+
+class NoTablesError(StoreError):
+    """A file has just been made, or the process that made it was killed then: nothing is in it."""
+
+
+class Segment:
+    """A connection to one file. `number`: its place among the files, and part of its name."""
+
+    def __init__(self, path: Path, begin: Callable[[sqlite3.Connection], None] | None = None) -> None:
+        """Open a file. `begin`: makes it writable, and fills its tables when they have just been created.
+
+        A writable file is brought up to date. Raises `StoreError` if it cannot be opened, is damaged, is no memory, or is of a
+        newer version.
+        """
+        self.path, self.number = path, number_of(path)
+        try:
+            self.db = _connect(path, begin is not None)
+        except sqlite3.Error as error:
+            raise StoreError(f"{path} cannot be opened: {error}") from error
+        try:
+            with explained(path):
+                if begin is not None:
+                    self._prepare(begin)
+                if version(self.db, path.name) == 0:
+                    raise NoTablesError(f"{path} has no tables yet; another process is making it")
+        except BaseException:
+            self.db.close()
+            raise
+
+    def _prepare(self, begin: Callable[[sqlite3.Connection], None]) -> None:
+        db = self.db
+        if self.path.name.endswith(CLOSED_SUFFIX):
+            db.execute("PRAGMA journal_mode = DELETE")
+        elif not self._has_wal():
+            raise StoreError(
+                f"{self.path} is on a file system without SQLite's write-ahead log; keep the memory on a local disk"
+            )
+        # FULL: a commit waits for the disk. secure_delete: what is forgotten is overwritten.
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = ON")
+        if version(db, self.path.name) == 0:
+            with self.transaction():
+                create(db)
+                begin(db)
+        migrate(db, self.path.name)
+
+    def _has_wal(self) -> bool:
+        self.db.execute(f"PRAGMA page_size = {OPEN_PAGE}")
+        (mode,) = self.db.execute("PRAGMA journal_mode = WAL").fetchone()
+        return bool(mode == "wal")
+
+    # What is in it
+
+    @property
+    def closed(self) -> bool:
+        return self.path.name.endswith(CLOSED_SUFFIX)
+
+    @property
+    def bytes(self) -> int:
+        """The size of the file and its log."""
+        return size_of(self.path)
+
+    def count(self, kind: str) -> int:
+        """Return how many messages of a kind are here."""
+        (found,) = self.db.execute(f"SELECT count(*) FROM {KIND_TABLES[kind]}").fetchone()
+        return int(found)
+
+    def sources(self) -> dict[int, Source]:
+        """Return the streams and runs of daemons by their id in this file."""
+        rows = self.db.execute("SELECT sources.id, boot, daemon, name FROM sources JOIN streams ON streams.id = sources.stream")
+        return {number: Source(*rest) for number, *rest in rows}
+
+    def forms(self) -> dict[int, tuple[Any, ...]]:
+        """Return the forms of embeddings by their id in this file."""
+        return {number: tuple(rest) for number, *rest in self.db.execute(f"SELECT id, {FORM_COLUMNS} FROM forms")}
+
+    def span_ns(self) -> tuple[int, int] | None:
+        """Return the times of the first and the last message, by the start of windows; None if it is empty."""
+        found = self.db.execute(
+            "SELECT min(low), max(high) FROM (SELECT min(start_ns) AS low, max(start_ns) AS high FROM embeddings"
+            " UNION ALL SELECT min(time_ns), max(time_ns) FROM events)"
+        ).fetchone()
+        return (found[0], found[1]) if found[0] is not None else None
+
+    def fact(self, name: str, default: int = 0) -> int:
+        """Return a number that is kept about the file."""
+        found = self.db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return int(found[0]) if found else default
+
+    def set_fact(self, name: str, value: int) -> None:
+        self.db.execute(
+            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
+        )
+
+    # Transactions
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Commit what is done within, all or nothing. Raises `sqlite3.Error`."""
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            yield self.db
+            self.db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back itself
+                self.db.execute("ROLLBACK")
+            raise
+
+    def compact(self) -> Path:
+        """Write a copy of the file with large pages, without what was deleted; return its path. Close this one before.
+
+        The copy appears under its name when it is whole and on the disk. Raises `sqlite3.Error` or `OSError`.
+        """
+        target = closed_path(self.path)
+        partial = target.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        try:
+            self.db.execute(f"PRAGMA page_size = {CLOSED_PAGE}")
+            self.db.execute("VACUUM INTO ?", (str(partial),))
+            sync(partial)
+            partial.replace(target)
+            sync(target.parent)
+        finally:
+            partial.unlink(missing_ok=True)
+        return target
+
+    def close(self) -> None:
+        self.db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def number_of(path: Path) -> int:
+    """Return the number in the name of a file. Raises `StoreError` if there is none."""
+    digits = path.name.partition(".")[0]
+    if not digits.isdecimal():
+        raise StoreError(f"{path} is not named as a file of the memory, such as 000001.sqlite")
+    return int(digits)
+
+
+def open_path(folder: Path, number: int) -> Path:
+    """Return the name of a file that is being written."""
+    return folder / f"{number:06d}{OPEN_SUFFIX}"
+
+
+def closed_path(path: Path) -> Path:
+    """Return the name of a file once it is full."""
+    return path.with_name(f"{number_of(path):06d}{CLOSED_SUFFIX}")
+
+
+def remove(path: Path) -> None:
+    """Delete a file, its log, and what was built from it."""
+    for extra in ("-wal", "-shm", "-journal", ""):
+        path.with_name(path.name + extra).unlink(missing_ok=True)
+    remove_built(path)
+
+
+def remove_built(path: Path) -> None:
+    """Delete what was built from a file: it holds vectors too."""
+    stem = path.name.partition(".")[0]
+    for half in path.parent.glob(f".{stem}.*.partial"):  # of a process that was killed while it built
+        half.unlink(missing_ok=True)
+    for suffix in BUILT_SUFFIXES:
+        for built in path.parent.glob(f"{stem}.*{suffix}"):
+            built.unlink(missing_ok=True)
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file and its log; 0 if it is gone."""
+    total = 0
+    for extra in ("", "-wal"):
+        with contextlib.suppress(FileNotFoundError):
+            total += path.with_name(path.name + extra).stat().st_size
+    return total
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk. Raises `OSError`."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreError(f"{path}: {error}") from error
+
+
+def _connect(path: Path, writable: bool) -> sqlite3.Connection:
+    mode = "rwc" if writable else "ro"
+    uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
+    connection = sqlite3.connect(uri, timeout=BUSY_S, isolation_level=None, uri=True, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA schema_version")  # reads the file, and so notices what is none
+    except BaseException:
+        connection.close()
+        raise
+    return connection

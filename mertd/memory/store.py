@@ -1,0 +1,243 @@
+"""The memory as the one process sees it that writes to it: appends in transactions, and begins another file when one is full.
+
+What `append` has returned from is on the disk. A message is stored once: `seq` counts per (boot, kind, stream) without holes,
+so a number below the expected one is a duplicate, and one above it leaves a hole, which is stored too.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+from mertd.errors import StoreError
+from mertd.memory.holes import HoleReason
+from mertd.memory.memory_folder import (
+    WRITER_LOCK,
+    FolderLock,
+    make,
+    next_number,
+    segments,
+    set_aside,
+    tidy,
+    upkeep,
+)
+from mertd.memory.segment import KIND_TABLES, Segment, explained, open_path, sync
+from mertd.memory.writing import Writer, carry
+from mertd.wire import Embedding, Event, Status
+
+MAX_FILE = 256 << 20
+"""Bytes after which another file begins: 170,000 vectors of one layer, or ten days of one stream at a hop of 5 s. The file that
+is being written has no index and is searched number by number, so it must stay small; retention deletes whole files.
+"""
+
+MAX_FILE_AGE_S = 31 * 86_400.0
+"""Seconds after which another file begins, so that retention by age is exact to a month."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Appended:
+    """What became of messages: `stored`, or there before; and `missing`, messages between them that did not come."""
+
+    stored: int
+    duplicates: int
+    missing: int
+
+
+class Store:
+    """A memory, open for writing. One process at a time has it; it must be used by one thread at a time.
+
+    Attributes:
+        folder: where its files are.
+    """
+
+    def __init__(self, folder: Path, max_file: int = MAX_FILE, max_age_s: float = MAX_FILE_AGE_S) -> None:
+        """Open a memory, or begin one. A damaged last file is set aside, and the loss stored as holes.
+
+        Raises `StoreError` if another process writes to it, or it cannot be opened.
+        """
+        make(folder)
+        self.folder = folder
+        self._max_file = max_file
+        self._max_age_s = max_age_s
+        self._reason_of_holes = HoleReason.MISSED
+        self._lock = FolderLock(folder, WRITER_LOCK)
+        try:
+            with upkeep(folder, waits=True):
+                tidy(folder)
+                self._segment = self._open_last()
+                self._compact_full()
+            self._writer = Writer(self._segment)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    @property
+    def current(self) -> Segment:
+        """The file that is being written."""
+        return self._segment
+
+    def cursor(self) -> dict[bytes, dict[tuple[str, str], int]]:
+        """Return the `seq` of the next message for each boot, kind and stream: what to ask daemons for."""
+        return self._writer.cursor()
+
+    def append(self, messages: Iterable[Embedding | Event], reason: HoleReason = HoleReason.MISSED) -> Appended:
+        """Store messages, all or none, and return when they are on the disk. `reason`: why those between them are missing.
+
+        Raises `StoreError` if they cannot be written, as with a full disk; the memory is then as before.
+        """
+        if self._reason_of_holes is not HoleReason.MISSED:
+            reason = self._reason_of_holes
+        with explained(self._segment.path):
+            if self._is_full():
+                self._begin_next()
+        writer = self._writer
+        writer.begin(reason)
+        try:
+            with explained(self._segment.path), self._segment.transaction():
+                for message in messages:
+                    writer.add(message)
+        except BaseException:
+            writer.reload()
+            raise
+        return Appended(writer.stored, writer.duplicates, writer.missing)
+
+    def note_sent(self, status: Status, reason: HoleReason = HoleReason.MISSED) -> int:
+        """Store that what a daemon had sent before its status, and is not here, is missing. Returns how many messages that are.
+
+        Raises `StoreError`.
+        """
+        if not self._writer.lacks(status):
+            return 0
+        self._writer.begin(reason)
+        try:
+            with explained(self._segment.path), self._segment.transaction():
+                self._writer.note_sent(status)
+        except BaseException:
+            self._writer.reload()
+            raise
+        return self._writer.missing
+
+    def close(self) -> None:
+        """Write the log into the file, and let others write."""
+        self._segment.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # Files
+
+    def _open_last(self) -> Segment:
+        """Open the file that was written last, or begin one; a damaged file is set aside."""
+        while paths := segments(self.folder):
+            last = paths[-1]
+            before = paths[-2] if len(paths) > 1 else None
+            if not last.name.endswith(".closed.sqlite"):
+                try:
+                    found = Segment(last, partial(self._carry_from, before))
+                    return _checked(found)
+                except StoreError as error:
+                    if not is_damage(error):
+                        raise
+                    aside = set_aside(last)
+                    self._reason_of_holes = HoleReason.DAMAGED
+                    log.error("%s is damaged and is set aside as %s: %s", last.name, aside.name, error)
+                    continue
+            return self._begin_file(last)
+        return self._begin_file(None)
+
+    def _begin_file(self, previous: Path | None) -> Segment:
+        path = open_path(self.folder, next_number(self.folder))
+        found = Segment(path, partial(self._carry_from, previous))
+        sync(self.folder)  # the name of the file, too, must survive the loss of power
+        return found
+
+    @staticmethod
+    def _carry_from(previous: Path | None, db: sqlite3.Connection) -> None:
+        """Begin a file with what the one before it knows of streams and cursors."""
+        db.execute("INSERT INTO facts VALUES ('begun_ns', ?)", (time.time_ns(),))
+        if previous is not None:
+            with Segment(previous) as old:
+                carry(old.db, db)
+
+    def _is_full(self) -> bool:
+        segment = self._segment
+        if segment.bytes >= self._max_file:
+            return True
+        age_s = (time.time_ns() - segment.fact("begun_ns")) / 1e9
+        return age_s > self._max_age_s and any(segment.count(kind) for kind in KIND_TABLES)
+
+    def _begin_next(self) -> None:
+        """Begin another file, unless files are being deleted at this moment: then the next append does it."""
+        with upkeep(self.folder, waits=False) as held:
+            if not held:
+                return
+            try:
+                following = self._begin_file(self._segment.path)
+            except OSError as error:
+                raise StoreError(f"no further file can be made in {self.folder}: {error.strerror}") from error
+            self._segment.close()
+            self._segment = following
+            self._writer = Writer(following)
+            self._reason_of_holes = HoleReason.MISSED
+            self._compact_full()
+
+    def _compact_full(self) -> None:
+        """Write files that are full, and not yet compact, anew. What fails is tried again with the next file."""
+        for path in segments(self.folder)[:-1]:
+            if path.name.endswith(".closed.sqlite"):
+                continue
+            try:
+                compact(path)
+            except (StoreError, sqlite3.Error, OSError) as error:
+                log.warning("%s stays larger than need be: %s", path.name, error)
+
+
+def compact(path: Path) -> Path:
+    """Replace a file that is full, or of which something was deleted, by a compact copy. Return its path.
+
+    Raises `StoreError`, `sqlite3.Error` or `OSError`; the file is then still there.
+    """
+    with Segment(path) as full:
+        target = full.compact()
+    if target != path:
+        remove_after_copy(path)
+    return target
+
+
+def remove_after_copy(path: Path) -> None:
+    """Delete a file of which a whole copy exists under another name. What was built from either stays."""
+    for extra in ("-wal", "-shm", ""):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + extra).unlink()
+
+
+def is_damage(error: StoreError) -> bool:
+    """Return whether an error says that a file is damaged, not that it cannot be reached or is another version's."""
+    cause = error.__cause__
+    return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError | sqlite3.IntegrityError)
+
+
+def _checked(segment: Segment) -> Segment:
+    """Return a file whose structure is sound. Raises `StoreError`."""
+    try:
+        with explained(segment.path):
+            (found,) = segment.db.execute("PRAGMA quick_check(1)").fetchone()
+            if found != "ok":
+                raise sqlite3.DatabaseError(found)
+    except BaseException:
+        segment.close()
+        raise
+    return segment

@@ -1,0 +1,204 @@
+"""Messages into the tables of the file that is being written, within a transaction of the caller.
+
+What has come and what is expected next is kept in memory too; after a transaction that failed, `reload` reads it again.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from mertd.errors import StoreError
+from mertd.memory.holes import HoleReason
+from mertd.memory.rows import (
+    EMBEDDING_COLUMNS,
+    EVENT_COLUMNS,
+    FORM_COLUMNS,
+    INTEGERS,
+    embedding_row,
+    event_row,
+    form_row,
+)
+from mertd.memory.segment import KIND_TABLES, Segment
+from mertd.stream.client.sequence import COUNTERS
+from mertd.vocabulary import EventName
+from mertd.wire import Embedding, Event, Status
+
+CARRIED_RUNS = 10_000
+"""Streams and runs of daemons whose cursors go from a full file to the next one; of older runs nothing can come any more."""
+
+log = logging.getLogger(__name__)
+
+
+class Writer:
+    """Adds messages to one file.
+
+    Attributes:
+        stored, duplicates, missing: messages since `begin`.
+    """
+
+    def __init__(self, segment: Segment) -> None:
+        self.stored = 0
+        self.duplicates = 0
+        self.missing = 0
+        self._db = segment.db
+        self._reason = HoleReason.MISSED
+        self.reload()
+
+    def reload(self) -> None:
+        """Read what is expected next from the file."""
+        self._sources: dict[tuple[bytes, str, str], int] = {}
+        self._next: dict[tuple[int, str], int] = {}
+        rows = self._db.execute(
+            "SELECT sources.id, boot, daemon, name, embeddings, events FROM sources JOIN streams ON streams.id = sources.stream"
+        )
+        for number, boot, daemon, stream, embeddings, events in rows:
+            self._sources[boot, daemon, stream] = number
+            self._next[number, "embedding"] = embeddings
+            self._next[number, "event"] = events
+        self._forms: dict[tuple[Any, ...], int] = {
+            tuple(form): number for number, *form in self._db.execute(f"SELECT id, {FORM_COLUMNS} FROM forms")
+        }
+
+    def cursor(self) -> dict[bytes, dict[tuple[str, str], int]]:
+        """Return the `seq` of the next message for each boot, kind and stream."""
+        found: dict[bytes, dict[tuple[str, str], int]] = {}
+        for (boot, _, stream), number in self._sources.items():
+            for kind in KIND_TABLES:
+                found.setdefault(boot, {})[kind, stream] = self._next[number, kind]
+        return found
+
+    def begin(self, reason: HoleReason) -> None:
+        """Count from zero. `reason`: why messages are missing that did not come."""
+        self.stored = self.duplicates = self.missing = 0
+        self._reason = reason
+
+    def add(self, message: Embedding | Event) -> None:
+        """Store a message, and what is missing before it. Raises `sqlite3.Error`."""
+        source = self._source(message.boot, message.daemon, message.stream)
+        expected = self._next[source, message.kind]
+        if message.seq not in INTEGERS:
+            log.error("%s/%s: message %d cannot be stored", message.kind, message.stream, message.seq)
+            return
+        if message.seq > expected:
+            self.missing += message.seq - expected
+            self._hole(source, message.kind, expected, message.seq, self._reason)
+        elif message.seq < expected and not self._fill(source, message.kind, message.seq):
+            self.duplicates += 1
+            return
+        try:
+            self._insert(message, source)
+            self.stored += 1
+        except StoreError as error:
+            log.error("%s/%s: message %d: %s", message.kind, message.stream, message.seq, error)
+            self._hole(source, message.kind, message.seq, message.seq + 1, HoleReason.UNSTORABLE)
+        self._expect(source, message.kind, max(expected, message.seq + 1))
+
+    def lacks(self, status: Status) -> bool:
+        """Return whether a daemon had sent messages before its status that are not here."""
+        return any(self._expected(status, stream, kind) < end for stream, kind, end in _sent(status))
+
+    def note_sent(self, status: Status) -> None:
+        """Store that they are missing. Raises `sqlite3.Error`."""
+        for stream, kind, end in _sent(status):
+            if (first := self._expected(status, stream, kind)) < end:
+                source = self._source(status.boot, status.daemon, stream)
+                self.missing += end - first
+                self._hole(source, kind, first, end, self._reason)
+                self._expect(source, kind, end)
+
+    def _expected(self, status: Status, stream: str, kind: str) -> int:
+        source = self._sources.get((status.boot, status.daemon, stream))
+        return 0 if source is None else self._next[source, kind]
+
+    # Within
+
+    def _insert(self, message: Embedding | Event, source: int) -> None:
+        if isinstance(message, Embedding):
+            row = embedding_row(message, source, self._form(message))
+            columns, table = EMBEDDING_COLUMNS, "embeddings"
+        else:
+            row = event_row(message, source)
+            columns, table = EVENT_COLUMNS, "events"
+        self._db.execute(f"INSERT INTO {table} ({columns}, checksum) VALUES ({', '.join('?' * len(row))})", row)
+
+    def _expect(self, source: int, kind: str, seq: int) -> None:
+        self._next[source, kind] = seq
+        self._db.execute(f"UPDATE sources SET {KIND_TABLES[kind]} = ? WHERE id = ?", (seq, source))
+
+    def _source(self, boot: bytes, daemon: str, stream: str) -> int:
+        key = (boot, daemon, stream)
+        if key not in self._sources:
+            db = self._db
+            db.execute("INSERT OR IGNORE INTO streams (daemon, name) VALUES (?, ?)", (daemon, stream))
+            (number,) = db.execute("SELECT id FROM streams WHERE daemon = ? AND name = ?", (daemon, stream)).fetchone()
+            self._end_run_before(number)
+            source = db.execute("INSERT INTO sources (boot, stream) VALUES (?, ?)", (boot, number)).lastrowid
+            assert source is not None
+            self._sources[key] = source
+            self._next[source, "embedding"] = self._next[source, "event"] = 0
+        return self._sources[key]
+
+    def _end_run_before(self, stream: int) -> None:
+        """Note that a stream's run before this one ended without saying so, if that is so."""
+        before = self._db.execute(
+            "SELECT id, embeddings FROM sources WHERE stream = ? ORDER BY id DESC LIMIT 1", (stream,)
+        ).fetchone()
+        if before is None:
+            return
+        last = self._db.execute("SELECT event FROM events WHERE source = ? ORDER BY seq DESC LIMIT 1", before[:1]).fetchone()
+        if last != (EventName.STOPPING.value,):
+            self._hole(before[0], "", before[1], None, HoleReason.RUN_OVER)
+
+    def _form(self, message: Embedding) -> int:
+        form = form_row(message)
+        if form not in self._forms:
+            marks = ", ".join("?" * len(form))
+            number = self._db.execute(f"INSERT INTO forms ({FORM_COLUMNS}) VALUES ({marks})", form).lastrowid
+            assert number is not None
+            self._forms[form] = number
+        return self._forms[form]
+
+    def _hole(self, source: int, kind: str, first: int, end: int | None, reason: str, noted_ns: int | None = None) -> None:
+        self._db.execute(
+            'INSERT INTO holes (source, kind, first, "end", reason, noted_ns) VALUES (?, ?, ?, ?, ?, ?)',
+            (source, kind, first, end, reason, time.time_ns() if noted_ns is None else noted_ns),
+        )
+
+    def _fill(self, source: int, kind: str, seq: int) -> bool:
+        """Take a message out of the hole of this file that it lies in. Returns whether there is one."""
+        found = self._db.execute(
+            'SELECT id, first, "end", reason, noted_ns FROM holes WHERE source = ? AND kind = ? AND first <= ? AND "end" > ?'
+            " AND reason != ?",
+            (source, kind, seq, seq, HoleReason.FORGOTTEN.value),
+        ).fetchone()
+        if found is None:
+            return False
+        number, first, end, reason, noted_ns = found
+        self._db.execute("DELETE FROM holes WHERE id = ?", (number,))
+        if first < seq:
+            self._hole(source, kind, first, seq, reason, noted_ns)
+        if seq + 1 < end:
+            self._hole(source, kind, seq + 1, end, reason, noted_ns)
+        return True
+
+
+def _sent(status: Status) -> Iterator[tuple[str, str, int]]:
+    """Yield stream, kind and the number of the next message of all that a daemon sends."""
+    for stream, counters in status.streams.items():
+        for kind, counter in COUNTERS.items():
+            end = counters.get(counter) if isinstance(counters, dict) else None
+            if isinstance(end, int) and end in INTEGERS:
+                yield stream, kind, end
+
+
+def carry(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+    """Copy streams and cursors into a file that has just been created."""
+    for row in old.execute("SELECT id, daemon, name FROM streams"):
+        new.execute("INSERT INTO streams (id, daemon, name) VALUES (?, ?, ?)", row)
+    newest = "SELECT id, boot, stream, embeddings, events FROM sources ORDER BY id DESC LIMIT ?"
+    for row in old.execute(newest, (CARRIED_RUNS,)):
+        new.execute("INSERT INTO sources (id, boot, stream, embeddings, events) VALUES (?, ?, ?, ?, ?)", row)
