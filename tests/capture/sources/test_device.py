@@ -179,7 +179,10 @@ def test_inputs_of_the_sound_server_are_listed_with_those_of_portaudio() -> None
         resolve("Monitor of Null Output", found)
     card = [Device("default", "ALSA", 2, 48_000, True, 7), *PLUGINS[1:]]
     assert [d.name for d in with_server(card, SERVER) if d.default] == ["default"], "a card, by the user's configuration"
-    assert [d.name for d in with_server([], SERVER) if d.default] == ["alsa_input.usb"]
+    bare = [Device("Webcam (hw:2,0)", "ALSA", 1, 16_000, True, 2)]
+    jack = [Device("system", "JACK Audio Connection Kit", 2, 48_000, True, 2)]
+    for listed, expected in (([], "alsa_input.usb"), (bare, "alsa_input.usb"), (jack, "system")):
+        assert [d.name for d in with_server(listed, SERVER) if d.default] == [expected]
 
 
 @pytest.fixture
