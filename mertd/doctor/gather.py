@@ -12,10 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from mertd.config import RawSettings, Settings, default_weights, validate
 from mertd.daemon.instance import holder, local_keys, stale, taken
@@ -35,6 +32,7 @@ from mertd.doctor.facts import (
 from mertd.errors import EndpointError, MertdError, UsageError
 from mertd.service.choose import service_problem, service_state
 from mertd.stream.request import ask
+from mertd.user_folders import config_folder, data_folder, log_folder
 from mertd.wire import Event, Status
 
 DEVICE_TIMEOUT_S = 20.0
@@ -171,12 +169,15 @@ def endpoint_use(option: str, endpoint: str) -> EndpointUse:
 
 
 def disk_space() -> list[DiskSpace]:
-    """Return the space in the directories that mertd writes to, or in those in which they would be created."""
+    """Return the space in the directories that mertd writes to, or in those in which they would be created.
+
+    Raises `HomeUnknownError`.
+    """
     found = []
     for purpose, directory in (
-        ("weights", Path(platformdirs.user_data_dir("mertd"))),
-        ("configuration", Path(platformdirs.user_config_dir("mertd"))),
-        ("logs", Path(platformdirs.user_log_dir("mertd"))),
+        ("weights", data_folder()),
+        ("configuration", config_folder()),
+        ("logs", log_folder()),
     ):
         existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
         found.append(DiskSpace(purpose, str(existing), shutil.disk_usage(existing).free))

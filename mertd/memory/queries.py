@@ -82,7 +82,7 @@ def blocks(segment: Segment, space: str, selection: Selection, size: int = BLOCK
                 f" WHERE start_ns >= ? AND start_ns < ? AND +form IN ({_marks(chosen)}) AND {where} ORDER BY id",
                 (selection.since_ns, selection.until_ns, *chosen, *names),
             )
-            lengths = {number: rows.nominal_ns(form[9], form[8]) for number, form in chosen.items()}  # type: ignore[arg-type]
+            lengths = {number: rows.nominal_ns(form[9], form[8]) for number, form in chosen.items()}
             while found := cursor.fetchmany(size):
                 yield _block(segment.number, found, lengths, owners)
 
@@ -104,6 +104,18 @@ def holes(segment: Segment) -> list[Hole]:
     with explained(segment.path):
         found = segment.db.execute('SELECT source, kind, first, "end", reason, noted_ns FROM holes ORDER BY id').fetchall()
     return [Hole(sources[source], *rest) for source, *rest in found]
+
+
+def cursor_of(segment: Segment) -> dict[bytes, dict[tuple[str, str], int]]:
+    """Return the `seq` of the next message by boot and (kind, stream), as of this file. Raises `StoreError`."""
+    found: dict[bytes, dict[tuple[str, str], int]] = {}
+    with explained(segment.path):
+        rows = segment.db.execute(
+            "SELECT boot, name, embeddings, events FROM sources JOIN streams ON streams.id = stream ORDER BY sources.id"
+        ).fetchall()
+    for boot, name, embeddings, events in rows:
+        found.setdefault(boot, {}).update({("embedding", name): embeddings, ("event", name): events})
+    return found
 
 
 def when_ns(message: Embedding | Event) -> int:

@@ -213,7 +213,7 @@ def _vector(parts: Sequence[PlainSegment], row: int) -> NDArray[np.float16]:
 
 
 def _ask_elsewhere(folder: Path, pieces: int, questions: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mertd.bench.similar_search", str(folder), str(pieces), str(questions)]
+    command = [sys.executable, "-m", "mertd.bench.moment_search", str(folder), str(pieces), str(questions)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
