@@ -3,6 +3,9 @@
 `fast` is for the fast loop and `ci` for a thorough run. `seeds` is for many short runs, each with another seed (see
 many_seeds.py): it neither keeps examples that failed nor tries them again.
 
+With AS_ON_A_MAC set, this process and all that it starts behave as on a Mac (as_mac/sitecustomize.py), and tests marked `linux`
+are left out.
+
 No profile has a deadline, because the machines that run the tests are shared, and none is derandomised: every run tries other
 examples, and a failure prints how to repeat it.
 """
@@ -10,10 +13,35 @@ examples, and a failure prints how to repeat it.
 from __future__ import annotations
 
 import os
+import sys
+import tempfile
+from pathlib import Path
 
-from hypothesis import settings
+AS_ON_A_MAC = bool(os.environ.get("AS_ON_A_MAC"))
+
+if AS_ON_A_MAC:  # before anything of mertd is imported
+    folder = str(Path(__file__).with_name("as_mac"))
+    if folder not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH", ""))))
+    # Byte code of its own: the same source is another program here.
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/mertd-as-on-a-mac-{os.getuid()}"
+    sys.path.insert(0, folder)
+    import sitecustomize
+
+    sitecustomize.install()
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 settings.register_profile("fast", deadline=None, derandomize=False, print_blob=True, max_examples=30)
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True, max_examples=300)
 settings.register_profile("seeds", deadline=None, derandomize=False, print_blob=True, max_examples=15, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """As on a Mac, leave out what is about Linux."""
+    if AS_ON_A_MAC:
+        left_out = [item for item in items if item.get_closest_marker("linux")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if not item.get_closest_marker("linux")]

@@ -33,6 +33,7 @@ def test_there_is_one_version() -> None:
 FORCED = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
 TEMPLATES = {str(path.relative_to(ROOT)) for folder in ("launchd", "systemd") for path in (ROOT / folder).iterdir()} - {
     "launchd/README.md",
+    "launchd/check.sh",
     "systemd/README.md",
 }
 

@@ -113,6 +113,8 @@ def stages(weights: str, layers: str, window: str) -> None:
     lap("self-check: numpy reference")
     check(backend, reference)
     lap(f"self-check: {name}")
+    backend.check_size(round(float(window) * SAMPLE_RATE))
+    lap(f"{name}: formulations compared at the window's size")
     backend.prepare(round(float(window) * SAMPLE_RATE))
     lap(f"{name}: built for the window")
     sys.stdout.write(json.dumps(found))

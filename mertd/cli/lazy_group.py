@@ -18,7 +18,7 @@ COMMANDS = {
     "run": ("run_command", "Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."),
     "tail": ("tail_command", "Show embeddings as they come."),
     "remember": ("remember_command", "Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."),
-    "memory": ("memory_commands", "What is remembered, whether it is whole, and how to forget it."),
+    "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
     "devices": ("devices_command", "List the input devices."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +15,11 @@ from mertd.cli.output import say, say_json
 from mertd.errors import StoreError, UsageError
 from mertd.memory.checking import verify as check
 from mertd.memory.default_folder import default_memory
+from mertd.memory.exporting import export as write
 from mertd.memory.forgetting import Scope, preview
 from mertd.memory.forgetting import forget as delete
-from mertd.memory.queries import FOREVER_NS
+from mertd.memory.memory import Memory
+from mertd.memory.queries import FOREVER_NS, Selection
 from mertd.memory.summary import summary
 from mertd.memory.time_words import FORMS, parse_time
 
@@ -86,6 +89,27 @@ def forget(
     say(f"{delete(folder, scope):,} messages were deleted")
     for damaged in sorted(folder.glob("*.damaged")):
         say(f"{damaged} could not be read, and may hold some of them still: delete it yourself")
+
+
+@commands.command()
+def export(
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="Where to: a name that ends with .npz, .ndjson or .parquet.")],
+    memory: MemoryFolder = None,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help=f"Only from then on: {FORMS}.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only what began before.")] = None,
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    space: Annotated[str | None, typer.Option(help="Only vectors of this space; needed if there are several.")] = None,
+    events: Annotated[bool, typer.Option("--events", help="Events too, in NDJSON.")] = False,
+) -> None:
+    """Write what is remembered to a file: npz, NDJSON, or Parquet (which needs `mertd[parquet]`)."""
+    now_ns = time.time_ns()
+    selection = Selection(
+        since_ns=parse_time(since, now_ns) if since is not None else -FOREVER_NS,
+        until_ns=parse_time(until, now_ns) if until is not None else FOREVER_NS,
+        streams=tuple(stream or ()),
+    )
+    count = write(Memory(memory), out, selection, space, events)
+    say(f"{out}: {count:,} messages")
 
 
 def _confirmed() -> bool:

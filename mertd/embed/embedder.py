@@ -44,9 +44,10 @@ class Embedder:
         architecture = self.weights.architecture
         if bad := [layer for layer in settings.layers if not 0 <= layer < architecture.states]:
             raise UsageError(f"layers are 0 to {architecture.layers}, not {', '.join(map(str, bad))}")
-        self.chosen: Chosen = choose(settings.backend, self.weights, settings.layers, settings.excluded, trying)
+        self.chosen: Chosen = choose(
+            settings.backend, self.weights, settings.layers, settings.excluded, trying, settings.window
+        )
         self.backend = self.chosen.backend
-        self.backend.prepare(settings.window)
         self.info = _describe(self.weights, self.chosen, settings, self.threads)
         self._checked_s = -RECHECK_S
 

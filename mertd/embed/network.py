@@ -94,12 +94,7 @@ def hidden_states(ops: Ops[T], architecture: Architecture, samples: T, length: i
     computed.
     """
     epsilon = architecture.epsilon
-
-    x = ops.gelu(ops.first_convolution(architecture, samples, length))
-    for index, stride in enumerate(architecture.strides[1:], start=1):
-        x = ops.gelu(ops.conv(x, f"{conv_layer(index)}.conv", stride))
-
-    h = ops.layer_norm(ops.sequence(x), "feature_projection.layer_norm", epsilon)
+    h = ops.layer_norm(features(ops, architecture, samples, length), "feature_projection.layer_norm", epsilon)
     h = ops.linear(h, "feature_projection.projection")
     h = ops.residual(h, ops.gelu(ops.positional(h, POSITIONAL, architecture.positional_groups)))
     h = ops.layer_norm(h, "encoder.layer_norm", epsilon)
@@ -110,6 +105,14 @@ def hidden_states(ops: Ops[T], architecture: Architecture, samples: T, length: i
         if index + 1 in layers:
             states.append(h)
     return ops.pool(states)
+
+
+def features(ops: Ops[T], architecture: Architecture, samples: T, length: int) -> T:
+    """Return what the convolutions make of a batch of windows, (batch, frames, channels)."""
+    x = ops.gelu(ops.first_convolution(architecture, samples, length))
+    for index, stride in enumerate(architecture.strides[1:], start=1):
+        x = ops.gelu(ops.conv(x, f"{conv_layer(index)}.conv", stride))
+    return ops.sequence(x)
 
 
 def first_convolution(ops: Ops[T], architecture: Architecture, samples: T, length: int) -> T:

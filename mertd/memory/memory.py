@@ -23,7 +23,7 @@ from mertd.memory.default_folder import default_memory
 from mertd.memory.holes import Hole
 from mertd.memory.memory_folder import existing, segments
 from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, holes, messages, newest, numbered
-from mertd.memory.segment import NoTablesYet, Segment, closed_path, explained
+from mertd.memory.segment import NoTablesError, Segment, closed_path, explained
 from mertd.wire import Embedding, Event
 
 
@@ -120,7 +120,7 @@ def open_if_there(path: Path) -> Segment | None:
     for candidate in (path, closed_path(path)):
         try:
             return Segment(candidate)
-        except NoTablesYet:
+        except NoTablesError:
             return None
         except StoreError:
             if candidate.exists():

@@ -35,7 +35,7 @@ KIND_TABLES = {"embedding": "embeddings", "event": "events"}
 """Tables by kind of message."""
 
 
-class NoTablesYet(StoreError):
+class NoTablesError(StoreError):
     """A file has just been made, or the process that made it was killed then: nothing is in it."""
 
 
@@ -58,7 +58,7 @@ class Segment:
                 if begin is not None:
                     self._prepare(begin)
                 if version(self.db, path.name) == 0:
-                    raise NoTablesYet(f"{path} has no tables yet; another process is making it")
+                    raise NoTablesError(f"{path} has no tables yet; another process is making it")
         except BaseException:
             self.db.close()
             raise

@@ -42,6 +42,7 @@ def says(found: list[dict[str, Any]], check: str, text: str, fix: str) -> bool:
     return any(f["check"] == check and text in f["text"] and fix in f["fix"] and f["why"] for f in found)
 
 
+@pytest.mark.linux  # there is no input device, and no dialogue about one
 def test_no_weights_no_device_a_port_taken_and_a_stale_lock(home: dict[str, str]) -> None:
     locks = Path(home["XDG_RUNTIME_DIR"], "mertd")
     locks.mkdir(mode=0o700)
@@ -74,6 +75,7 @@ def test_a_bad_configuration(home: dict[str, str]) -> None:
     assert says(examine(home, "--quick", "--config", str(path)), "configuration", "is not TOML", "mertd config check")
 
 
+@pytest.mark.linux
 def test_a_library_that_is_missing(home: dict[str, str]) -> None:
     """PortAudio, hidden from the loader by a library of its name that is none."""
     folder = Path(home["HOME"], "lib")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import select
 import signal
 import sys
 import tempfile
@@ -28,8 +29,13 @@ from mertd.wire import Embedding, Event
 PAUSE_S = 0.002
 """Seconds between two messages."""
 
-LONGEST_LIFE_S = 0.12
-"""Seconds that a process lives at most before it is killed."""
+LONGEST_LIFE_S = 0.1
+"""Seconds that a process lives at most before it is killed: half of them from their start, half of them from their first
+transaction.
+"""
+
+FIRST_S = 60.0
+"""Seconds that a process may take to its first transaction."""
 
 MAX_FILE = 300_000
 """Bytes after which another file begins: so small that kills also hit the change of files."""
@@ -42,38 +48,45 @@ SELECTION = Selection()
 class Acknowledging(Follower):
     """Tells through a pipe, after each transaction, how much of each kind is stored."""
 
-    def __init__(self, following: Following, pipe: int, stopping: threading.Event) -> None:
-        super().__init__(following, stopping)
+    def __init__(self, following: Following, pipe: int, started: int) -> None:
+        super().__init__(following, threading.Event())
         self._pipe = pipe
+        self._started = started
 
     def _append(self, batch: list[Embedding | Event]) -> None:
         super()._append(batch)
         for run in self._store.cursor().values():
             line = f"{run['embedding', 'room']} {run['event', 'room']}\n"
             os.write(self._pipe, line.encode())
+        os.write(self._started, b".")
 
 
-def remember(following: Following, pipe: int) -> None:
+def remember(following: Following, pipe: int, started: int) -> None:
     """The process that is killed: forked, so that it starts at once."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     store_module.MAX_FILE = MAX_FILE
     store_module.Store.__init__.__defaults__ = (MAX_FILE, store_module.MAX_FILE_AGE_S)
-    Acknowledging(following, pipe, threading.Event()).run()
+    Acknowledging(following, pipe, started).run()
 
 
 def forker(following: Following, kills: int, seed: int, pipe: int) -> None:
     """Start the process and kill it, again and again. A process of its own, without threads, because it forks."""
     chance = random.Random(seed)
-    for _ in range(kills):
+    for number in range(kills):
+        stored, started = os.pipe()
         child = os.fork()
         if child == 0:
             try:
-                remember(following, pipe)
+                remember(following, pipe, started)
             finally:
                 os._exit(99)  # it never ends by itself
+        os.close(started)
+        if number % 2 == 0:
+            select.select([stored], [], [], FIRST_S)
         time.sleep(chance.random() * LONGEST_LIFE_S)
         os.kill(child, signal.SIGKILL)
         _, ended = os.waitpid(child, 0)
+        os.close(stored)
         if not os.WIFSIGNALED(ended):
             os._exit(1)
     os._exit(0)

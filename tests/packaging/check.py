@@ -59,7 +59,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
     tracked = set(run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split())
     package = {path for path in tracked if path.startswith("mertd/")}
     templates = {path for path in tracked if path.startswith(("launchd/", "systemd/"))}
-    packed = {f"mertd/service/files/{path}" for path in templates if not path.endswith(".md")}
+    packed = {f"mertd/service/files/{path}" for path in templates if not path.endswith((".md", ".sh"))}
     others = {path for path in tracked if path.startswith(("tests/", "examples/", "docs/"))} | templates
     about = f"{wheel.name.rsplit('-', 3)[0]}.dist-info"
     with zipfile.ZipFile(wheel) as archive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
@@ -21,6 +22,11 @@ class Backend(Protocol):
 
     def prepare(self, length: int) -> None:
         """Compile now for windows of `length` samples, so that the first window does not wait for it."""
+
+    def check_size(self, length: int) -> Mapping[str, str]:
+        """Compare formulations of the network that this backend could use, with windows of `length` samples. Return those that
+        it uses no longer -> why; from then on it uses the one that is safe. Raises `BackendError` if none is.
+        """
 
     def embed(self, windows: Array) -> Array:
         """Return the pooled hidden states of normalised windows: (batch, samples) -> (batch, layers, hidden)."""

@@ -13,7 +13,7 @@ from mertd.embed.backends.backend import Backend
 from mertd.embed.backends.mlx_backend import MlxBackend, mlx_has_gpu
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.onnx_backend import OnnxBackend, import_onnx
-from mertd.embed.backends.self_check import agreement, check_signal, run_check
+from mertd.embed.backends.self_check import agreement, check_signal, foreign_errors, run_check
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
@@ -62,9 +62,11 @@ def choose(
     layers: Sequence[int],
     excluded: Mapping[str, str] | None = None,
     trying: Callable[[str, tuple[str, ...]], object] = lambda *_: None,
+    window: int = 0,
 ) -> Chosen:
     """Return the first candidate that starts and agrees with the reference. Raises `BackendError` if none does.
 
+    `window`: samples of the windows that it is prepared for, and at whose size its formulations must agree; 0 for neither.
     `excluded`: candidates that are not tried, and why. `trying` is called with each candidate and those after it before the
     candidate starts, because a native library can end the process.
     """
@@ -77,8 +79,20 @@ def choose(
             try:
                 backend = FACTORIES[name](weights, layers)
                 lowest = agreement(run_check(backend), reference.result())
+                if window and (unsafe := _prepare(backend, window)):
+                    rejected |= unsafe
+                    lowest = agreement(run_check(backend), reference.result())  # of what it uses now
+                    _prepare(backend, window)
             except BackendError as error:
                 rejected[name] = str(error)
                 continue
             return Chosen(backend, lowest, rejected)
     raise BackendError("no backend can run: " + "; ".join(f"{name}: {reason}" for name, reason in rejected.items()))
+
+
+def _prepare(backend: Backend, window: int) -> Mapping[str, str]:
+    """Prepare for windows of `window` samples. Return the formulations that are wrong at this size -> why."""
+    with foreign_errors(f"cannot be prepared for windows of {window:,} samples"):
+        unsafe = backend.check_size(window)
+        backend.prepare(window)
+    return unsafe

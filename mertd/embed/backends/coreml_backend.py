@@ -15,7 +15,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,6 +109,11 @@ class CoreMLBackend:
             self._fill(path, length)
             self._model = _load(self._tools, path, self._units)
         self._length = length
+
+    def check_size(self, length: int) -> Mapping[str, str]:
+        """Return nothing: the package has one formulation."""
+        del length
+        return {}
 
     def embed(self, windows: Array) -> Array:
         """Return the states of normalised windows, (batch, samples) -> (batch, layers, hidden).

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mertd.embed.backends.backend import Array
-from mertd.embed.network import hidden_states
+from mertd.embed.backends.self_check import cosines, size_check_signal
+from mertd.embed.network import features, hidden_states
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 FORMS = ("conv1d", "product", "fused")
 """Formulations of the convolutions, see `mlx_ops`."""
+
+SAFE_FORM = "product"
+"""The formulation that uses nothing but plain matrix products."""
+
+MIN_FRAME_COSINE = 0.99
+"""Cosine between formulations that every frame must exceed: rounding to float16 leaves 0.999."""
 
 CACHE_BYTES = 1 << 30
 """Memory that MLX may keep between windows. Its default, 1.5 times the working set, looks like a leak over days."""
@@ -43,18 +50,56 @@ class MlxBackend:
         self.form = convolutions or fastest_form(self.precision)
         self.max_batch = _max_windows(mx) if gpu else 1
         mx.set_cache_limit(CACHE_BYTES)
-        ops = _ops(mx, weights, self.precision, self.form)
-
-        def run(samples: Any) -> Any:
-            return hidden_states(ops, weights.architecture, samples, samples.shape[1], layers)
-
-        # On a CPU MLX compiles by calling a C++ compiler, which a user may not have.
-        self._run: Callable[[Any], Any] = mx.compile(run) if gpu else run
+        self._weights = weights
+        self._layers = layers
+        self._run = self._network(self.form)
         self.upload: Callable[[Array], Any] = Upload(mx) if gpu and not mx.metal.is_available() else mx.array
 
     def prepare(self, length: int) -> None:
         if self.device == "gpu":  # compile now; on a CPU there is nothing to compile
             self.embed(np.zeros((1, length), np.float32))
+
+    def check_size(self, length: int) -> Mapping[str, str]:
+        """Compare the convolutions with products, at the size of one window and of the largest batch; see `Backend`.
+
+        Convolutions on GPUs have been silently wrong by their size alone (mlx #3979, #3248, mlx-swift #424): zeros, or frames
+        that are all the same. A matrix product takes another path, and each frame is compared.
+        """
+        if self.form == SAFE_FORM:
+            return {}
+        windows = size_check_signal(length)
+        expected = [self._features(SAFE_FORM, window[None])[0] for window in windows]
+        for batch in sorted({1, self.max_batch}):
+            rows = [at % len(windows) for at in range(batch)]
+            got = self._features(self.form, windows[rows])
+            with np.errstate(invalid="ignore"):  # frames of zeros have no cosine, and fail
+                lowest = float(np.min([cosines(found, expected[row]) for found, row in zip(got, rows, strict=True)]))
+            if not lowest > MIN_FRAME_COSINE:
+                name = f"{self.name} {self.form}"
+                reason = (
+                    f"its convolutions of {batch} windows of {length:,} samples are not those of plain products: a frame has "
+                    f"cosine {lowest:.4f}; products are used instead"
+                )
+                self.form = SAFE_FORM
+                self._run = self._network(SAFE_FORM)
+                return {name: reason}
+        return {}
+
+    def _network(self, form: str) -> Callable[[Any], Any]:
+        ops, architecture = _ops(self._mx, self._weights, self.precision, form), self._weights.architecture
+        layers = self._layers
+        return self._compiled(lambda samples: hidden_states(ops, architecture, samples, samples.shape[1], layers))
+
+    def _features(self, form: str, windows: Array) -> Array:
+        """Return what the convolutions of a formulation make of windows, (batch, frames, channels)."""
+        ops, architecture = _ops(self._mx, self._weights, self.precision, form), self._weights.architecture
+        run = self._compiled(lambda samples: features(ops, architecture, samples, samples.shape[1]))
+        return np.array(run(self._mx.array(windows)).astype(self._mx.float32))
+
+    def _compiled(self, run: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        """On a CPU MLX compiles by calling a C++ compiler, which a user may not have."""
+        compiled: Callable[[Any], Any] = self._mx.compile(run) if self.device == "gpu" else run
+        return compiled
 
     def embed(self, windows: Array) -> Array:
         # Batches are filled up to a power of two, so that few shapes are ever compiled.

@@ -29,8 +29,16 @@ class NumpyBackend:
     def prepare(self, length: int) -> None:
         """Do nothing: numpy has no compiled form."""
 
+    def check_size(self, length: int) -> Mapping[str, str]:
+        """Return nothing: there is one formulation."""
+        del length
+        return {}
+
     def embed(self, windows: Array) -> Array:
-        return hidden_states(self._ops, self._architecture, windows, windows.shape[1], self._layers)
+        # Accelerate, numpy's library on a Mac, raises floating-point flags in products that are right (numpy #28687). Results
+        # that are not finite are found by those who compare or use them.
+        with np.errstate(all="ignore"):
+            return hidden_states(self._ops, self._architecture, windows, windows.shape[1], self._layers)
 
 
 class _Widened(dict[str, Array]):

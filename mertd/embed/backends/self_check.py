@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.backends.backend import Array, Backend
-from mertd.errors import BackendError
+from mertd.errors import BackendError, UsageError
 
 MIN_COSINE = 0.999
 """Cosine with the reference that every layer of a backend must exceed."""
@@ -25,12 +28,19 @@ def check(backend: Backend, reference: Array) -> float:
 
 def run_check(backend: Backend) -> Array:
     """Return the states of `check_signal`. Raises `BackendError` for whatever the backend's library raises."""
-    try:
+    with foreign_errors("failed its self-check"):
         return backend.embed(check_signal()[None])
-    except BackendError:
+
+
+@contextmanager
+def foreign_errors(what: str) -> Iterator[None]:
+    """Turn whatever a backend's library raises in the block into `BackendError`, which begins with `what`."""
+    try:
+        yield
+    except (BackendError, UsageError, MemoryError):
         raise
     except Exception as error:  # ONNX Runtime, MLX and coremltools each have their own classes, derived from Exception alone
-        raise BackendError(f"failed its self-check: {next(iter(str(error).splitlines()), type(error).__name__)}") from error
+        raise BackendError(f"{what}: {next(iter(str(error).splitlines()), type(error).__name__)}") from error
 
 
 def agreement(states: Array, reference: Array) -> float:
@@ -51,6 +61,12 @@ def cosines(a: Array, b: Array) -> NDArray[np.float64]:
     a64, b64 = a.astype(np.float64), b.astype(np.float64)
     norms = np.linalg.norm(a64, axis=-1) * np.linalg.norm(b64, axis=-1)
     return np.asarray((a64 * b64).sum(axis=-1) / norms)
+
+
+def size_check_signal(length: int) -> Array:
+    """Return two windows of noise, normalised, (2, length): no part of one repeats, so that no frame can stand for another."""
+    noise = np.random.Generator(np.random.PCG64(1)).standard_normal((2, length), np.float32)
+    return np.stack([normalise(window) for window in noise])
 
 
 def check_signal() -> Array:

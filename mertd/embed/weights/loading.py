@@ -10,7 +10,7 @@ import numpy as np
 from mertd.embed.weights.naming import unified
 from mertd.embed.weights.safetensors_file import open_safetensors
 from mertd.embed.weights.seeded import random_tensors, with_outliers
-from mertd.embed.weights.stored import FLOATS, architecture_of, fit, show
+from mertd.embed.weights.stored import FLOATS, architecture_of, fit, not_there, show
 from mertd.embed.weights.tensors import SIZES, Weights, digest
 from mertd.errors import UsageError, WeightsError
 from mertd.files import replacing
@@ -61,7 +61,8 @@ def from_file(path: Path) -> Weights:
     if path.is_dir():
         raise WeightsError(f"no weights file at {path}: it is a directory; `mertd model import {path}` converts what is in it")
     if not path.exists() and not path.is_symlink():
-        raise WeightsError(f"no weights file at {path}; to try mertd without trained weights: --weights random:0")
+        more = not_there(path) or "; to try mertd without trained weights: --weights random:0"
+        raise WeightsError(f"no weights file at {path}{more}")
     with open_safetensors(path) as file:
         found = unified(file.tensors, path).tensors
         architecture = architecture_of(found)

@@ -98,6 +98,8 @@ def _is_head(name: str, tensor: StoredTensor) -> bool:
 
 
 def _refuse_other_networks(prefix: str, found: Mapping[str, StoredTensor], source: Path) -> None:
+    if any(".lora_A." in name for name in found):
+        raise WeightsError(f"{source} is a LoRA adapter, which changes a model; merge it into the model and import that")
     if any(name.endswith(_FAIRSEQ) for name in found):
         raise WeightsError(f"{source} is {FROM_FAIRSEQ}")
     if relative := next((_RELATIVES[part] for part in prefix.split(".") if part in _RELATIVES), None):

@@ -6,6 +6,7 @@ nothing is allocated or read for a tensor before its name, shape, dtype and size
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import MERT_95M, Architecture
+from mertd.embed.weights.foreign import FETCH
 from mertd.embed.weights.tensors import SIZES, Half
 from mertd.errors import WeightsError, did_you_mean
 from mertd.files import FileError
@@ -63,7 +65,8 @@ def fit(
     misshapen or of another dtype before anything is read, and then what is not finite or too large for float16.
     """
     if faults := _faults(architecture, found, dtypes):
-        raise _refusal(origin, faults)
+        stranger = found.keys().isdisjoint(architecture.tensors)
+        raise _refusal(origin, faults, f"; it is another network: {FETCH}" if stranger else "")
     _check_sizes(architecture, found, origin)
     tensors: dict[str, Half] = {}
     # In the order of their storages, so that a storage with several tensors is read once.
@@ -91,6 +94,16 @@ def widened(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
+def not_there(path: Path) -> str:
+    """Return what to add to an error about a file that does not exist, if its name is that of something else."""
+    text = str(path)
+    if re.match(r"\w+:/", text):
+        return "; it is an address: download the file first (on the hub from /resolve/, not /blob/), and name that"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", text) and not path.parent.exists():
+        return "; if this is the name of a repository on the Hugging Face hub: `mertd model pull` fetches MERT-v1-95M"
+    return ""
+
+
 def show(name: str, length: int = NAME_LENGTH) -> str:
     """Return a text from a file as an error shows it: its beginning."""
     return name if len(name) <= length else f"{name[:length]}… ({len(name):,} characters)"
@@ -101,8 +114,9 @@ def unreadable(path: Path, error: OSError | FileError) -> WeightsError:
     if isinstance(error, FileNotFoundError) and path.is_symlink():
         lost = f"it is a link to {show(str(path.readlink()), REASON_LENGTH)}, which does not exist"
         return WeightsError(f"cannot read {path}: {error.strerror}; {lost}: the download is not complete, run it again")
+    more = not_there(path) if isinstance(error, FileNotFoundError) else ""
     return WeightsError(
-        f"cannot read {path}: {error.strerror or error}" if isinstance(error, OSError) else f"cannot read {error}"
+        f"cannot read {path}: {error.strerror or error}{more}" if isinstance(error, OSError) else f"cannot read {error}"
     )
 
 
@@ -158,9 +172,9 @@ def _is_finite(tensor: Half) -> bool:
     return int((tensor.view(np.uint16) & 0x7FFF).max()) < 0x7C00
 
 
-def _refusal(origin: str, faults: list[str]) -> WeightsError:
+def _refusal(origin: str, faults: list[str], advice: str = "") -> WeightsError:
     more = f"; and {len(faults) - MAX_FAULTS} more" if len(faults) > MAX_FAULTS else ""
-    return WeightsError(f"{origin} does not hold MERT-v1-95M: {'; '.join(faults[:MAX_FAULTS])}{more}")
+    return WeightsError(f"{origin} does not hold MERT-v1-95M: {'; '.join(faults[:MAX_FAULTS])}{more}{advice}")
 
 
 def _some(names: list[str]) -> str:

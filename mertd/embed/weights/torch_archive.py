@@ -52,6 +52,10 @@ FAIRSEQ_MARK = b"post_extract_proj"
 """Part of a name that only fairseq uses."""
 
 
+TRAINING_MARKS = (b"optimizer", b"state_dict", b"lr_scheduler", b"hyper_parameters")
+"""Parts of keys under which training programs keep more than weights, as objects that are never made here."""
+
+
 class _BoundedReader(BufferedReader):
     """Reads at most `limit` bytes at a time, so that an archive cannot claim a directory of any size; None for no limit."""
 
@@ -161,6 +165,9 @@ def _state_dict(path: Path, archive: zipfile.ZipFile, limit: int) -> dict[str, S
         except WeightsError as error:
             if FAIRSEQ_MARK in program:
                 raise WeightsError(f"{path} is {FROM_FAIRSEQ}") from error
+            if any(mark in program for mark in TRAINING_MARKS):
+                advice = "it is the record of a training: in PyTorch, torch.save its state dict alone"
+                raise WeightsError(f"{error}; {advice}") from error
             raise
     if isinstance(state, dict):
         state = next((inner for key in NESTED if isinstance(inner := state.get(key), dict) and inner), state)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -36,3 +38,22 @@ def test_the_layer_that_differs_most_decides() -> None:
     one_layer_off[:, -1] = np.roll(one_layer_off[:, -1], 1, axis=-1)
     with pytest.raises(BackendError, match="disagrees"):
         check(NumpyBackend(weights, LAYERS), one_layer_off)
+
+
+def test_flags_that_a_library_raises_for_nothing_are_no_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accelerate's products raise "divide by zero" and "invalid value" although their results are right (numpy #28687)."""
+    from mertd.embed.backends.numpy_ops import NumpyOps
+
+    weights = load("random:0?size=tiny")
+    expected = NumpyBackend(weights, LAYERS).embed(check_signal()[None])
+    for name in ("linear", "matmul", "conv"):
+        right = getattr(NumpyOps, name)
+
+        def raising_flags(self: NumpyOps, *args: object, right: Callable[..., object] = right) -> object:
+            np.float32(1) / np.zeros(1, np.float32)  # as a warning this would be an error here
+            np.zeros(1, np.float32) / np.zeros(1, np.float32)
+            np.square(np.full(1, 1e30, np.float32))
+            return right(self, *args)
+
+        monkeypatch.setattr(NumpyOps, name, raising_flags)
+    assert np.array_equal(NumpyBackend(weights, LAYERS).embed(check_signal()[None]), expected)

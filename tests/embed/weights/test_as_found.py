@@ -10,6 +10,7 @@ import re
 import shutil
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -257,6 +258,48 @@ def test_a_state_dict_among_the_records_of_a_training(tmp_path: Path, tiny: Weig
     assert import_checkpoint(write_archive(tmp_path / "last.ckpt", outer, storages)).digest == tiny.digest
 
 
+@pytest.mark.reference
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_what_transformers_saves(tmp_path: Path, dtype: str) -> None:
+    """A model with a head, whole and in shards, in both formats: always torch's own values, rounded to float16 once."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    torch.manual_seed(1)
+    config = transformers.HubertConfig(
+        hidden_size=TINY.hidden,
+        num_hidden_layers=TINY.layers,
+        num_attention_heads=TINY.heads,
+        intermediate_size=TINY.feed_forward,
+        conv_dim=[TINY.channels] * 7,
+        num_conv_pos_embeddings=TINY.positional_kernel,
+        num_conv_pos_embedding_groups=TINY.positional_groups,
+        vocab_size=11,
+    )
+    model = transformers.HubertForCTC(config).to(getattr(torch, dtype))
+    model.save_pretrained(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="60KB")
+    torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")
+    torch.save({"epoch": 3, "model": model.state_dict()}, tmp_path / "last.ckpt")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+    notes: list[str] = []
+    places = ("whole", "shards", "pytorch_model.bin", "last.ckpt")
+    got = [import_checkpoint(tmp_path / place, notes.append) for place in places]
+    assert len({one.digest for one in got}) == 1
+    assert sum("left out 2 tensors that are not part of the encoder: lm_head.bias, lm_head.weight" in n for n in notes) == 4
+    assert sum("bfloat16" in note for note in notes) == (4 if dtype == "bfloat16" else 0)
+    for name, tensor in model.hubert.state_dict().items():
+        if name in got[0].tensors:
+            values = tensor.to(torch.float32).numpy().astype(np.float16)
+            half = got[0].tensors[name]
+            np.testing.assert_array_equal(half.swapaxes(1, 2) if half.ndim == 3 else half, values, strict=True)
+    whole_training = {"model": model.state_dict(), "optimizer": torch.optim.AdamW(model.parameters()).state_dict()}
+    torch.save(whole_training, tmp_path / "training.pt")
+    assert "it is the record of a training" in refusal(import_checkpoint, tmp_path / "training.pt")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of torch.jit, whose files people still have
+        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "script.pt")
+    assert "a program of TorchScript" in refusal(import_checkpoint, tmp_path / "script.pt")
+
+
 # Named for what they are
 
 
@@ -369,6 +412,12 @@ def test_fairseq_is_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_training_record_that_is_more_than_weights_is_named(tmp_path: Path) -> None:
+    program = b"\x80\x02}(" + text("optimizer_states") + b"]" + text("state_dict") + b"}u."
+    says = refusal(import_checkpoint, write_archive(tmp_path / "last.ckpt", program, {}))
+    assert "EMPTY_LIST; refused; it is the record of a training: in PyTorch, torch.save its state dict alone" in says
+
+
 def test_the_330m_variant_is_named(tmp_path: Path) -> None:
     """By its shapes alone: the file has no values on the disk."""
     large = Architecture(hidden=1024, heads=16, layers=24, feed_forward=4096)
@@ -392,6 +441,32 @@ def test_another_size_and_another_family_are_named(tmp_path: Path, tiny: Weights
     assert "a network of 1 layers of 384" in refusal(import_checkpoint, write_safetensors(tmp_path / "a", narrow))
     relative = as_checkpoint(tiny.tensors, prefix="wav2vec2.")
     assert "holds wav2vec 2.0, not MERT" in refusal(import_checkpoint, write_safetensors(tmp_path / "b", relative))
+
+
+def test_an_adapter_and_another_network_are_named(tmp_path: Path) -> None:
+    adapter = {"base_model.model.encoder.layers.0.attention.q_proj.lora_A.weight": np.ones((4, 64), np.float32)}
+    assert "is a LoRA adapter" in refusal(import_checkpoint, write_safetensors(tmp_path / "a.safetensors", adapter))
+    other = {"bert.embeddings.word_embeddings.weight": np.ones((9, 4), np.float16)}
+    for read in READERS.values():
+        says = refusal(read, write_safetensors(tmp_path / "b.safetensors", other))
+        assert "1 unexpected (bert.embeddings.word_embeddings.weight" in says
+        assert says.endswith("; it is another network: `mertd model pull` fetches the weights")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("m-a-p/MERT-v1-95M", "the name of a repository on the Hugging Face hub: `mertd model pull` fetches"),
+        ("https:/huggingface.co/m-a-p/MERT-v1-95M/blob/main/pytorch_model.bin", "it is an address: download the file first"),
+        ("hf:/m-a-p/MERT-v1-95M", "it is an address"),
+    ],
+)
+def test_a_name_of_something_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reader: str, name: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert says in refusal(READERS[reader], Path(name))
 
 
 def test_quantised_weights_are_named(tmp_path: Path, state: dict[str, Array]) -> None:
