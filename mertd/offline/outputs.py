@@ -31,6 +31,10 @@ SUFFIXES = (".npz", ".ndjson")
 """Kinds of files that can be written."""
 
 
+MAX_NAME_BYTES = 240
+"""Bytes of the result's name that its journal's name begins with: file systems allow 255."""
+
+
 class OutputError(MertdError):
     """The result cannot be written."""
 
@@ -125,7 +129,7 @@ class FileOutput:
             raise OutputError(f"--out {path} cannot be written: {error.strerror}") from error
         except MertdError as error:
             raise OutputError(f"--out {error}") from error
-        self._journal = Journal(self._target.with_name(self._target.name + ".partial"), self._target)
+        self._journal = Journal(_journal_path(self._target), self._target)
         try:
             if not resume:
                 self._journal.clear()
@@ -189,7 +193,7 @@ class FileOutput:
                 lines.append(
                     f"{self._path} held {before} windows and now holds {rows}; as not all went well, see {kept} for them"
                 )
-            with replacing(self._target) as file:
+            with replacing(self._target, abandoned_s=0) as file:  # the journal's lock says that nobody else writes it
                 self._write(file, inputs)
         except OSError as error:
             raise OutputError(
@@ -247,6 +251,12 @@ def windows_in(path: Path, suffix: str) -> int:
         return 0
     with path.open("rb") as file:
         return sum(b'"kind": "embedding"' in line for line in file)
+
+
+def _journal_path(target: Path) -> Path:
+    """Return `X.npz.partial` for X.npz; a name that would be too long for a file is cut."""
+    name = os.fsencode(target.name)
+    return target.with_name(os.fsdecode(name[:MAX_NAME_BYTES]) + ".partial")
 
 
 def _keep_copy(path: Path) -> Path:
