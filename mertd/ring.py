@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import secrets
 import sys
 from multiprocessing import reduction
 from multiprocessing.context import get_spawning_popen
@@ -19,6 +20,9 @@ from numpy.typing import NDArray
 
 SAMPLE_BYTES = np.dtype("<f4").itemsize
 """Bytes of one sample."""
+
+FILL_BYTES = 1 << 20
+"""Bytes that are written at once to allocate memory."""
 
 
 class Ring:
@@ -92,13 +96,24 @@ def _anonymous_memory(size: int) -> int:
             raise
         return descriptor
     else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
-        from multiprocessing.shared_memory import SharedMemory
+        return _memory_without_memfd(size)
 
-        named = SharedMemory(create=True, size=size)
-        try:
-            assert named.buf is not None
-            named.buf[:size] = bytes(size)  # all of it now, as above: here a page is allocated when it is first written
-            return os.dup(named._fd)  # type: ignore[attr-defined]
-        finally:
-            named.close()
-            named.unlink()
+
+def _memory_without_memfd(size: int) -> int:
+    """Return a descriptor of memory that had a name for a moment: `SharedMemory` would keep it and have another process remove
+    it, which complains where the memory could not be had.
+    """
+    import _posixshmem  # type: ignore[import-not-found, unused-ignore]
+
+    name = f"/mertd-{secrets.token_hex(8)}"  # at most 31 characters on macOS
+    descriptor: int = _posixshmem.shm_open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL, mode=0o600)
+    try:
+        _posixshmem.shm_unlink(name)
+        os.ftruncate(descriptor, size)
+        with mmap.mmap(descriptor, size) as memory:
+            for at in range(0, size, FILL_BYTES):  # all of it now, as above: a page is allocated when it is first written
+                memory[at : at + FILL_BYTES] = bytes(min(FILL_BYTES, size - at))
+    except (OSError, ValueError):
+        os.close(descriptor)
+        raise
+    return descriptor

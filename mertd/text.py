@@ -26,6 +26,7 @@ _UNSAFE = re.compile(
     "]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_NAMED = {"\t": "\\t", "\n": "\\n", "\r": "\\r"}
 
 
 def printable(text: object, limit: int | None = MAX_LINE) -> str:
@@ -54,11 +55,17 @@ def json_text(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, default=_plain, indent=indent).replace("\x7f", "\\u007f")
 
 
+def escaped(character: str) -> str:
+    """Return a character as `\\x1b`, `\\u2013` or `\\U0001f3b5`; a tab, a newline and a return have names."""
+    code = ord(character)
+    if character in _NAMED:
+        return _NAMED[character]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def _plain(value: object) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
 
 
 def _escape(found: re.Match[str]) -> str:
-    code = ord(found.group())
-    known = {9: "\\t", 10: "\\n", 13: "\\r"}
-    return known.get(code) or (f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}")
+    return escaped(found.group())

@@ -12,6 +12,7 @@ examples, and a failure prints how to repeat it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import tempfile
@@ -23,8 +24,13 @@ if AS_ON_A_MAC:  # before anything of mertd is imported
     folder = str(Path(__file__).with_name("as_mac"))
     if folder not in os.environ.get("PYTHONPATH", "").split(os.pathsep):
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (folder, os.environ.get("PYTHONPATH", ""))))
-    # Byte code of its own: the same source is another program here.
-    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = f"{tempfile.gettempdir()}/mertd-as-on-a-mac-{os.getuid()}"
+    # Byte code of its own: the same source is another program here, and each version of that file makes another one of it.
+    version = hashlib.sha256(Path(folder, "sitecustomize.py").read_bytes()).hexdigest()[:8]
+    sys.pycache_prefix = os.environ["PYTHONPYCACHEPREFIX"] = (
+        f"{tempfile.gettempdir()}/mertd-as-on-a-mac-{os.getuid()}-{version}"
+    )
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # or every process would compile all of it
+    sys.dont_write_bytecode = False
     sys.path.insert(0, folder)
     import sitecustomize
 

@@ -14,12 +14,17 @@ import pytest
 import mertd
 
 ROOT = Path(mertd.__file__).parent
-CORE = {"errors", "defaults", "descriptors", "files", "text", "vocabulary", "logs", "wire", "windows", "ring", "processes"}
+CORE = {
+    *("errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "logs"),
+    *("wire", "windows", "ring", "processes"),
+}
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
     "text": set(),
+    "toml_file": {"errors", "files"},
+    "user_folders": {"errors"},
     "defaults": set(),
     "descriptors": {"errors"},
     "safe_path": set(),
@@ -31,8 +36,8 @@ MAY_IMPORT = {
     "processes": {"errors", "text", "vocabulary", "logs"},
     "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
     "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
-    "stream": {"errors", "defaults", "descriptors", "files", "text", "vocabulary", "wire"},
-    "memory": {"errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream"},
+    "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
+    "memory": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
     "config": {"memory"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
@@ -41,7 +46,7 @@ MAY_IMPORT = {
     "bench": {"", "config", "daemon", "offline", "service", "memory"} | CORE | SIDES,
     "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "safe_path"} | CORE | SIDES,
     "__main__": {"cli", "safe_path"},
-    "": {"errors", "wire", "stream"},
+    "": {"errors", "memory", "wire", "stream"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the
 client library when that is asked for."""

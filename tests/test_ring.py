@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import ring_writer
-from mertd.ring import SAMPLE_BYTES, Ring
+from mertd.ring import SAMPLE_BYTES, Ring, _memory_without_memfd
 
 SPAWN = multiprocessing.get_context("spawn")
 SHARED = Path("/dev/shm")
@@ -32,6 +33,24 @@ def ring() -> Iterator[Ring]:
 
 def numbers(start: float, count: int) -> NDArray[np.float32]:
     return np.arange(start, start + count, dtype=np.float32)
+
+
+def test_without_memfd_no_name_is_left_and_a_shortage_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS."""
+    before = set(SHARED.iterdir()) if SHARED.is_dir() else set()
+    descriptor = _memory_without_memfd(3_000_000)
+    assert os.fstat(descriptor).st_size >= 3_000_000
+    os.close(descriptor)
+
+    def short(_descriptor: int, _size: int) -> None:
+        raise OSError(errno.ENOMEM, "no memory")
+
+    monkeypatch.setattr(os, "ftruncate", short)
+    open_before = len(list(Path("/dev/fd").iterdir()))
+    with pytest.raises(OSError, match="no memory"):
+        _memory_without_memfd(1000)
+    assert len(list(Path("/dev/fd").iterdir())) == open_before
+    assert not SHARED.is_dir() or not {path for path in set(SHARED.iterdir()) - before if path.name.startswith("mertd-")}
 
 
 @pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="elsewhere the system tells nobody")

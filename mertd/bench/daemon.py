@@ -22,6 +22,7 @@ from mertd.config import Settings, load
 from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.embed.messages import Answers, Request, Token
 from mertd.errors import BackendError
+from mertd.stream.endpoint import socket_folder
 from mertd.wire import Embedding, Event, decode, encode
 
 _SPAWN = multiprocessing.get_context("spawn")
@@ -160,7 +161,7 @@ def journey(
 
 def watch(settings: dict[str, Any], windows: int, subscribers: int) -> Notes:
     """Run a daemon until so many windows were published, with subscribers in processes of their own. Return what happened."""
-    with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mertd-", dir=socket_folder()) as folder:
         ends = {name: f"ipc://{Path(folder, name)}" for name in ("bind", "control")}
         watcher = Watcher(windows)
         with _listeners(ends["bind"], subscribers) as collect:

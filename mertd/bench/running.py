@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from mertd.errors import BackendError, EndpointError
+from mertd.stream.endpoint import socket_folder
 from mertd.stream.request import ask
 from mertd.wire import Status
 
@@ -32,7 +33,7 @@ class DaemonProcess:
     """
 
     def __init__(self, *options: str) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mertd-")
+        self._folder = tempfile.TemporaryDirectory(prefix="mertd-", dir=socket_folder())
         self.publish, self.control = (f"ipc://{Path(self._folder.name, name)}" for name in ("publish", "control"))
         self._command = [*MERTD, "run", "--bind", self.publish, "--control", self.control, *options]
         self.lines: list[tuple[float, str]] = []

@@ -5,36 +5,19 @@ from __future__ import annotations
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mertd import __version__
 from mertd.bench import capacity, daemon, fanout, inference, startup
 from mertd.bench.measure import Spread
+from mertd.bench.sections import Plan
 from mertd.embed.weights.loading import load, save
-
-SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
-"""Names for `--only`."""
 
 HOP_S = 5.0
 """Hop of the streams, in seconds."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What to measure, and how thoroughly. `quick`: a small network and short rounds, to see that everything works."""
-
-    sections: Sequence[str]
-    weights: str = "random:0"
-    seconds: float = 30.0  # of audio in a window
-    runs: int = 5
-    batches: Sequence[int] = ()
-    first_streams: int = 1
-    most_streams: int = 64
-    quick: bool = False
 
 
 def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:

@@ -62,16 +62,33 @@ class CoreAudio:
             raise InputStatusUnavailable(f"CoreAudio does not tell {selector!r} of {device}: status {status}")
         return into
 
-    def devices(self) -> list[int]:
-        """Return the numbers of all devices."""
-        address = _PropertyAddress(four_char_code("dev#"), four_char_code("glob"), 0)
+    def size(self, device: int, selector: str, scope: str) -> int:
+        """Return the size of a property in bytes."""
+        address = _PropertyAddress(four_char_code(selector), four_char_code(scope), 0)
         size = ctypes.c_uint32(0)
         status = self._audio.AudioObjectGetPropertyDataSize(
-            ctypes.c_uint32(SYSTEM_OBJECT), ctypes.byref(address), ctypes.c_uint32(0), None, ctypes.byref(size)
+            ctypes.c_uint32(device), ctypes.byref(address), ctypes.c_uint32(0), None, ctypes.byref(size)
         )
         if status:
-            raise InputStatusUnavailable(f"CoreAudio does not list its devices: status {status}")
-        return list(self.read(SYSTEM_OBJECT, "dev#", "glob", (ctypes.c_uint32 * (size.value // 4))()))
+            raise InputStatusUnavailable(f"CoreAudio does not tell the size of {selector!r} of {device}: status {status}")
+        return size.value
+
+    def devices(self) -> list[int]:
+        """Return the numbers of all devices."""
+        count = self.size(SYSTEM_OBJECT, "dev#", "glob") // 4
+        return list(self.read(SYSTEM_OBJECT, "dev#", "glob", (ctypes.c_uint32 * count)()))
+
+    def inputs_called(self, name: str) -> list[int]:
+        """Return the devices of this name that have input streams: headsets are often two devices of one name.
+
+        A device that does not tell its name or its streams is none of them.
+        """
+        found = []
+        for device in self.devices():
+            with contextlib.suppress(InputStatusUnavailable):
+                if self.name(device) == name and self.size(device, "stm#", "inpt"):
+                    found.append(device)
+        return found
 
     def default_input(self) -> int:
         """Return the number of the default input."""
@@ -80,6 +97,8 @@ class CoreAudio:
     def name(self, device: int) -> str:
         """Return a device's name."""
         text = self.read(device, "lnam", "glob", ctypes.c_void_p())
+        if not text:
+            raise InputStatusUnavailable(f"CoreAudio has no name for {device}")
         buffer = ctypes.create_string_buffer(MAX_NAME_BYTES)
         try:
             read = self._foundation.CFStringGetCString(text, buffer, len(buffer), UTF8_ENCODING)
@@ -109,18 +128,30 @@ class CoreAudio:
         return found
 
 
-def open_reader(name: str, follows_default: bool) -> Callable[[], InputStatus]:
-    """Return a function that reads the status of the device called `name`, or of the default input if there is none.
+def open_reader(
+    name: str, follows_default: bool, load: Callable[[str], Any] = ctypes.CDLL, consent: MicrophoneConsent | None = None
+) -> Callable[[], InputStatus]:
+    """Return a function that reads the status of the input called `name`, or of the default one if there is none.
 
-    Both raise `InputStatusUnavailable`. `follows_default`: whether to read the name of the default input, too.
+    Both raise `InputStatusUnavailable`. `follows_default`: whether to read the name of the default input, too. `load`: opens a
+    library. Of several inputs of one name nothing is known, as it is not known which of them is captured.
     """
-    audio = CoreAudio()
-    found = [device for device in audio.devices() if audio.name(device) == name]
-    device = found[0] if found else audio.default_input()
-    consent = MicrophoneConsent()
+    audio = CoreAudio(load)
+    named = audio.inputs_called(name)
+    device = named[0] if len(named) == 1 else None
+    if not named:
+        device = audio.default_input()
+    microphone = consent or MicrophoneConsent()
 
     def read() -> InputStatus:
-        default = audio.name(audio.default_input()) if follows_default else ""
-        return InputStatus(default, name, audio.rate(device), audio.muted(device), consent=consent.read())
+        default, rate = "", 0
+        if follows_default:
+            with contextlib.suppress(InputStatusUnavailable):
+                default = audio.name(audio.default_input())
+        if device is not None:
+            with contextlib.suppress(InputStatusUnavailable):
+                rate = audio.rate(device)
+        muted = audio.muted(device) if device is not None else None
+        return InputStatus(default, name, rate, muted, consent=microphone.read())
 
     return read

@@ -22,6 +22,10 @@ NUMBERED = re.compile(r"(.*)#(\d{1,9})", re.DOTALL)
 """`NAME#2` is the second device of that name, `#7` the one with the index 7."""
 
 
+CARD_NUMBER = re.compile(r" ?\(hw:\d+,\d+\)$")
+"""The number of an ALSA card, as PortAudio writes it at the end of a name."""
+
+
 @dataclass(frozen=True)
 class Device:
     """One input device as PortAudio lists it."""
@@ -36,8 +40,13 @@ class Device:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What it may be called, the name first."""
-        return (self.name, self.description) if self.description else (self.name,)
+        """What it may be called, the full name first; the number of an ALSA card in it may be another after each boot."""
+        return tuple(dict.fromkeys((self.name, self.description or self.plain_name)))
+
+    @property
+    def plain_name(self) -> str:
+        """The name without the number of an ALSA card."""
+        return without_card_number(self.name) if self.host == "ALSA" else self.name
 
     @property
     def is_virtual(self) -> bool:
@@ -100,8 +109,13 @@ def with_server(listed: Sequence[Device], server: ServerInputs) -> list[Device]:
 
 
 def default_is_of_server(listed: Sequence[Device]) -> bool:
-    """Return whether `device:` is the default source of the sound server that runs. `listed`: PortAudio's, default first."""
-    return not listed or not listed[0].default or is_alias(listed[0], listed)
+    """Return whether `device:` is the default source of the sound server that runs. `listed`: PortAudio's, default first.
+
+    It is, unless the user's own configuration of ALSA defines another one; a card is only what PortAudio takes without any.
+    """
+    if not listed or not listed[0].default or is_alias(listed[0], listed):
+        return True
+    return listed[0].host == "ALSA" and CARD_NUMBER.search(listed[0].name) is not None
 
 
 def is_alias(device: Device, listed: Sequence[Device]) -> bool:
@@ -112,16 +126,21 @@ def is_alias(device: Device, listed: Sequence[Device]) -> bool:
     return device in aliases or (device.name == "default" and any(device.channels == d.channels for d in aliases))
 
 
+def without_card_number(name: str) -> str:
+    """Return `name` without a number of an ALSA card at its end."""
+    return CARD_NUMBER.sub("", name) or name
+
+
 def target_of(device: Device, found: Sequence[Device]) -> str:
     """Return what follows `device:` in the address of a device.
 
-    Namesakes are numbered in the order of their indexes; a name with a question mark has another one at its end.
+    It is as short as leaves no doubt. Namesakes are numbered in the order of their indexes; a name with a question mark has
+    another one at its end.
     """
     namesakes = sorted(d.index for d in found if d.name == device.name)
-    number = namesakes.index(device.index) + 1
-    target = device.name if len(namesakes) == 1 else f"{device.name}#{number}"
-    if not target or matching(target, found) != [device]:
-        target = f"#{device.index}"
+    numbered = f"{device.name}#{namesakes.index(device.index) + 1}"
+    candidates = [device.plain_name, device.name, numbered]
+    target = next((target for target in candidates if target and matching(target, found) == [device]), f"#{device.index}")
     return f"{target}?" if "?" in target else target
 
 
@@ -130,6 +149,8 @@ def matching(name: str, found: Sequence[Device]) -> list[Device]:
     exact = exact_matches(name, found, lambda device: device.names)
     if not exact and (numbered := NUMBERED.fullmatch(name)):
         exact = _numbered(numbered[1], int(numbered[2]), found)
+    if not exact and CARD_NUMBER.search(name):
+        exact = [device for device in found if device.host == "ALSA" and device.plain_name == without_card_number(name)]
     return exact or best_matches(name, found, lambda device: device.names)
 
 

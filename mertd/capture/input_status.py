@@ -35,15 +35,18 @@ def describe_change(before: InputStatus, now: InputStatus, follows_default: bool
         return f"the default input has changed from {before.default!r} to {now.default!r}"
     if before.rate and now.rate and before.rate != now.rate:
         return f"the rate of {now.source!r} has changed from {before.rate} to {now.rate} Hz"
+    if now.consent and not before.consent:  # a stream that is open already may stay silent
+        return "this program may use microphones now"
     return ""
 
 
 def fill_in(first: InputStatus, now: InputStatus) -> InputStatus:
-    """Return the first known value of each field that `describe_change` compares.
+    """Return the first known value of each field that `describe_change` compares, and the first consent, known or not.
 
     A stream may appear at the sound server later than the device was opened.
     """
-    return InputStatus(first.default or now.default, first.source or now.source, first.rate or now.rate)
+    names = first.default or now.default, first.source or now.source
+    return InputStatus(*names, first.rate or now.rate, consent=first.consent)
 
 
 def explain_zeros(status: InputStatus) -> ZerosExplanation:

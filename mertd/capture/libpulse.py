@@ -31,7 +31,7 @@ STEP_US = 20_000
 MAX_STEPS = 1_000
 """Messages handled in one reading, so that a flood of them cannot hold it up."""
 
-FRAGMENT_S = 0.1
+FRAGMENT_S = 0.05
 """Seconds of audio that the server sends at a time."""
 
 USUAL_RATE = 48_000
@@ -46,10 +46,26 @@ FRAME_VALUE_BYTES = 4
 NO_AUTOSPAWN = 0x1
 """PA_CONTEXT_NOAUTOSPAWN."""
 
-INTERPOLATE_TIMING, AUTO_TIMING_UPDATE = 0x2, 0x8
+INTERPOLATE_TIMING = 0x2
+"""PA_STREAM_INTERPOLATE_TIMING: the latency is estimated between two reports of the server."""
+
+AUTO_TIMING_UPDATE = 0x8
+"""PA_STREAM_AUTO_TIMING_UPDATE: the server reports the latency by itself."""
+
 NO_REMIX_CHANNELS = 0x20
-FIX_RATE, FIX_CHANNELS = 0x80, 0x100
+"""PA_STREAM_NO_REMIX_CHANNELS: channels are not mixed into each other by position."""
+
+FIX_RATE = 0x80
+"""PA_STREAM_FIX_RATE: the sample rate is that of the device."""
+
+FIX_CHANNELS = 0x100
+"""PA_STREAM_FIX_CHANNELS: the number of channels, their order and their positions are those of the device."""
+
+DONT_MOVE = 0x200
+"""PA_STREAM_DONT_MOVE: the stream ends with its device and is not moved to another one."""
+
 ADJUST_LATENCY = 0x2000
+"""PA_STREAM_ADJUST_LATENCY: the device, too, works in fragments of the length that is asked for."""
 
 READY = {"context": 4, "stream": 2}
 """PA_CONTEXT_READY and PA_STREAM_READY; greater states are final."""
@@ -176,7 +192,7 @@ class RecordStream:
         fragment = round(wanted.rate * FRAGMENT_S) * channels * FRAME_VALUE_BYTES
         buffers = _BufferAttributes(UNSET, UNSET, UNSET, UNSET, fragment)
         flags = INTERPOLATE_TIMING | AUTO_TIMING_UPDATE | NO_REMIX_CHANNELS | FIX_CHANNELS | ADJUST_LATENCY
-        flags |= 0 if rate else FIX_RATE
+        flags |= (0 if rate else FIX_RATE) | (DONT_MOVE if device else 0)  # what is named is heard, or nothing
         name = device.encode() if device else None
         self._check(self._library.pa_stream_connect_record(self._stream, name, ctypes.byref(buffers), flags))
         self._await("stream")

@@ -14,6 +14,9 @@ def main() -> None:
     from mertd.safe_path import leave_out_working_directory
 
     leave_out_working_directory()
+    from mertd.cli.standard_streams import open_standard_streams
+
+    open_standard_streams()
     from mertd.embed import threads
 
     # Let numpy's idle threads sleep at once, in child processes too: by default they spin for a tenth of a second.

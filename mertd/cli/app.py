@@ -9,7 +9,8 @@ import typer
 
 from mertd.cli.lazy_group import LazyGroup
 from mertd.cli.output import complain, log_safely, say, show_bug
-from mertd.errors import MertdError
+from mertd.cli.standard_streams import check_output
+from mertd.errors import MertdError, refused_by_system
 from mertd.text import printable
 
 WRONG_USAGE: Any = next(base for base in typer.BadParameter.__mro__ if base.__name__ == "ClickException")
@@ -31,11 +32,25 @@ def run(arguments: list[str]) -> int:
     """Run one command and return its exit code."""
     sys.excepthook = show_bug
     try:
-        code = app(arguments, standalone_mode=False)
+        code = _call(arguments)
+        check_output()
     except MertdError as error:
-        for line in error.args:
-            complain(line)
-        return error.exit_code
+        refusal = error
+    except (OSError, MemoryError) as error:
+        explained = refused_by_system(error)
+        if explained is None:
+            raise
+        refusal = explained
+    else:
+        return code
+    for line in refusal.args:
+        complain(line)
+    return refusal.exit_code
+
+
+def _call(arguments: list[str]) -> int:
+    try:
+        code = app(arguments, standalone_mode=False)
     except WRONG_USAGE as error:
         if error.ctx is None or error.message != error.ctx.get_help():
             error.message = printable(error.message)

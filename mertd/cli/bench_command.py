@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from mertd.bench.suite import SECTIONS, Plan, run
+from mertd.bench.sections import SECTIONS, Plan
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Threads
-from mertd.cli.output import new_console, say_json
 from mertd.embed.threads import MAX_THREADS
 from mertd.embed.threads import limit as limit_threads
-from mertd.errors import UsageError, did_you_mean
-from mertd.text import json_text, printable
+from mertd.errors import UsageError
 
 commands = single_command()
 
@@ -46,6 +37,8 @@ def bench(
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them; needs matplotlib.")] = None,
 ) -> None:
     """Measure every part here: backends against PyTorch, the daemon, fan-out, start-up, streams per machine."""
+    from mertd.cli.bench_report import measure
+
     plan = Plan(
         sections=only or SECTIONS,
         weights=weights or ("random:0?size=tiny" if quick else "random:0"),
@@ -62,132 +55,3 @@ def bench(
         os.environ["MERTD_THREADS"] = str(threads)  # for the daemons that are started
     limit_threads(threads)
     measure(plan, json, plot)
-
-
-def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
-    """Measure what `plan` names and show it. `json`: a file, or `-` for standard output in place of tables."""
-    for section in plan.sections:
-        if section not in SECTIONS:
-            hint = did_you_mean(section, SECTIONS)
-            raise UsageError(f"--only {section!r}: unknown section; choose one of {', '.join(SECTIONS)}{hint}")
-    if plot is not None:
-        if importlib.util.find_spec("matplotlib") is None:
-            raise UsageError("--plot: matplotlib is not installed; pip install 'mertd[bench]' installs it")
-        _require_directory("--plot", plot)
-    if json not in (None, "-"):
-        _require_directory("--json", Path(str(json)))
-    with new_console(stderr=True).status("measuring") as status:
-        found = run(plan, lambda text: status.update(Text(printable(text))))
-    if json == "-":
-        say_json(found, indent=1)
-    else:
-        _tables(found)
-    if json not in (None, "-"):
-        Path(str(json)).write_text(json_text(found, 1) + "\n", encoding="utf-8")
-    if plot is not None:
-        from mertd.bench.plot import draw
-
-        draw(found, plot)
-
-
-def _require_directory(option: str, path: Path) -> None:
-    """Raise `UsageError` before the measuring, which takes long, rather than after it."""
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: directory {path.parent} does not exist; create it first")
-
-
-def _tables(found: dict[str, Any]) -> None:
-    console = new_console(width=None if sys.stdout.isatty() else 120)
-    machine = found["machine"]
-    gpu = f", {machine['gpu']}" if machine["gpu"] else ""
-    about = f"{machine['processor']}, {machine['cores']} cores{gpu}"
-    console.print(printable(f"{about}; {machine['weights']}, windows of {machine['window_s']:g} s"))
-    for section, show in (
-        ("backends", _backends),
-        ("daemon", _daemon),
-        ("fanout", _fanout),
-        ("startup", _startup),
-        ("streams", _streams),
-    ):
-        if section in found:
-            show(console, found[section])
-
-
-@contextmanager
-def _table(console: Console, title: str, *columns: str) -> Iterator[Table]:
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=True)
-    yield table
-    console.print(table)
-
-
-def _backends(console: Console, found: dict[str, Any]) -> None:
-    references = {row["batch"]: row["ms_per_window"]["median"] for row in found["rows"] if is_reference(row)}
-    columns = ("", "states", "batch", "ms a window", "quartiles", "x eager", "1 - cosine")
-    with _table(console, f"Backends, taking turns; cosine with {found['cosine_with']}", *columns) as table:
-        for row in found["rows"]:
-            ms, states = row["ms_per_window"], row["states"]
-            reference = references.get(row["batch"])
-            table.add_row(
-                printable(f"{row['name']} {row['precision']}"),
-                str(len(states)) if len(states) > 1 else f"layer {states[0]}",
-                str(row["batch"]),
-                f"{ms['median']:.2f}",
-                f"{ms['low']:.2f} - {ms['high']:.2f}",
-                f"{reference / ms['median']:.2f}" if reference else "",
-                f"{1 - row['cosine']:.1e}",
-            )
-    for note in found["notes"]:
-        console.print(printable(note))
-
-
-def is_reference(row: dict[str, Any]) -> bool:
-    """Return whether the others are compared with this row: PyTorch without further options."""
-    return (row["name"], row["precision"]) == ("PyTorch eager", "float32")
-
-
-def _daemon(console: Console, found: dict[str, Any]) -> None:
-    with _table(console, "The daemon without the model, one stream in real time", "", "% of a core", "MB") as table:
-        for name, facts in found["processes"].items():
-            table.add_row(name, f"{facts['cpu_percent']:.2f}", f"{facts['resident_mb']:.0f}")
-    with _table(console, "A message", "", "median", "p99", "max") as table:
-        for name, spread in found["wire_us"].items():
-            table.add_row(f"{name}, microseconds", f"{spread['median']:.1f}", "", "")
-        for name, facts in found["publish_ms"].items():
-            table.add_row(f"{name}, ms", *(f"{facts[key]:.2f}" for key in ("p50", "p99", "max")))
-    with _table(console, "Where a window's time goes", "", "median ms", "quartiles") as table:
-        for name, spread in found["journey_ms"].items():
-            table.add_row(name, f"{spread['median']:.2f}", f"{spread['low']:.2f} - {spread['high']:.2f}")
-
-
-def _fanout(console: Console, found: list[dict[str, Any]]) -> None:
-    columns = ("subscribers", "mertd, messages/s", "bare pyzmq", "ratio", "quartiles")
-    with _table(console, "Fan-out, taking turns", *columns) as table:
-        for row in found:
-            ratio = row["ratio"]
-            table.add_row(
-                str(row["subscribers"]),
-                f"{row['mertd_per_s']['median']:,.0f}",
-                f"{row['pyzmq_per_s']['median']:,.0f}",
-                f"{ratio['median']:.2f}",
-                f"{ratio['low']:.2f} - {ratio['high']:.2f}",
-            )
-
-
-def _startup(console: Console, found: dict[str, Any]) -> None:
-    for part, title in (
-        ("daemon_s", "`mertd run`, from the command until"),
-        ("embed_alone_s", "Stages of the embed process, one after the other (the daemon overlaps some)"),
-        ("command_cpu_s", "CPU of short commands"),
-    ):
-        with _table(console, title, "", "seconds", "quartiles") as table:
-            for name, spread in found[part].items():
-                table.add_row(name, f"{spread['median']:.2f}", f"{spread['low']:.2f} - {spread['high']:.2f}")
-
-
-def _streams(console: Console, found: dict[str, Any]) -> None:
-    title = f"Streams in real time, a window every 5 s: {found['carried']} without a window skipped"
-    with _table(console, title, "streams", "windows due", "embedded", "skipped") as table:
-        for trial in found["trials"]:
-            table.add_row(*(str(trial[name]) for name in ("streams", "due", "embedded", "skipped")))

@@ -11,8 +11,7 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Config, Json
 from mertd.cli.output import say, say_json
 from mertd.cli.read_settings import raw_daemon_settings
-from mertd.config import Settings, as_toml, default_config, template, validate
-from mertd.errors import UsageError
+from mertd.errors import MertdError, UsageError
 from mertd.files import replacing
 
 commands = command_group("config")
@@ -24,6 +23,8 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Write a file with every setting, its unit and its default."""
+    from mertd.config import default_config, template
+
     path = path or default_config()
     if path.exists() and not force:
         raise UsageError(f"{path} exists; --force overwrites it")
@@ -32,13 +33,15 @@ def init(
         with replacing(path) as file:
             file.write(template().encode())
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+        raise MertdError(f"{path} cannot be written: {error.strerror}") from error
     say(f"{path}: every setting with its default; take away the # before what is to change")
 
 
 @commands.command()
 def show(config: Config = None, json: Json = False) -> None:
     """Print every setting that applies, and whether the default, the file or the environment determines it."""
+    from mertd.config import Settings, as_toml, default_config, validate
+
     raw = raw_daemon_settings(config, {})
     settings = validate(raw)
     origins = {name: raw.origins.get(name, "default") for name in Settings.model_fields}
@@ -57,6 +60,8 @@ def check(
     path: Annotated[Path | None, typer.Argument(help="The file; by default the one that `mertd run` reads.")] = None,
 ) -> None:
     """Report every mistake of a file and of MERTD_ variables."""
+    from mertd.config import validate
+
     raw = raw_daemon_settings(path, {})
     validate(raw)
     say(f"{raw.path or 'defaults and environment'}: no mistakes")

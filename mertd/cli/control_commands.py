@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import command_group
-from mertd.cli.message_format import MessageFormatter
-from mertd.cli.options import Control, Gate, Hop, Json, Key, KeyFolder, ServerKey, Stream
-from mertd.cli.output import say, say_json
+from mertd.cli.options import Control, Gate, Hop, Json, Key, KeyFolder, ServerKey, Stream, TextTimes
 from mertd.defaults import CONTROL_ENDPOINT
-from mertd.stream.request import ask
-from mertd.wire import Embedding, Event, as_json
 
 ANSWER_S = 5.0
 """Seconds to wait for an answer."""
@@ -23,17 +20,30 @@ NOW_S = 120.0
 commands = command_group("control")
 
 
+@dataclass(frozen=True)
+class Way:
+    """Where a request goes, with which keys, and how the answer is printed: the options that all requests share."""
+
+    control: str
+    json: bool
+    text_times: bool
+    key: str | None
+    server_key: str | None
+    folder: Path | None
+
+
 @commands.command()
 def now(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
+    text_times: TextTimes = False,
     key: Key = None,
     server_key: ServerKey = None,
     folder: KeyFolder = None,
 ) -> None:
     """Embed the newest window at once; every subscriber gets it too."""
-    _request({"request": "now", "stream": stream}, control, json, key, server_key, folder, NOW_S)
+    _request({"request": "now", "stream": stream}, Way(control, json, text_times, key, server_key, folder), NOW_S)
 
 
 @commands.command()
@@ -41,12 +51,13 @@ def pause(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
+    text_times: TextTimes = False,
     key: Key = None,
     server_key: ServerKey = None,
     folder: KeyFolder = None,
 ) -> None:
     """Close a stream's device, so that nothing hears it."""
-    _request({"request": "pause", "stream": stream}, control, json, key, server_key, folder)
+    _request({"request": "pause", "stream": stream}, Way(control, json, text_times, key, server_key, folder))
 
 
 @commands.command()
@@ -54,12 +65,13 @@ def resume(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
+    text_times: TextTimes = False,
     key: Key = None,
     server_key: ServerKey = None,
     folder: KeyFolder = None,
 ) -> None:
     """Open a paused stream's device again."""
-    _request({"request": "resume", "stream": stream}, control, json, key, server_key, folder)
+    _request({"request": "resume", "stream": stream}, Way(control, json, text_times, key, server_key, folder))
 
 
 @commands.command("set")
@@ -69,42 +81,36 @@ def set_(
     stream: Stream = None,
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
+    text_times: TextTimes = False,
     key: Key = None,
     server_key: ServerKey = None,
     folder: KeyFolder = None,
 ) -> None:
     """Change the hop or the gate of one stream or all, until the daemon stops."""
-    _request({"request": "set", "stream": stream, "hop": hop, "gate": gate}, control, json, key, server_key, folder)
+    _request(
+        {"request": "set", "stream": stream, "hop": hop, "gate": gate}, Way(control, json, text_times, key, server_key, folder)
+    )
 
 
 @commands.command()
 def shutdown(
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
+    text_times: TextTimes = False,
     key: Key = None,
     server_key: ServerKey = None,
     folder: KeyFolder = None,
 ) -> None:
     """Stop the daemon in order."""
-    _request({"request": "shutdown"}, control, json, key, server_key, folder)
+    _request({"request": "shutdown"}, Way(control, json, text_times, key, server_key, folder))
 
 
-def _request(
-    request: dict[str, Any],
-    control: str,
-    json: bool,
-    key: str | None,
-    server_key: str | None,
-    folder: Path | None,
-    timeout_s: float = ANSWER_S,
-) -> None:
+def _request(request: dict[str, Any], way: Way, timeout_s: float = ANSWER_S) -> None:
     """Send a request, without the options that were not given, and print the answer. Raises what `ask` raises."""
-    keys = client_keys(control, key, server_key, folder)
-    formatter = MessageFormatter()
-    for message in ask(control, {name: value for name, value in request.items() if value is not None}, timeout_s, keys):
-        if json:
-            say_json(as_json(message))
-        elif isinstance(message, Embedding):
-            say(formatter.embedding(message))
-        elif isinstance(message, Event):
-            say(formatter.event(message))
+    from mertd.cli.message_printer import MessagePrinter
+    from mertd.stream.request import ask
+
+    keys = client_keys(way.control, way.key, way.server_key, way.folder)
+    printer = MessagePrinter(way.json, way.text_times)
+    for message in ask(way.control, {name: value for name, value in request.items() if value is not None}, timeout_s, keys):
+        printer.show(message)

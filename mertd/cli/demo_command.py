@@ -9,21 +9,20 @@ import tempfile
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.message_format import MessageFormatter
 from mertd.cli.options import Backend, Threads, Weights
-from mertd.cli.output import new_console
-from mertd.config import default_weights
+from mertd.cli.output import new_console, spinner_name
 from mertd.errors import EndpointError
-from mertd.stream.client.subscriber import Subscriber
 from mertd.text import printable
-from mertd.wire import Embedding
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from mertd.stream.client.subscriber import Subscriber
 
 WINDOW_S = 30
 """Seconds of audio in a window of the demo."""
@@ -45,10 +44,14 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """See it work, with nothing: synthesised music, a real daemon, a real subscriber."""
+    from mertd.stream.client.subscriber import Subscriber
+    from mertd.stream.endpoint import socket_folder
+
+    Path.cwd()  # raises if the directory was deleted: the daemon could not start its processes there
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # so that the `finally` below runs
-    weights = weights or (str(home) if (home := default_weights()).is_file() else "random:0")
+    weights = weights or _own_weights() or "random:0"
     console = new_console()
-    with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mertd-", dir=socket_folder()) as folder:
         publish, control = f"ipc://{folder}/publish", f"ipc://{folder}/control"
         seconds = WINDOW_S + HOP_S * (count - 1)
         command = [sys.executable, "-P", "-m", "mertd", "run", "--source", f"synth:chords?seconds={seconds}", "--pace", "fast"]
@@ -68,11 +71,28 @@ def demo(
         console.print("UNTRAINED: the weights are random, so the vectors move with the sound but mean nothing.")
 
 
+def _own_weights() -> str | None:
+    """Return the weights that `mertd run` would take; None if there are none."""
+    from mertd.config import default_weights
+    from mertd.user_folders import HomeUnknownError
+
+    try:
+        home = default_weights()
+    except HomeUnknownError:
+        return None
+    return str(home) if home.is_file() else None
+
+
 def _show_embeddings(subscriber: Subscriber, daemon: subprocess.Popen[bytes], count: int, console: Console) -> None:
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from mertd.cli.message_format import MessageFormatter
+    from mertd.wire import Embedding
+
     formatter = MessageFormatter()
     deadline = time.monotonic() + PATIENCE_S
     columns = (
-        SpinnerColumn(),
+        SpinnerColumn(spinner_name(console)),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),

@@ -11,10 +11,6 @@ from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Config, Json
 from mertd.cli.output import say, say_json, say_labelled, show_progress
 from mertd.cli.read_settings import raw_daemon_settings
-from mertd.config import RawSettings
-from mertd.doctor.facts import Finding
-from mertd.doctor.findings import findings, is_problem
-from mertd.doctor.gather import gather
 from mertd.errors import UsageError
 
 LABELS = {"ok": "ok      ", "warning": "warning ", "problem": "PROBLEM "}
@@ -36,6 +32,11 @@ def doctor(
     json: Json = False,
 ) -> None:
     """Find what is wrong, why it matters and how to mend it. Exits with 3 if something keeps mertd from its work."""
+    from mertd.config import RawSettings
+    from mertd.doctor.facts import Finding
+    from mertd.doctor.findings import findings, is_problem
+    from mertd.doctor.gather import gather
+
     unread = ""
     try:
         raw = raw_daemon_settings(config, {})

@@ -7,24 +7,25 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Gate, Hop, Layers, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
 from mertd.cli.stop_signals import StopSignals
-from mertd.config import Settings, weights_spec
-from mertd.embed.embedder import Embedder
-from mertd.embed.model_settings import ModelSettings
 from mertd.errors import MertdError, UsageError
-from mertd.offline.batch import Batch, WindowSettings
-from mertd.offline.inputs import Input, find_inputs
-from mertd.offline.outputs import SUFFIXES, FileOutput, Output, StreamOutput
 from mertd.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from mertd.config import Settings
+    from mertd.embed.embedder import Embedder
+    from mertd.offline.inputs import Input
+    from mertd.offline.outputs import Output
 
 MIN_INPUTS_SUMMED_UP = 10
 """Inputs above which a last line says how many of them failed."""
@@ -51,7 +52,10 @@ def embed(
     gate: Gate = None,
 ) -> None:
     """Embed sound files offline: the same windows and vectors as the daemon's."""
-    options = {name: value for name, value in locals().items() if name not in ("files", "out", "resume")}
+    from mertd.offline.outputs import SUFFIXES, FileOutput, StreamOutput
+
+    options = {"window": window, "hop": hop, "layers": layers, "backend": backend, "weights": weights}
+    options |= {"threads": threads, "gate": gate}
     settings = settings_from_options(None, options)
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {out}: unsupported file type; use .npz or .ndjson")
@@ -74,6 +78,15 @@ def embed(
 
 def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
     """Embed everything that `words` name; return the exit code."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+    from mertd.config import weights_spec
+    from mertd.embed.embedder import Embedder
+    from mertd.embed.model_settings import ModelSettings
+    from mertd.offline.batch import Batch, WindowSettings
+    from mertd.offline.inputs import find_inputs
+    from mertd.offline.outputs import FileOutput
+
     inputs = find_inputs(words, complain)
     console = new_console(stderr=True)
     columns = (

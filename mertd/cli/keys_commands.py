@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,10 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, KeyFolder
 from mertd.cli.output import say, say_json
 from mertd.errors import KeysError, UsageError
-from mertd.stream.curve_keys import ClientKeys
-from mertd.stream.keyring import Keyring
+
+if TYPE_CHECKING:
+    from mertd.stream.curve_keys import ClientKeys
+    from mertd.stream.keyring import Keyring
 
 commands = command_group("keys")
 
@@ -28,6 +30,8 @@ def new(
     folder: KeyFolder = None,
 ) -> None:
     """Make the keys of a client, or of the daemon. They stay on the machine; what is printed is public."""
+    from mertd.stream.keyring import Keyring
+
     keyring = Keyring(folder)
     if server == (name is not None):
         raise UsageError("`mertd keys new` needs a NAME for a client's keys, or --server for the daemon's")
@@ -63,6 +67,8 @@ def _new_client(keyring: Keyring, name: str, server_key: str | None, folder: Pat
 @commands.command()
 def show(folder: KeyFolder = None, json: Json = False) -> None:
     """Show the public keys of this machine, and the clients that are allowed."""
+    from mertd.stream.keyring import Keyring
+
     keyring = Keyring(folder)
     server = keyring.server().public if (keyring.folder / "server.key").exists() else None
     clients = keyring.clients().values()
@@ -107,6 +113,8 @@ def allow(
     folder: KeyFolder = None,
 ) -> None:
     """Let a client connect, to listen and to ask for status and history. Repeat with or without --control to change that."""
+    from mertd.stream.keyring import Keyring
+
     client = Keyring(folder).allow(name, public, control)
     say(f"{name} may {_rights(client.control)}; a running daemon knows within a second")
 
@@ -114,6 +122,8 @@ def allow(
 @commands.command()
 def revoke(name: Annotated[str, typer.Argument(help="Name of the client.")], folder: KeyFolder = None) -> None:
     """Stop letting a client connect. A running daemon cuts it off."""
+    from mertd.stream.keyring import Keyring
+
     Keyring(folder).revoke(name)
     say(f"{name} is revoked; a running daemon cuts it off within a second")
 

@@ -19,9 +19,10 @@ COMMANDS = {
     "tail": ("tail_command", "Show embeddings as they come."),
     "remember": ("remember_command", "Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."),
     "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
+    "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
-    "devices": ("devices_command", "List the input devices."),
+    "devices": ("devices_command", "List the input devices, each with the address that opens it; * marks the default one."),
     "status": ("status_command", "Ask a running daemon how it is."),
     "bench": (
         "bench_command",

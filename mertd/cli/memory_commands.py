@@ -13,14 +13,6 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, MemoryFolder
 from mertd.cli.output import say, say_json
 from mertd.errors import StoreError, UsageError
-from mertd.memory.checking import verify as check
-from mertd.memory.default_folder import default_memory
-from mertd.memory.exporting import export as write
-from mertd.memory.forgetting import Scope, preview
-from mertd.memory.forgetting import forget as delete
-from mertd.memory.memory import Memory
-from mertd.memory.queries import FOREVER_NS, Selection
-from mertd.memory.summary import summary
 from mertd.memory.time_words import FORMS, parse_time
 
 SHOWN_HOLES = 20
@@ -32,6 +24,8 @@ commands = command_group("memory")
 @commands.command()
 def info(memory: MemoryFolder = None, json: Json = False) -> None:
     """Show what is remembered: size, times, streams, spaces, and what is missing, with the reason."""
+    from mertd.memory.summary import summary
+
     found = summary(memory)
     if json:
         say_json(found, indent=2)
@@ -52,6 +46,9 @@ def info(memory: MemoryFolder = None, json: Json = False) -> None:
 @commands.command()
 def verify(memory: MemoryFolder = None, json: Json = False) -> None:
     """Read everything, and check that it is whole. Exits with 3 if it is not."""
+    from mertd.memory.checking import verify as check
+    from mertd.memory.default_folder import default_memory
+
     report = check(memory or default_memory())
     if json:
         say_json(vars(report), indent=2)
@@ -72,6 +69,11 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete for good, after showing what would go. The memory may be written to meanwhile."""
+    from mertd.memory.default_folder import default_memory
+    from mertd.memory.forgetting import Scope, preview
+    from mertd.memory.forgetting import forget as delete
+    from mertd.memory.queries import FOREVER_NS
+
     if before is None and not stream:
         raise UsageError("`mertd memory forget` needs --before or --stream; to forget everything, give --before now")
     scope = Scope(parse_time(before, time.time_ns()) if before is not None else FOREVER_NS, tuple(stream or ()))
@@ -102,6 +104,10 @@ def export(
     events: Annotated[bool, typer.Option("--events", help="Events too, in NDJSON.")] = False,
 ) -> None:
     """Write what is remembered to a file: npz, NDJSON, or Parquet (which needs `mertd[parquet]`)."""
+    from mertd.memory.exporting import export as write
+    from mertd.memory.memory import Memory
+    from mertd.memory.queries import FOREVER_NS, Selection
+
     now_ns = time.time_ns()
     selection = Selection(
         since_ns=parse_time(since, now_ns) if since is not None else -FOREVER_NS,

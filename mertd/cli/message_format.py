@@ -4,24 +4,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mertd.wire import Embedding, Event
 
 
 class MessageFormatter:
-    """Formats embeddings and events; remembers the last vector of each stream, to show how much the music has changed."""
-
-    def __init__(self) -> None:
-        self._last: dict[tuple[str, str], NDArray[np.float32]] = {}
+    """Formats embeddings and events."""
 
     def embedding(self, message: Embedding) -> str:
-        """Return a line: times, stream, beginning of the vector, its similarity to the one before, level, latency."""
-        key = (message.stream, message.model.space)
+        """Return a line: times, stream, beginning of the vector, level, latency."""
         vector = message.vector.ravel()
-        last, self._last[key] = self._last.get(key), vector
-        cosine = f"  cos {_cosine(vector, last):.4f}" if last is not None and last.shape == vector.shape else ""
         numbers = " ".join(f"{x:+.3f}" for x in vector[:3])
         layers = ",".join(map(str, message.model.layers))
         shape = "x".join(map(str, message.vector.shape))
@@ -31,7 +22,7 @@ class MessageFormatter:
         untrained = "" if message.model.trained else "  UNTRAINED"
         return (
             f"{_clock(message.time.start_ns)} – {_clock(message.time.end_ns)} ±{message.time.error_ns / 1e6:.0f} ms"
-            f"  {message.stream}#{message.seq}  layer {layers} [{numbers} …] {shape}{cosine}"
+            f"  {message.stream}#{message.seq}  layer {layers} [{numbers} …] {shape}"
             f"  {message.audio.rms_dbfs:.1f} dBFS  {message.latency_ns.total / 1e9:.1f} s late{skipped}{missing}{untrained}"
         )
 
@@ -47,8 +38,3 @@ def _clock(unix_ns: int) -> str:
         return datetime.fromtimestamp(unix_ns / 1e9).astimezone().strftime("%H:%M:%S.%f")[:-4]
     except (ValueError, OverflowError, OSError):  # what a daemon sends need not be a time of this era
         return f"{unix_ns} ns"
-
-
-def _cosine(a: NDArray[np.float32], b: NDArray[np.float32]) -> float:
-    norms = np.linalg.norm(a) * np.linalg.norm(b)
-    return float(a @ b / norms) if norms else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
@@ -12,12 +12,10 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, Layers, Window
 from mertd.cli.output import say, say_json, spinner
 from mertd.cli.read_settings import settings_from_options
-from mertd.config import default_weights
-from mertd.embed.architecture import MERT_95M
-from mertd.embed.embedder import model_name, space
-from mertd.embed.weights.loading import load, save
-from mertd.embed.weights.tensors import LICENCE, Weights
 from mertd.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from mertd.embed.weights.tensors import Weights
 
 Out = Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")]
 COREML_TARGETS = ("macos14", "macos15")
@@ -28,7 +26,9 @@ commands = command_group("model")
 @commands.command()
 def pull(out: Out = None) -> None:
     """Fetch MERT's trained weights from the Hugging Face hub."""
+    from mertd.config import default_weights
     from mertd.embed.weights import hub
+    from mertd.embed.weights.tensors import LICENCE
 
     say(f"MERT's weights are {LICENCE}: credit Li et al. 2024 (arXiv 2306.00107), no commercial use.")
     pulled = hub.pull(out or default_weights())
@@ -45,8 +45,10 @@ def import_(
     out: Out = None,
 ) -> None:
     """Convert a checkpoint to mertd's float16 safetensors."""
+    from mertd.config import default_weights
     from mertd.embed.weights.checkpoint import ORIGINAL, fingerprint, import_checkpoint
     from mertd.embed.weights.folder import locate
+    from mertd.embed.weights.loading import save
 
     destination = out or default_weights()
     notes: list[str] = []
@@ -69,6 +71,8 @@ def random(
     size: Annotated[str, typer.Option(help="full, or tiny for tests.")] = "full",
 ) -> None:
     """Write untrained weights of the true shapes: they exercise everything and mean nothing."""
+    from mertd.embed.weights.loading import load, save
+
     weights = load(f"random:{seed}?size={size}")
     save(weights, out)
     say(_summary(str(out), weights))
@@ -77,6 +81,8 @@ def random(
 @commands.command()
 def check(weights: Annotated[str, typer.Argument(help="A safetensors file, or random:SEED.")]) -> None:
     """Check names, shapes, types and values of weights."""
+    from mertd.embed.weights.loading import load
+
     loaded = load(weights)
     say(_summary(weights, loaded))
     say(f"names, shapes, float16 and finite values are as they should be; origin {loaded.origin}, sha256 {loaded.digest}")
@@ -90,6 +96,10 @@ def info(
     json: Json = False,
 ) -> None:
     """Describe the network: its size, its cost per window, the space its vectors lie in."""
+    from mertd.embed.architecture import MERT_95M
+    from mertd.embed.embedder import model_name, space
+    from mertd.embed.weights.loading import load
+
     settings = settings_from_options(None, {"window": window, "layers": layers})
     loaded = load(weights) if weights else None
     architecture = loaded.architecture if loaded else MERT_95M
@@ -129,6 +139,7 @@ def export_coreml(
 ) -> None:
     """Write a Core ML package."""
     from mertd.embed.backends.coreml_package import export
+    from mertd.embed.weights.loading import load
 
     if target not in COREML_TARGETS:
         raise UsageError(f"--target {target!r}: unknown target; choose {' or '.join(COREML_TARGETS)}")

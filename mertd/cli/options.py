@@ -38,3 +38,7 @@ MemoryFolder = Annotated[
     Path | None, typer.Option("--memory", metavar="DIR", help="Directory of the memory (in the user's data).")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+TextTimes = Annotated[
+    bool,
+    typer.Option("--text-times", help="Print JSON in which times (keys in _ns) are text, for programs that round integers."),
+]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from mertd.cli.standard_streams import raising_output
 from mertd.text import json_text, printable
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 COLOURS = {"green": 32, "yellow": 33, "red": 31}
 """Codes of ANSI terminals for the colour of letters."""
+
+UNKNOWN_WIDTH = 80
+"""Columns of a terminal that does not say how many it has."""
 
 
 def say(text: object = "") -> None:
@@ -50,6 +54,17 @@ def complain(text: object) -> None:
     print(f"mertd: {printable(text)}", file=sys.stderr, flush=True)
 
 
+def say_aside(text: object) -> None:
+    """Print one line to standard error that is no complaint."""
+    print(printable(text), file=sys.stderr, flush=True)
+
+
+def ask_yes(question: str) -> bool:
+    """Print a question to standard error, and return whether standard input answers with y or yes; Enter alone means no."""
+    print(f"{printable(question)} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.buffer.readline().strip().lower() in (b"y", b"yes")
+
+
 def show_progress(text: str) -> None:
     """Replace the last line of standard error, if it is a terminal."""
     if sys.stderr.isatty():
@@ -81,22 +96,32 @@ def new_console(stderr: bool = False, **options: Any) -> Console:
     """Return a console of rich that takes nothing in a text for markup or emoji, as `[red]`, and colours no numbers."""
     from rich.console import Console
 
-    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+    console = Console(stderr=stderr, markup=False, emoji=False, highlight=False, **options)
+    if console.width < 1:  # COLUMNS=0 is what some terminals say of which the size is not known
+        console.width = UNKNOWN_WIDTH
+    return console
 
 
 @contextmanager
-def spinner(text: str) -> Iterator[None]:
-    """Show on standard error, if that is a terminal, what is being done."""
+def spinner(text: str) -> Iterator[Callable[[str], None]]:
+    """Show on standard error, if that is a terminal, what is being done. Yields a function that changes the text."""
     from rich.text import Text
 
-    with new_console(stderr=True).status(Text(printable(text))):
-        yield
+    console = new_console(stderr=True)
+    with console.status(Text(printable(text)), spinner=spinner_name(console)) as status:
+        yield lambda changed: status.update(Text(printable(changed)))
+
+
+def spinner_name(console: Console) -> str:
+    """Return one of rich's spinners that the terminal's encoding has the characters for."""
+    return "dots" if console.encoding.startswith("utf") else "line"
 
 
 @contextmanager
 def reader_may_leave() -> Iterator[None]:
-    """Within, it is no error if the program that reads our output stops reading, as `head` does."""
-    try:
+    """Within, the command ends when its output cannot be written; in order if its reader has left, as `head` does.
+
+    Raises `OutputError` for any other reason.
+    """
+    with contextlib.suppress(BrokenPipeError), raising_output():
         yield
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

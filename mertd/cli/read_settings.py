@@ -1,34 +1,51 @@
-"""Settings from the options of a command line."""
+"""Settings from the options of a command line.
+
+Rules of this file: the settings' schema, which costs a tenth of a second, is loaded by functions that need it.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from mertd.config import RawSettings, Settings, collect, default_config, validate
 from mertd.errors import UsageError
+
+if TYPE_CHECKING:
+    from mertd.config import RawSettings, Settings
 
 
 def settings_from_options(config: Path | None, options: Mapping[str, Any]) -> Settings:
     """Return settings from a file and options, in which layers are still text. Raises `UsageError`."""
+    from mertd.config import collect, validate
+
     return validate(collect(config, _with_layers(options)))
 
 
 def daemon_settings(config: Path | None, options: Mapping[str, Any]) -> Settings:
     """Return the settings of a daemon, which also reads the environment and the default file. Raises `UsageError`."""
+    from mertd.config import validate
+
     return validate(raw_daemon_settings(config, options))
 
 
 def raw_daemon_settings(config: Path | None, options: Mapping[str, Any]) -> RawSettings:
     """Return the settings of a daemon before they are checked. Raises `UsageError` if the file cannot be read."""
+    from mertd.config import collect
+
     return collect(config or existing_default_config(), _with_layers(options), os.environ)
 
 
 def existing_default_config() -> Path | None:
-    """Return the file that a daemon reads if none is named; None if it does not exist."""
-    path = default_config()
+    """Return the file that a daemon reads if none is named; None if it does not exist, or if there is no home directory."""
+    from mertd.config import default_config
+    from mertd.user_folders import HomeUnknownError
+
+    try:
+        path = default_config()
+    except HomeUnknownError:
+        return None
     return path if path.exists() else None  # reading it refuses what is not a regular file
 
 

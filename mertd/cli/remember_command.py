@@ -15,9 +15,6 @@ from mertd.cli.options import Key, KeyFolder, MemoryFolder, ServerKey
 from mertd.cli.output import say
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import UsageError
-from mertd.memory.amounts import parse_keep
-from mertd.memory.default_folder import default_memory
-from mertd.memory.follower import Follower, Following
 
 commands = single_command()
 
@@ -38,6 +35,10 @@ def remember(
     key_folder: KeyFolder = None,
 ) -> None:
     """Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."""
+    from mertd.memory.amounts import parse_keep
+    from mertd.memory.default_folder import default_memory
+    from mertd.memory.follower import Follower, Following
+
     endpoints = connect or [PUBLISH_ENDPOINT]
     controls = control or ([CONTROL_ENDPOINT] if endpoints == [PUBLISH_ENDPOINT] else [])
     if len(controls) != len(endpoints):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,10 +10,10 @@ import typer
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Sources, Threads, Weights, Window
 from mertd.cli.read_settings import daemon_settings
-from mertd.daemon.assembly import Outside, make_supervisor
+from mertd.cli.standard_streams import STANDARD_ERROR
+from mertd.cli.weights_offer import offer_weights
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.embed.threads import choose, limit_blas
-from mertd.logs import QueuedHandler, install, uninstall
 
 commands = single_command()
 
@@ -58,13 +56,17 @@ def run(
 ) -> None:
     """Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."""
     flags = {name: value for name, value in locals().items() if name != "config"}
+    Path.cwd()  # raises if the directory was deleted: Python cannot spawn processes there
     settings = daemon_settings(config, flags)
+    offer_weights(settings)
     # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.
-    threads_of_numpy = choose(settings.threads).count if settings.backend == "numpy" else 1
-    limit_blas(threads_of_numpy)
-    # Without a standard error its number is free, and would be given to the next file or socket.
-    descriptor = sys.stderr.fileno() if sys.stderr else os.open(os.devnull, os.O_WRONLY)
-    handler = QueuedHandler(descriptor, settings.log_format)
+    limit_blas(choose(settings.threads).count if settings.backend == "numpy" else 1)
+    import asyncio
+
+    from mertd.daemon.assembly import Outside, make_supervisor
+    from mertd.logs import QueuedHandler, install, uninstall
+
+    handler = QueuedHandler(STANDARD_ERROR, settings.log_format)
     install(handler, settings.log_level)
     try:
         asyncio.run(make_supervisor(settings, Outside(handler, lambda: daemon_settings(config, flags))).run())

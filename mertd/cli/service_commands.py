@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mertd.cli.lazy_group import command_group, load_command
 from mertd.cli.output import say, say_json, say_with_tabs
 from mertd.cli.read_settings import existing_default_config, settings_from_options
-from mertd.config import Settings
 from mertd.errors import MertdError, UsageError
-from mertd.service import choose
-from mertd.service.execute import ServiceError, daemon_status, execute_plan, show_plan
-from mertd.service.manager import Inspection, ServiceManager, ServiceSpec
-from mertd.service.plan import Plan
+
+if TYPE_CHECKING:
+    from mertd.config import Settings
+    from mertd.service.manager import Inspection, ServiceManager, ServiceSpec
+    from mertd.service.plan import Plan
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show commands and files, and change nothing.")]
 Platform = Annotated[str | None, typer.Option(help="With --dry-run: launchd or systemd, on any machine.")]
@@ -33,10 +33,13 @@ def install(
     platform: Platform = None,
 ) -> None:
     """Install and start it, or bring it up to date. On a Mac, this is when it asks for the microphone."""
+    from mertd.service import choose
+    from mertd.user_folders import expand_home
+
     manager = _manager(dry_run, platform)
     if any(word.split("=")[0] == "--config" for word in options or []):
         raise UsageError("--config comes before the --, where it is made a full path")
-    words = [*(["--config", str(config.expanduser().absolute())] if config else []), *(options or [])]
+    words = [*(["--config", str(expand_home(config).absolute())] if config else []), *(options or [])]
     settings = _settings(words)
     spec = choose.service_spec(settings, words)
     if problems := choose.unmet_requirements(manager, settings):
@@ -52,6 +55,8 @@ def install(
 @commands.command()
 def uninstall(dry_run: DryRun = False, platform: Platform = None) -> None:
     """Stop and remove it, with everything that was installed with it."""
+    from mertd.service.manager import Inspection
+
     manager = _manager(dry_run, platform)
     _execute(manager.uninstall(Inspection(manager.state())), dry_run)
     if not dry_run:
@@ -67,6 +72,8 @@ def start(dry_run: DryRun = False, platform: Platform = None) -> None:
 @commands.command()
 def stop(dry_run: DryRun = False, platform: Platform = None) -> None:
     """Stop it in order, until the next start or login."""
+    from mertd.service.manager import Inspection
+
     manager = _installed_manager(dry_run, platform)
     _execute(manager.stop(Inspection(manager.state())), dry_run)
 
@@ -80,6 +87,8 @@ def restart(dry_run: DryRun = False, platform: Platform = None) -> None:
 @commands.command()
 def reload(dry_run: DryRun = False, platform: Platform = None) -> None:
     """Make it read its configuration again, without interruption."""
+    from mertd.service.execute import ServiceError
+
     manager = _installed_manager(dry_run, platform)
     _settings(manager.options() or ())  # mistakes are reported here, and the service keeps its settings
     if not dry_run and not manager.state().running:
@@ -90,6 +99,9 @@ def reload(dry_run: DryRun = False, platform: Platform = None) -> None:
 @commands.command()
 def status(json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False) -> None:
     """Say how it is; exits with 3 unless it runs and answers."""
+    from mertd.service import choose
+    from mertd.service.execute import daemon_status
+
     manager = choose.service_manager()
     state, options = manager.state(), manager.options()
     answer = None
@@ -128,6 +140,8 @@ def logs(
     platform: Platform = None,
 ) -> None:
     """Show its log."""
+    from mertd.service.execute import execute_plan, show_plan
+
     plan = _installed_manager(dry_run, platform).logs(count, follow)
     if dry_run:
         show_plan(plan, say_with_tabs)
@@ -136,6 +150,8 @@ def logs(
 
 
 def _manager(dry_run: bool, platform: str | None) -> ServiceManager:
+    from mertd.service import choose
+
     if not dry_run and platform not in (None, choose.native_platform()):
         choose.service_manager(platform)  # raises for an unknown name
         native = choose.native_platform()
@@ -144,6 +160,8 @@ def _manager(dry_run: bool, platform: str | None) -> ServiceManager:
 
 
 def _installed_manager(dry_run: bool, platform: str | None) -> ServiceManager:
+    from mertd.service.execute import ServiceError
+
     manager = _manager(dry_run, platform)
     if not dry_run and not manager.state().installed:
         raise ServiceError("the service is not installed; `mertd service install` does that")
@@ -153,6 +171,8 @@ def _installed_manager(dry_run: bool, platform: str | None) -> ServiceManager:
 def _execute_with_spec(
     make_plan: Callable[[ServiceManager, ServiceSpec, Inspection], Plan], dry_run: bool, platform: str | None
 ) -> None:
+    from mertd.service import choose
+
     manager = _installed_manager(dry_run, platform)
     options = manager.options() or ()
     spec = choose.service_spec(_settings(options), options)
@@ -160,6 +180,8 @@ def _execute_with_spec(
 
 
 def _execute(plan: Plan, dry_run: bool) -> None:
+    from mertd.service.execute import execute_plan, show_plan
+
     if dry_run:
         show_plan(plan, say_with_tabs)
     else:

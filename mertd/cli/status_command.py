@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Control, Json, Key, KeyFolder, ServerKey
-from mertd.cli.output import say, say_json
+from mertd.cli.options import Control, Json, Key, KeyFolder, ServerKey, TextTimes
+from mertd.cli.output import say
 from mertd.defaults import CONTROL_ENDPOINT, SAMPLE_RATE
 from mertd.errors import WireError
-from mertd.stream.request import ask
-from mertd.wire import Status, as_json
+
+if TYPE_CHECKING:
+    from mertd.wire import Status
 
 commands = single_command()
 
@@ -22,19 +23,24 @@ commands = single_command()
 def status(
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
+    text_times: TextTimes = False,
     key: Key = None,
     server_key: ServerKey = None,
     key_folder: KeyFolder = None,
 ) -> None:
     """Ask a running daemon how it is."""
+    from mertd.cli.message_printer import MessagePrinter
+    from mertd.stream.request import ask
+    from mertd.wire import Status
+
     keys = client_keys(control, key, server_key, key_folder)
     answer = ask(control, {"request": "status"}, keys=keys)
     message = answer[0] if len(answer) == 1 else None
     if not isinstance(message, Status):
         kinds = ", ".join(message.kind for message in answer)
         raise WireError(f"{control} answered a request for its status with {kinds or 'nothing'}")
-    if json:
-        say_json(as_json(message))
+    if json or text_times:
+        MessagePrinter(json, text_times).show(message)
         return
     try:
         lines = list(status_lines(message))

@@ -9,13 +9,10 @@ import typer
 
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
-from mertd.cli.message_format import MessageFormatter
-from mertd.cli.options import Control, Json, Key, KeyFolder, ServerKey
-from mertd.cli.output import complain, reader_may_leave, say, say_json
+from mertd.cli.options import Control, Json, Key, KeyFolder, ServerKey, TextTimes
+from mertd.cli.output import complain, reader_may_leave
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError
-from mertd.stream.client.subscriber import Subscriber
-from mertd.wire import Embedding, Event, as_json
 
 commands = single_command()
 
@@ -26,6 +23,7 @@ def tail(
     control: Control = CONTROL_ENDPOINT,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     json: Json = False,
+    text_times: TextTimes = False,
     events: Annotated[bool, typer.Option("--events", help="Show events too.")] = False,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many embeddings.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Give up after this many seconds without an embedding.")] = None,
@@ -35,9 +33,13 @@ def tail(
     key_folder: KeyFolder = None,
 ) -> None:
     """Show embeddings as they come."""
+    from mertd.cli.message_printer import MessagePrinter
+    from mertd.stream.client.subscriber import Subscriber
+    from mertd.wire import Embedding
+
     keys = client_keys(connect, key, server_key, key_folder)
     kinds = ("embedding", "event") if events else ("embedding",)
-    formatter = MessageFormatter()
+    printer = MessagePrinter(json, text_times)
     shown = 0
     deadline = _deadline(timeout)
     with (
@@ -53,12 +55,7 @@ def tail(
             message = received.message
             if received.lost:
                 complain(f"{received.lost} messages of {message.topic.decode()} were lost")
-            if json:
-                say_json(as_json(message))
-            elif isinstance(message, Event):
-                say(formatter.event(message))
-            elif isinstance(message, Embedding):
-                say(formatter.embedding(message))
+            printer.show(message)
             if isinstance(message, Embedding):
                 shown, deadline = shown + 1, _deadline(timeout)
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
-
 from mertd.config.schema import Settings
 from mertd.errors import WeightsError
+from mertd.user_folders import config_folder, data_folder
 
 
 def default_config() -> Path:
-    """Return the path of the file that `mertd run` reads if it exists and no other is named."""
-    return Path(platformdirs.user_config_dir("mertd")) / "mertd.toml"
+    """Return the path of the file that `mertd run` reads if it exists and no other is named. Raises `HomeUnknownError`."""
+    return config_folder() / "mertd.toml"
 
 
 def default_weights() -> Path:
-    """Return where trained weights are kept: in the user's data directory."""
-    return Path(platformdirs.user_data_dir("mertd")) / "MERT-v1-95M.safetensors"
+    """Return where trained weights are kept: in the user's data directory. Raises `HomeUnknownError`."""
+    return data_folder() / "MERT-v1-95M.safetensors"
 
 
 def weights_spec(settings: Settings) -> str:

@@ -5,7 +5,6 @@ All mistakes are reported together, each with its place.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 
 from mertd.config.schema import Settings
 from mertd.errors import UsageError, did_you_mean
-from mertd.files import FileError, read_limited
+from mertd.toml_file import read_toml
 
 Origin = Literal["default", "file", "environment", "flag"]
 PREFIX = "MERTD_"
@@ -64,15 +63,9 @@ def load(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(read_limited(path).decode("utf-8"))
-    except FileError as error:
-        raise UsageError(str(error)) from error
-    except OSError as error:
+        return read_toml(path, UsageError)
+    except FileNotFoundError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise UsageError(f"{path} is not TOML: it is nested too deeply") from error
-    except ValueError as error:  # not TOML, not UTF-8, or a number of more digits than Python converts
-        raise UsageError(f"{path} is not TOML: {error}") from error
 
 
 def _variables(environment: Mapping[str, str]) -> dict[str, str]:

@@ -12,10 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-
-import platformdirs
 
 from mertd.config import RawSettings, Settings, default_weights, validate
 from mertd.daemon.instance import holder, local_keys, stale, taken
@@ -35,6 +32,7 @@ from mertd.doctor.facts import (
 from mertd.errors import EndpointError, MertdError, UsageError
 from mertd.service.choose import service_problem, service_state
 from mertd.stream.request import ask
+from mertd.user_folders import config_folder, data_folder, log_folder
 from mertd.wire import Event, Status
 
 DEVICE_TIMEOUT_S = 20.0
@@ -171,12 +169,15 @@ def endpoint_use(option: str, endpoint: str) -> EndpointUse:
 
 
 def disk_space() -> list[DiskSpace]:
-    """Return the space in the directories that mertd writes to, or in those in which they would be created."""
+    """Return the space in the directories that mertd writes to, or in those in which they would be created.
+
+    Raises `HomeUnknownError`.
+    """
     found = []
     for purpose, directory in (
-        ("weights", Path(platformdirs.user_data_dir("mertd"))),
-        ("configuration", Path(platformdirs.user_config_dir("mertd"))),
-        ("logs", Path(platformdirs.user_log_dir("mertd"))),
+        ("weights", data_folder()),
+        ("configuration", config_folder()),
+        ("logs", log_folder()),
     ):
         existing = next(parent for parent in (directory, *directory.parents) if parent.exists())
         found.append(DiskSpace(purpose, str(existing), shutil.disk_usage(existing).free))
@@ -232,14 +233,10 @@ def _loopbacks(names: Sequence[str]) -> tuple[str, ...]:
 
         return tuple(virtual_devices(list(names)))
     else:  # noqa: RET505 - so that a type checker for one platform sees no unreachable code
-        try:
-            import pulsectl
+        from mertd.capture.sound_server import find_server
 
-            with pulsectl.Pulse("mertd-doctor", connect=False) as server:
-                server.connect(autospawn=False, timeout=QUERY_TIMEOUT_S)
-                return tuple(source.name for source in server.source_list() if source.monitor_of_sink_name)
-        except Exception:  # noqa: BLE001 - pulsectl has no common base class; without a server there are no monitors
-            return ()
+        server = find_server()
+        return tuple(source.name for source in server.inputs if source.monitored) if server is not None else ()
 
 
 def _service() -> str:

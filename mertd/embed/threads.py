@@ -62,9 +62,13 @@ def choose(asked: int | None, environment: Mapping[str, str] | None = None, root
 
 
 def limit(asked: int | None = None) -> ThreadLimit:
-    """Let backends in this process use as many threads as `choose` says, and libraries that are loaded already no more."""
+    """Let backends in this process use as many threads as `choose` says, and libraries that are loaded already no more.
+
+    Raises `FileNotFoundError` if the working directory was deleted.
+    """
     from threadpoolctl import threadpool_info, threadpool_limits
 
+    Path.cwd()  # raises if the directory was deleted, which threadpoolctl would print as a traceback
     _Process.limit = choose(asked)
     pools = {pool["prefix"]: min(pool["num_threads"], _Process.limit.count) for pool in threadpool_info()}
     threadpool_limits(limits=pools)

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mertd.errors import StoreError
-from mertd.memory.memory import open_if_there
-from mertd.memory.memory_folder import existing, segments
+from mertd.memory.memory_folder import existing, open_if_there, segments
 from mertd.memory.rows import EMBEDDING_COLUMNS, EVENT_COLUMNS, Source, checksum
 from mertd.memory.segment import KIND_TABLES, Segment, explained
 

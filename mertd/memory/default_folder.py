@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import platformdirs
+from mertd.user_folders import data_folder
 
 
 def default_memory() -> Path:
-    """Return where the memory is kept unless told otherwise: in the user's data directory."""
-    return Path(platformdirs.user_data_dir("mertd")) / "memory"
+    """Return where the memory is kept unless told otherwise: in the user's data directory. Raises `HomeUnknownError`."""
+    return data_folder() / "memory"

@@ -17,6 +17,7 @@ from pathlib import Path
 from mertd.errors import EndpointError, MertdError, StoreError
 from mertd.memory.amounts import Keep
 from mertd.memory.holes import Hole, HoleReason
+from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
 from mertd.memory.retention import retain
 from mertd.memory.store import Store, is_damage
@@ -87,6 +88,7 @@ class Follower:
         self._reason = HoleReason.MISSED
         self._complaint = ""
         self._upkeep_at = 0.0  # monotonic seconds
+        self._builder = IndexBuilder(following.folder)
         self._asked: set[Hole] = set()  # of which no history has anything
 
     def run(self) -> None:
@@ -105,6 +107,7 @@ class Follower:
                         self._keep_up()
                 self._drain(subscriber)
         finally:
+            self._builder.stop()
             self._store.close()
 
     # Receiving
@@ -191,6 +194,7 @@ class Follower:
         try:
             retain(self._following.folder, self._following.keep)
             self._fill_holes()
+            self._builder.start()
         except MertdError as error:
             self._complain(str(error))
 

@@ -13,10 +13,9 @@ from typing import Any
 
 from mertd.errors import StoreError
 from mertd.memory.holes import HoleReason
-from mertd.memory.memory import open_if_there
-from mertd.memory.memory_folder import existing, segments, upkeep
+from mertd.memory.memory_folder import existing, open_if_there, segments, upkeep
 from mertd.memory.queries import FOREVER_NS, TIMES
-from mertd.memory.segment import KIND_TABLES, Segment, explained, remove
+from mertd.memory.segment import KIND_TABLES, Segment, explained, remove, remove_built
 
 
 @dataclass(frozen=True)
@@ -87,9 +86,7 @@ def _forget_in(path: Path, scope: Scope) -> int:
                     f"{path.name} is being read by another process, so its log still holds what was deleted; end that process, "
                     "and give the command again"
                 )
-    stem = path.name.partition(".")[0]
-    for built in path.parent.glob(f"{stem}.*.index"):
-        built.unlink(missing_ok=True)
+    remove_built(path)
     with Segment(path) as segment:
         empty = segment.closed and not any(segment.count(kind) for kind in KIND_TABLES) and _is_first(path)
         if segment.closed and not empty:

@@ -7,7 +7,7 @@
     print(found.start_ns, found.vectors.shape)
 
 It may be read while another process writes to it, and by several at once. Each call sees what was stored when it began, or
-later; nothing is kept open between calls.
+later. Only `similar` keeps files open between calls.
 """
 
 from __future__ import annotations
@@ -15,16 +15,23 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from mertd.errors import StoreError
 from mertd.memory.default_folder import default_memory
 from mertd.memory.holes import Hole
-from mertd.memory.memory_folder import existing, segments
+from mertd.memory.memory_folder import existing, open_if_there, segments
 from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, holes, messages, newest, numbered
-from mertd.memory.segment import NoTablesError, Segment, closed_path, explained
+from mertd.memory.segment import Segment, explained
 from mertd.wire import Embedding, Event
+
+if TYPE_CHECKING:
+    from mertd.memory.similar_search import SimilarSearch
+    from mertd.memory.similarity.moments import Moment
+    from mertd.memory.similarity.vector_segment import SpanFilter
 
 
 class Memory:
@@ -32,6 +39,7 @@ class Memory:
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         """`folder`: by default the one of `mertd run --remember`. Raises `StoreError` if no memory is there."""
+        self._searches: dict[str, SimilarSearch] = {}
         self.folder = existing(Path(folder) if folder is not None else default_memory())
 
     def spaces(self) -> list[str]:
@@ -102,6 +110,26 @@ class Memory:
                 break
         return found[::-1]
 
+    def similar(
+        self,
+        vector: ArrayLike,
+        space: str | None = None,
+        count: int = 10,
+        allowed: SpanFilter | None = None,
+    ) -> list[Moment]:
+        """Return the `count` moments that sound most like a vector, most similar first.
+
+        `vector`: of the layers as the daemon publishes them, of any shape. `space`: by default that of the newest vectors.
+        `allowed`: which windows may be found, by stream and time. Raises `SpaceError` for a vector of another size.
+        """
+        from mertd.memory.similar_search import SimilarSearch
+        from mertd.memory.similarity.similar import EVERYTHING
+
+        space = space or self.spaces()[-1]
+        if space not in self._searches:
+            self._searches[space] = SimilarSearch(self.folder, space)
+        return self._searches[space].find(np.asarray(vector, np.float32).ravel(), count, allowed or EVERYTHING)
+
     def holes(self) -> list[Hole]:
         """Return what is missing, and why. Raises `StoreError`."""
         return [hole for segment in self.segments() for hole in holes(segment)]
@@ -113,16 +141,3 @@ class Memory:
             if segment is not None:
                 with segment:
                     yield segment
-
-
-def open_if_there(path: Path) -> Segment | None:
-    """Open a file for reading that may meanwhile have been renamed, because it is full, or deleted. Raises `StoreError`."""
-    for candidate in (path, closed_path(path)):
-        try:
-            return Segment(candidate)
-        except NoTablesError:
-            return None
-        except StoreError:
-            if candidate.exists():
-                raise
-    return None

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mertd.errors import StoreError
-from mertd.memory.segment import CLOSED_SUFFIX, OPEN_SUFFIX, number_of, remove
+from mertd.memory.segment import CLOSED_SUFFIX, OPEN_SUFFIX, NoTablesError, Segment, closed_path, number_of, remove
 
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"
@@ -76,6 +76,19 @@ def set_aside(path: Path) -> Path:
             beside.replace(target.with_name(target.name + extra))
     path.replace(target)
     return target
+
+
+def open_if_there(path: Path) -> Segment | None:
+    """Open a file for reading that may meanwhile have been renamed, because it is full, or deleted. Raises `StoreError`."""
+    for candidate in (path, closed_path(path)):
+        try:
+            return Segment(candidate)
+        except NoTablesError:
+            return None
+        except StoreError:
+            if candidate.exists():
+                raise
+    return None
 
 
 class FolderLock:

@@ -82,7 +82,7 @@ def blocks(segment: Segment, space: str, selection: Selection, size: int = BLOCK
                 f" WHERE start_ns >= ? AND start_ns < ? AND +form IN ({_marks(chosen)}) AND {where} ORDER BY id",
                 (selection.since_ns, selection.until_ns, *chosen, *names),
             )
-            lengths = {number: rows.nominal_ns(form[9], form[8]) for number, form in chosen.items()}  # type: ignore[arg-type]
+            lengths = {number: rows.nominal_ns(form[9], form[8]) for number, form in chosen.items()}
             while found := cursor.fetchmany(size):
                 yield _block(segment.number, found, lengths, owners)
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from mertd.errors import StoreError
 from mertd.memory.amounts import Keep
-from mertd.memory.memory import open_if_there
-from mertd.memory.memory_folder import segments, upkeep
+from mertd.memory.memory_folder import open_if_there, segments, upkeep
 from mertd.memory.segment import remove
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import quote
 
 from mertd.errors import StoreError
@@ -21,6 +21,9 @@ from mertd.memory.tables import create, migrate, version
 
 OPEN_SUFFIX = ".sqlite"
 CLOSED_SUFFIX = ".closed.sqlite"
+
+BUILT_SUFFIXES = (".similar", ".centre")
+"""Endings of files that were built from a full file, and can be built again."""
 
 BUSY_S = 10.0
 """Seconds to wait for another process that has locked a file, as `mertd memory forget` does for moments."""
@@ -106,7 +109,7 @@ class Segment:
         rows = self.db.execute("SELECT sources.id, boot, daemon, name FROM sources JOIN streams ON streams.id = sources.stream")
         return {number: Source(*rest) for number, *rest in rows}
 
-    def forms(self) -> dict[int, tuple[object, ...]]:
+    def forms(self) -> dict[int, tuple[Any, ...]]:
         """Return the forms of embeddings by their id in this file."""
         return {number: tuple(rest) for number, *rest in self.db.execute(f"SELECT id, {FORM_COLUMNS} FROM forms")}
 
@@ -190,11 +193,19 @@ def closed_path(path: Path) -> Path:
 
 def remove(path: Path) -> None:
     """Delete a file, its log, and what was built from it."""
-    stem = path.name.partition(".")[0]
     for extra in ("-wal", "-shm", "-journal", ""):
         path.with_name(path.name + extra).unlink(missing_ok=True)
-    for built in path.parent.glob(f"{stem}.*.index"):
-        built.unlink(missing_ok=True)
+    remove_built(path)
+
+
+def remove_built(path: Path) -> None:
+    """Delete what was built from a file: it holds vectors too."""
+    stem = path.name.partition(".")[0]
+    for half in path.parent.glob(f".{stem}.*.partial"):  # of a process that was killed while it built
+        half.unlink(missing_ok=True)
+    for suffix in BUILT_SUFFIXES:
+        for built in path.parent.glob(f"{stem}.*{suffix}"):
+            built.unlink(missing_ok=True)
 
 
 def size_of(path: Path) -> int:

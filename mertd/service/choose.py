@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mertd import __version__
+from mertd import __version__, user_folders
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.config import Settings, weights_spec
 from mertd.errors import UsageError, WeightsError, did_you_mean
@@ -42,8 +42,11 @@ def native_platform() -> str:
 
 
 def service_manager(platform: str | None = None) -> ServiceManager:
-    """Return the manager of this system, or of `platform`, for the current user. Raises `UsageError` for an unknown name."""
-    home, installation = Path.home(), current_installation()
+    """Return the manager of this system, or of `platform`, for the current user.
+
+    Raises `UsageError` for an unknown name, `HomeUnknownError` if this user has no home directory.
+    """
+    home, installation = user_folders.home(), current_installation()
     match platform or native_platform():
         case "launchd":
             return LaunchdManager(home, os.getuid(), installation, _passed_on("launchd"))

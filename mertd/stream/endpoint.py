@@ -6,6 +6,7 @@ import fcntl
 import ipaddress
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 import zmq
@@ -15,6 +16,12 @@ from mertd.stream.families import bind
 
 IPC_PATH_LIMIT = 103
 """Bytes of a socket's path on macOS; Linux allows four more."""
+
+SOCKET_NAME_BYTES = 30
+"""Bytes of what comes after the temporary directory in the path of a socket of our own: /mertd-12345678/publish."""
+
+SHORT_FOLDER = "/tmp"
+"""Where temporary sockets go if the temporary directory has too long a path."""
 
 HANDSHAKE_MS = 10_000
 """Milliseconds after which a peer that has not finished its handshake is disconnected."""
@@ -27,6 +34,12 @@ KEEPALIVE_INTERVAL_S = 5
 
 KEEPALIVE_PROBES = 3
 """Questions without an answer after which the connection is closed."""
+
+
+def socket_folder() -> str | None:
+    """Return where to make a temporary directory for sockets; None for the usual place, if its path is short enough."""
+    usual = len(os.fsencode(tempfile.gettempdir()))
+    return SHORT_FOLDER if usual + SOCKET_NAME_BYTES > IPC_PATH_LIMIT else None
 
 
 def check_endpoint(endpoint: str, exposed: bool = False) -> str:

@@ -9,16 +9,15 @@ import contextlib
 import fcntl
 import os
 import stat
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from mertd.errors import KeysError
-from mertd.files import FileError, read_limited, replacing
+from mertd.files import replacing
+from mertd.toml_file import read_toml
+from mertd.user_folders import config_folder, expand_home
 
 FOLDER_MODE = 0o700
 """Permissions of the folder."""
@@ -31,8 +30,8 @@ class KeyFolder:
     """The folder. Reading changes nothing; `writing` creates it."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        """`path`: by default the user's own key folder."""
-        self.path = Path(path or Path(platformdirs.user_config_dir("mertd")) / "keys").expanduser().absolute()
+        """`path`: by default the user's own key folder. Raises `HomeUnknownError` if there is none."""
+        self.path = expand_home(path or config_folder() / "keys").absolute()
 
     def file_of(self, name: str) -> Path:
         """Return the path of a key pair: the daemon's for `server`, or the client's of this name."""
@@ -50,17 +49,11 @@ class KeyFolder:
         """
         try:
             _check_private(self.path, self.path.stat(), FOLDER_MODE)
-            return tomllib.loads(read_limited(path, check=lambda found: _check_private(path, found, FILE_MODE)).decode())
         except FileNotFoundError:
             raise
-        except FileError as error:
-            raise KeysError(str(error)) from error
-        except RecursionError as error:
-            raise KeysError(f"{path} cannot be read: its tables or arrays are nested too deeply") from error
         except OSError as error:
-            raise KeysError(f"{path}: {error.strerror}") from error
-        except ValueError as error:  # TOMLDecodeError says where, and quotes nothing
-            raise KeysError(f"{path} is not TOML: {error}") from error
+            raise KeysError(f"{self.path}: {error.strerror}") from error
+        return read_toml(path, KeysError, lambda found: _check_private(path, found, FILE_MODE))
 
     def write(self, path: Path, text: str) -> None:
         """Replace a file. Call within `writing`."""

@@ -40,7 +40,7 @@ class Keyring:
     """The keys and the list of clients in a key folder."""
 
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
-        """`folder`: by default the user's own key folder. Raises nothing: the folder is looked at when it is used."""
+        """`folder`: by default the user's own key folder, which is looked at when it is used. Raises `HomeUnknownError`."""
         self._files = KeyFolder(folder)
 
     @property

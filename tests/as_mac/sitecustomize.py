@@ -32,8 +32,9 @@ ON_THIS_KERNEL = {
     "mertd.stream.server.arrivals",
     "mertd.capture.sources.loopback",
     "mertd.doctor.gather",
+    "mertd.embed.backends.choice",
 }
-"""Modules that read structures of the kernel or use its queues, or ask this machine's sound server."""
+"""Modules that use this kernel's structures and queues, this machine's sound server, or the backends that run here."""
 
 MISSING = {
     os: ("memfd_create", "posix_fallocate", "pidfd_open", "sched_getaffinity", "sched_setaffinity", "eventfd", "pipe2"),

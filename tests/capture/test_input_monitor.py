@@ -7,13 +7,14 @@ import itertools
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from command_process import PATIENCE_S, wait_until
-from mertd.capture.avfoundation import microphone_consent
+from mertd.capture.avfoundation import MicrophoneConsent, microphone_consent
 from mertd.capture.coreaudio import CoreAudio, four_char_code, open_reader
 from mertd.capture.input_monitor import InputMonitor
 from mertd.capture.input_status import InputStatus, InputStatusUnavailable, describe_change, explain_zeros
@@ -33,6 +34,11 @@ A, B = InputStatus("a", "a", 48_000), InputStatus("b", "b", 48_000)
         (A, InputStatus("a", "b", 48_000), False, "the system has moved the stream from 'a' to 'b'"),
         (A, InputStatus("a", "a", 44_100), False, "the rate of 'a' has changed from 48000 to 44100 Hz"),
         (A, InputStatus("a", "a", 48_000, muted=True), True, ""),
+        (replace(A, consent=False), replace(A, consent=True), False, "this program may use microphones now"),
+        (replace(A, consent=None), replace(A, consent=True), False, "this program may use microphones now"),
+        (replace(A, consent=True), replace(A, consent=None), False, ""),
+        (replace(A, consent=True), replace(A, consent=False), False, ""),
+        (replace(A, consent=True), replace(A, consent=True), False, ""),
     ],
 )
 def test_a_change_of_the_input_is_described(before: InputStatus, now: InputStatus, follows: bool, words: str) -> None:
@@ -73,6 +79,29 @@ def test_the_monitor_compares_with_the_first_known_value_of_each_field() -> None
     watch = InputMonitor(True, looks(InputStatus("a"), A, A, InputStatus("b", "a")), poll_s=0.001)
     wait_until(lambda: bool(watch.problem), PATIENCE_S, lambda: "nothing noticed")
     assert watch.problem == "the default input has changed from 'a' to 'b'"
+
+
+@pytest.mark.parametrize("consent", [None, False])
+def test_consent_that_is_given_later_reopens_the_device(consent: bool | None) -> None:
+    """The answer known from the start does not, nor one that is never known."""
+    given = replace(A, consent=True)
+    watch = InputMonitor(False, looks(*[replace(A, consent=consent)] * 3, given), poll_s=0.001)
+    wait_until(lambda: bool(watch.problem), PATIENCE_S, lambda: "nothing noticed")
+    assert watch.problem == "this program may use microphones now"
+    steady = InputMonitor(False, looks(given, given, given, replace(given, source="b")), poll_s=0.001)
+    wait_until(lambda: bool(steady.problem), PATIENCE_S, lambda: "nothing noticed")
+    assert "moved the stream" in steady.problem
+
+
+def test_a_rate_that_changes_because_the_device_was_opened_does_not_count() -> None:
+    """As a headset does that goes from 48 to 24 kHz; what it is some seconds later is what is compared."""
+    low, later = replace(A, rate=24_000), replace(A, rate=16_000)
+    watch = InputMonitor(False, looks(A, low, low, low, replace(low, source="b")), poll_s=0.001, settle_s=PATIENCE_S)
+    wait_until(lambda: bool(watch.problem), PATIENCE_S, lambda: "nothing noticed")
+    assert "moved the stream" in watch.problem, "and not the rate"
+    settled = InputMonitor(False, looks(low, low, later), poll_s=0.001, settle_s=0)
+    wait_until(lambda: bool(settled.problem), PATIENCE_S, lambda: "nothing noticed")
+    assert "from 24000 to 16000 Hz" in settled.problem
 
 
 def test_a_monitor_that_hangs_or_fails_does_not_block() -> None:
@@ -148,6 +177,53 @@ def test_coreaudio_is_called_as_its_header_declares() -> None:
     assert found.muted(7) is False
     with pytest.raises(InputStatusUnavailable, match="does not tell 'nsrt' of 9"):
         found.rate(9)
+
+
+class ScriptedMac:
+    """A Mac with these devices: number, (name, has input streams, rate). The first input is the default one."""
+
+    def __init__(self, devices: dict[int, tuple[str | None, bool, int]], default: int) -> None:
+        u32 = lambda *values: b"".join(value.to_bytes(4, "little") for value in values)  # noqa: E731
+        self.names = {100 + number: name.encode() for number, (name, _, _) in devices.items() if name}
+        table: dict[tuple[int, str], bytes] = {(1, "dev#"): u32(*devices), (1, "dIn "): u32(default)}
+        for number, (name, is_input, rate) in devices.items():
+            table[number, "stm#"] = u32(9) if is_input else b""
+            table[number, "nsrt"] = bytes(ctypes.c_double(rate))
+            if name is not None:
+                table[number, "lnam"] = (100 + number if name else 0).to_bytes(8, "little")
+        self.audio = ScriptedCoreAudio(table)
+
+    def load(self, path: str) -> Any:
+        def to_text(text: Any, buffer: Any, _size: int, _encoding: int) -> int:
+            buffer.value = self.names[text.value]
+            return 1
+
+        to_text.argtypes = None  # type: ignore[attr-defined]
+
+        def release(text: Any) -> None:
+            assert text.value, "CFRelease(NULL) crashes"
+
+        return self.audio if "CoreAudio" in path else SimpleNamespace(CFStringGetCString=to_text, CFRelease=release)
+
+    def status(self, name: str, follows: bool = True) -> InputStatus:
+        consent = MicrophoneConsent(lambda: True)
+        return open_reader(name, follows, self.load, consent)()
+
+
+def test_among_namesakes_the_one_with_an_input_is_watched() -> None:
+    """AirPods are two devices of one name."""
+    mac = ScriptedMac({7: ("AirPods", False, 48_000), 8: ("AirPods", True, 24_000), 9: ("Built-in", True, 44_100)}, 9)
+    assert mac.status("AirPods") == InputStatus("Built-in", "AirPods", 24_000, None, consent=True)
+    assert mac.status("AirPods", follows=False).default == ""
+    twins = ScriptedMac({7: ("USB", True, 48_000), 8: ("USB", True, 96_000)}, 7)
+    assert twins.status("USB") == InputStatus("USB", "USB", 0, None, consent=True), "nothing is known of either"
+    assert mac.status("gone").rate == 44_100, "the default one"
+
+
+@pytest.mark.parametrize("nameless", [None, ""])
+def test_a_device_without_a_name_does_not_blind_the_watch(nameless: str | None) -> None:
+    mac = ScriptedMac({6: (nameless, True, 8_000), 7: ("USB", True, 48_000)}, 6)
+    assert mac.status("USB") == InputStatus("", "USB", 48_000, None, consent=True)
 
 
 def test_four_character_codes() -> None:

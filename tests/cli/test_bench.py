@@ -9,7 +9,7 @@ import pytest
 
 from command_process import mertd
 from mertd.bench.suite import Plan
-from mertd.cli.bench_command import measure
+from mertd.cli.bench_report import measure
 from mertd.errors import UsageError
 
 TINY = Plan(["backends"], "random:0?size=tiny", seconds=1.0, runs=2, quick=True)

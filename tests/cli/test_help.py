@@ -65,9 +65,26 @@ def test_help_imports_no_command() -> None:
     loaded = set(done.stderr.split())
     assert "embeddings" in done.stdout
     assert {name for name in loaded if name.startswith("mertd.cli.")} == {
-        f"mertd.cli.{name}" for name in ("app", "lazy_group", "output")
+        f"mertd.cli.{name}" for name in ("app", "lazy_group", "output", "standard_streams")
     }
     assert not loaded & {"numpy", "zmq", "pydantic", "rich", "asyncio", "mertd.wire", "mertd.config"}
+
+
+HEAVY = {"numpy", "zmq", "msgpack", "pydantic", "rich", "asyncio", "multiprocessing", "av", "soundfile", "sounddevice", "soxr"}
+HEAVY |= {"huggingface_hub", "safetensors", "onnx", "onnxruntime", "mlx", "coremltools", "matplotlib", "ssl"}
+
+
+def test_help_of_a_command_imports_only_what_its_options_need() -> None:
+    """What takes time or loads native libraries is imported when the command is called."""
+    asked = [[*path, "--help"] for path in ALL]
+    program = (
+        "import sys; from mertd.cli.app import run\n"
+        f"for words in {asked!r}:\n"
+        "    assert run(words) == 0\n"
+        f"    if found := {HEAVY!r} & set(sys.modules): sys.exit(f'{{words}} loads {{found}}')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_completion_lists_commands_without_importing_them() -> None:

@@ -55,6 +55,7 @@ def test_a_dry_run_starts_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert {tuple(word for word in call[:3] if word != "--user")[1] for call in stand_ins.calls} == {"print", "show"}
 
 
+@pytest.mark.linux  # its native service manager is systemd
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [

@@ -48,6 +48,7 @@ def blocked(pid: int) -> set[int]:
     return {number for number in range(1, 65) if int(line, 16) >> (number - 1) & 1}
 
 
+@pytest.mark.linux  # other systems do not tell a child that its parent has died
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not end a stopped child with its parent")
 def test_even_stopped_children_of_a_killed_daemon_go() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:

@@ -36,8 +36,7 @@ def test_lines_for_people(live: Daemon) -> None:
     line = rf"{clock} – {clock} ±\d+ ms  chords#\d+  layer 1,2 {numbers} 2x64  .*dBFS .* UNTRAINED"
     for shown in (first, second, third):
         assert re.fullmatch(line, shown), shown
-    assert "cos" not in first
-    assert "cos 0." in second + third
+    assert "cos" not in done.stdout, "raw cosines of these vectors mean nothing; `mertd similar` calibrates them"
 
 
 def test_json_has_the_keys_of_the_wire(live: Daemon) -> None:

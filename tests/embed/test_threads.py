@@ -18,6 +18,8 @@ from daemon_process import SHORT, TINY, Daemon, music, write_wav
 from mertd.embed import threads
 from mertd.embed.threads import MAX_THREADS, asked_on, choose, cpu_quota
 
+pytestmark = pytest.mark.linux  # cgroups, and the cores that a process may use
+
 V1 = "33 32 0:30 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct"
 V1_MEMORY = "34 32 0:31 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory"
 V2 = "31 24 0:27 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw,nsdelegate"

@@ -169,7 +169,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     given = parser.parse_args()
     print(f"seed {given.seed}")
-    with tempfile.TemporaryDirectory() as folder:
+    # An index may still be written while the directory is removed.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         print(run(given.kills, Path(folder) / "memory", given.seed))
     sys.exit(0)
 

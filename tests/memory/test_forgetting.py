@@ -37,7 +37,7 @@ def on_disk(folder: Path) -> bytes:
 def test_nothing_of_what_is_forgotten_is_left_on_the_disk(tmp_path: Path) -> None:
     """While the process that writes goes on: vectors are looked for as bytes, in all files."""
     with fill(tmp_path) as store:
-        built = tmp_path / "000001.x.index"
+        built = tmp_path / "000001.x.similar"
         built.write_bytes(b"built from vectors")
         before_ns = 100 * SECOND_NS  # windows of 30 s, every 5 s: the first 15 end by then
         scope = Scope(before_ns)

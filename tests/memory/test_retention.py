@@ -48,7 +48,7 @@ def days(folder: Path, count: int) -> None:
 
 def test_files_that_are_too_old_are_deleted_whole(tmp_path: Path) -> None:
     days(tmp_path, 5)
-    (tmp_path / "000001.x.index").touch()
+    (tmp_path / "000001.x.similar").touch()
     keep = Keep(seconds=86_400 * 2.5)
     assert [p.name for p in outdated(tmp_path, keep, 5 * DAY_NS)] == [
         "000001.closed.sqlite",

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
     given = parser.parse_args()
     print(f"seed {given.seed}", flush=True)
-    with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
+    with tempfile.TemporaryDirectory(prefix="mertd-", ignore_cleanup_errors=True) as folder:
         print(kills.run(given.kills, Path(folder) / "memory", given.seed), flush=True)
     with tempfile.TemporaryDirectory(prefix="mertd-") as folder:
         print(daemons(given.daemons, Path(folder), random.Random(given.seed)), flush=True)

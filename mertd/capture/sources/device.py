@@ -135,11 +135,13 @@ def open_device(address: Address) -> DeviceSource | ServerSource:
         return DeviceSource(address)
     if source := server.called(name):
         return ServerSource(address, server, source, follows_default=False)
+    if name in SERVER_ALIASES:
+        return _open_default(address, server)
     try:
         listed = devices()
     except SourceError:  # without PortAudio there are the inputs of the server
         listed = []
-    if name in SERVER_ALIASES or (not name and default_is_of_server(listed)):
+    if not name and default_is_of_server(listed):
         return _open_default(address, server)
     if not name or matching(name, listed):
         device = resolve(name, listed)

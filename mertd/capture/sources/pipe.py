@@ -191,7 +191,10 @@ class PipeSource:
 
 def open_source(settings: CaptureSettings) -> PipeSource:
     """Open a `pipe:` source. Raises `SourceError`."""
-    return PipeSource(settings, settings.stdin.detach() if settings.stdin else None)
+    descriptor = settings.stdin.detach() if settings.stdin else None
+    if descriptor is not None and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        raise SourceError(f"{settings.address}: standard input is closed; pipe the samples into it, or name a FIFO")
+    return PipeSource(settings, descriptor)
 
 
 def to_float(data: bytes, format: str) -> Frames:

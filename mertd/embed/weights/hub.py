@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from mertd.embed.weights import loading
@@ -183,7 +184,14 @@ def _gate(offline: str = "") -> Iterator[None]:
         raise HubError(f"{offline or 'the hub does not answer'}, and the file is not in the local cache") from error
     except _transport_error() as error:
         raise HubError(f"the connection to the hub was lost ({type(error).__name__}); try again") from error
-    except (OSError, RuntimeError, ValueError) as error:  # the storage client raises all three, also for disk errors
+    except _invalid_url() as error:
+        raise HubError(f"an address of the hub or of a proxy in the environment is invalid ({error})") from error
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        ImportError,
+    ) as error:  # the clients raise all of them
         if _is_full(error):
             raise DiskFullError("the disk is full; the weights and their download need about 1 GB") from error
         raise HubError(" ".join(str(error).split()) or type(error).__name__) from error
@@ -194,6 +202,12 @@ def _transport_error() -> type[Exception]:
     from huggingface_hub.errors import HfHubHTTPError
 
     return next(base for base in HfHubHTTPError.__mro__ if base.__name__ == "HTTPError")
+
+
+def _invalid_url() -> type[Exception]:
+    """Return what the HTTP library raises for an address that is none, which is no error of the other kind."""
+    found: type[Exception] = import_module(_transport_error().__module__).InvalidURL
+    return found
 
 
 def _is_full(error: BaseException | None) -> bool:

@@ -101,7 +101,9 @@ def test_namesakes_are_listed_with_addresses_that_tell_them_apart() -> None:
 
 @given(
     st.lists(
-        st.sampled_from(["a", "A", "a#2", "#1", "#3", "", "a?", "a?mix=2", "b: c", " a", "é", "e\u0301"])
+        st.sampled_from(
+            ["a", "A", "a#2", "#1", "#3", "", "a?", "a?mix=2", "b: c", "b (hw:1,0)", "b (hw:2,0)", " a", "é", "e\u0301"]
+        )
         | st.text(st.characters(exclude_characters="\0"), max_size=4)
     )
 )
@@ -114,6 +116,39 @@ def test_what_is_listed_can_be_pasted(names: list[str]) -> None:
         if target.startswith("#") and address.target in names:
             continue
         assert resolve(address.target, found) == device
+
+
+CARDS = [
+    Device("default", "ALSA", 2, 48_000, True, 9),
+    Device("USB Audio CODEC: Audio (hw:1,0)", "ALSA", 2, 48_000, False, 1),
+    Device("USB Audio CODEC: Audio #2 (hw:1,1)", "ALSA", 2, 48_000, False, 2),
+    Device("Webcam: Audio (hw:2,0)", "ALSA", 1, 48_000, False, 3),
+    Device("Webcam: Audio (hw:4,0)", "ALSA", 1, 48_000, False, 4),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "index"),
+    [
+        ("USB Audio CODEC: Audio", 1),
+        ("USB Audio CODEC: Audio (hw:1,0)", 1),
+        ("USB Audio CODEC: Audio (hw:3,0)", 1),
+        ("Webcam: Audio (hw:4,0)", 4),
+        ("(hw:2,0)", 3),
+        ("hw:1,1", 2),
+    ],
+)
+def test_the_number_of_a_card_may_change(name: str, index: int) -> None:
+    """It does when devices are plugged in or the machine boots."""
+    assert resolve(name, CARDS).index == index
+
+
+def test_the_number_of_a_card_is_written_only_where_it_makes_a_difference() -> None:
+    assert [target_of(device, CARDS) for device in CARDS] == [
+        *("default", "USB Audio CODEC: Audio", "USB Audio CODEC: Audio #2", "Webcam: Audio (hw:2,0)", "Webcam: Audio (hw:4,0)")
+    ]
+    with pytest.raises(SourceError, match=r"several input devices: 'Webcam: Audio \(hw:2,0\)', 'Webcam: Audio \(hw:4,0\)'"):
+        resolve("Webcam: Audio (hw:5,0)", CARDS)
 
 
 SERVER = ServerInputs(
@@ -136,7 +171,7 @@ PLUGINS = [
 def test_inputs_of_the_sound_server_are_listed_with_those_of_portaudio() -> None:
     found = with_server(PLUGINS, SERVER)
     assert [target_of(device, found) for device in found] == [
-        *("default", "pulse", "Webcam (hw:2,0)", "alsa_input.usb", "hdmi.monitor", "null.monitor")
+        *("default", "pulse", "Webcam", "alsa_input.usb", "hdmi.monitor", "null.monitor")
     ]
     assert [device.name for device in found if device.default] == ["alsa_input.usb"], "what `device:` hears"
     assert resolve("interface", found).name == "alsa_input.usb"
@@ -144,7 +179,10 @@ def test_inputs_of_the_sound_server_are_listed_with_those_of_portaudio() -> None
         resolve("Monitor of Null Output", found)
     card = [Device("default", "ALSA", 2, 48_000, True, 7), *PLUGINS[1:]]
     assert [d.name for d in with_server(card, SERVER) if d.default] == ["default"], "a card, by the user's configuration"
-    assert [d.name for d in with_server([], SERVER) if d.default] == ["alsa_input.usb"]
+    bare = [Device("Webcam (hw:2,0)", "ALSA", 1, 16_000, True, 2)]
+    jack = [Device("system", "JACK Audio Connection Kit", 2, 48_000, True, 2)]
+    for listed, expected in (([], "alsa_input.usb"), (bare, "alsa_input.usb"), (jack, "system")):
+        assert [d.name for d in with_server(listed, SERVER) if d.default] == [expected]
 
 
 @pytest.fixture

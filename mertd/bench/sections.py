@@ -1,0 +1,26 @@
+"""What `mertd bench` can measure.
+
+Rules of this file: it imports nothing of mertd, so that `mertd bench --help` can afford it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
+"""Names for `--only`."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure, and how thoroughly. `quick`: a small network and short rounds, to see that everything works."""
+
+    sections: Sequence[str]
+    weights: str = "random:0"
+    seconds: float = 30.0  # of audio in a window
+    runs: int = 5
+    batches: Sequence[int] = ()
+    first_streams: int = 1
+    most_streams: int = 64
+    quick: bool = False

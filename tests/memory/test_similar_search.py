@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mertd
+from command_process import PATIENCE_S, wait_until
+from memory.stored import small
+from mertd.cli.app import run
+from mertd.errors import SpaceError, StoreError
+from mertd.memory import similar_search
+from mertd.memory.forgetting import Scope, forget
+from mertd.memory.index_builder import IndexBuilder
+from mertd.memory.memory import Memory
+from mertd.memory.similar_search import SimilarSearch
+from mertd.memory.similarity.vector_segment import SpanFilter
+from mertd.memory.store import Store
+from mertd.wire import Embedding, Time
+from messages import MODEL
+
+SIZE = 32
+HOP_NS = 5 * 10**9
+BEGIN_NS = 1_790_000_000 * 10**9
+COUNT = 3_000
+RETURN = (700, 2_500)
+"""Windows that sound alike although half the memory lies between them."""
+
+
+def music(count: int) -> np.ndarray:
+    """A slow drift around a common direction, as pooled vectors have it; one moment comes back."""
+    random = np.random.default_rng(5)
+    steps = random.standard_normal((count, SIZE)).astype(np.float32)
+    vectors = np.zeros((count, SIZE), np.float32)
+    for i in range(1, count):
+        vectors[i] = vectors[i - 1] * 0.9 + steps[i]
+    vectors[RETURN[1]] = vectors[RETURN[0]] + 0.05
+    return vectors + 30
+
+
+VECTORS = music(COUNT)
+
+
+def message(seq: int) -> Embedding:
+    start = BEGIN_NS + seq * HOP_NS
+    return small(seq, vector=VECTORS[seq][None], time=Time(start, start + 30 * 10**9, 0, 0.0))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Two full files and one that is being written."""
+    path = tmp_path_factory.mktemp("memory")
+    with Store(path, max_file=220_000) as store:
+        for seq in range(0, COUNT, 100):
+            store.append([message(n) for n in range(seq, seq + 100)])
+        yield path
+
+
+def exact(vector: np.ndarray, count: int) -> list[int]:
+    """The most similar windows, computed as a user would."""
+    centred = VECTORS.astype(np.float64) - VECTORS.mean(axis=0)
+    query = vector - VECTORS.mean(axis=0)
+    scores = centred @ query / np.linalg.norm(centred, axis=1) / np.linalg.norm(query)
+    return [int(i) for i in np.argsort(-scores)[:count]]
+
+
+def own(seq: int) -> SpanFilter:
+    start = BEGIN_NS + seq * HOP_NS
+    return SpanFilter(without=((start, start + 30 * 10**9),))
+
+
+def test_what_comes_back_is_found_and_is_said_to_be_unusual(folder: Path) -> None:
+    assert len(list(folder.glob("*.closed.sqlite"))) >= 2
+    memory = mertd.Memory(folder)
+    found = memory.similar(VECTORS[RETURN[1]], count=3, allowed=own(RETURN[1]))
+    assert found[0].best_start_ns == BEGIN_NS + RETURN[0] * HOP_NS
+    assert found[0].similarity > 0.99
+    assert found[0].percentile is not None
+    assert found[0].percentile > 99.9
+    assert len(list(folder.glob("*.similar"))) == len(list(folder.glob("*.closed.sqlite")))
+    assert memory.streams()[found[0].stream] == ("studio", "room")
+    again = memory.similar(VECTORS[RETURN[1]], count=3, allowed=own(RETURN[1]))
+    assert again == found
+
+
+def test_it_finds_what_comparing_everything_finds(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indexed = SimilarSearch(folder, MODEL.space)
+    monkeypatch.setattr(similar_search, "has_index_library", lambda: False)
+    scanning = SimilarSearch(folder, MODEL.space)
+    for seq in range(10, COUNT, 400):
+        best = exact(VECTORS[seq], 1)[0]
+        assert best == seq
+        a = indexed.find(VECTORS[seq], 5)
+        b = scanning.find(VECTORS[seq], 5)
+        assert a[0].best_start_ns == b[0].best_start_ns == BEGIN_NS + best * HOP_NS
+        assert {m.best_id for m in a[:3]} == {m.best_id for m in b[:3]}
+    indexed.close()
+    scanning.close()
+
+
+def test_what_is_stored_and_forgotten_meanwhile_counts(tmp_path: Path) -> None:
+    with Store(tmp_path, max_file=220_000) as store:
+        store.append([message(n) for n in range(2_400)])
+        search = SimilarSearch(tmp_path, MODEL.space)
+        assert search.find(VECTORS[RETURN[1]], 1)[0].best_start_ns == BEGIN_NS + RETURN[0] * HOP_NS
+        store.append([message(n) for n in range(2_400, COUNT)])
+        assert search.find(VECTORS[RETURN[1]], 1)[0].best_start_ns == BEGIN_NS + RETURN[1] * HOP_NS
+        forget(tmp_path, Scope(BEGIN_NS + 1_000 * HOP_NS))
+        found = search.find(VECTORS[RETURN[1]], 20, own(RETURN[1]))
+        assert min(m.start_ns for m in found) >= BEGIN_NS + 990 * HOP_NS
+        search.close()
+
+
+def test_damaged_or_foreign_files_are_built_again(tmp_path: Path) -> None:
+    with Store(tmp_path, max_file=220_000) as store:
+        for seq in range(0, COUNT, 500):
+            store.append([message(n) for n in range(seq, seq + 500)])
+    expected = Memory(tmp_path).similar(VECTORS[5])
+    for path in [*tmp_path.glob("*.similar"), *tmp_path.glob("*.centre")]:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        content[-3] ^= 0xFF
+        path.write_bytes(content)
+    assert Memory(tmp_path).similar(VECTORS[5]) == expected
+    for path in tmp_path.glob("*.centre"):
+        path.write_bytes(b"")
+    assert Memory(tmp_path).similar(VECTORS[5]) == expected
+
+
+def test_the_process_that_remembers_builds_the_indexes(tmp_path: Path) -> None:
+    with Store(tmp_path, max_file=100_000) as store:
+        for seq in range(0, 2_000, 500):
+            store.append([message(n) for n in range(seq, seq + 500)])
+    full = len(list(tmp_path.glob("*.closed.sqlite")))
+    assert full > 0
+    builder = IndexBuilder(tmp_path)
+    builder.start()
+    wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index")
+
+
+def test_mistakes(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(SpaceError, match="the vector has shape"):
+        mertd.Memory(folder).similar([1, 2, 3])
+    with pytest.raises(StoreError, match="no vectors of space other"):
+        SimilarSearch(folder, "other").find(VECTORS[0])
+    with pytest.raises(StoreError, match="no memory in"):
+        mertd.Memory(tmp_path)
+
+
+def command(*words: object, given: str = "") -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "mertd", "similar", *map(str, words)]
+    return subprocess.run(line, capture_output=True, text=True, input=given, check=False, timeout=PATIENCE_S)
+
+
+def test_the_command(folder: Path) -> None:
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(BEGIN_NS // 10**9 + RETURN[1] * 5 + 15))
+    found = command("--at", when, "--memory", folder, "--count", 2, "--json")
+    assert found.returncode == 0, found.stderr
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    assert lines[0]["best_start_ns"] == BEGIN_NS + RETURN[0] * HOP_NS
+    assert lines[0]["stream"] == "room"
+    given = command("-", "--memory", folder, "--count", 1, given=json.dumps(VECTORS[42].tolist()))
+    assert "more alike than 9" in given.stdout
+    assert "percentiles among" in given.stdout
+    shown = command("--now", "--memory", folder)
+    assert shown.stdout.startswith("like 20")
+    assert "similarity" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "complaint"),
+    [
+        ([], "", "needs one of --now, --at TIME, a sound file"),
+        (["--now", "--at", "2h"], "", "needs one of"),
+        (["-"], "words", "standard input holds no vector"),
+        (["-"], "[1, 2]", "0 spaces of the memory have vectors of 2 numbers"),
+        (["--at", "2001-01-01"], "", "nothing is remembered within an hour of this time"),
+        (["--now", "--stream", "x"], "", "no embeddings of these streams"),
+        (["nothing.wav"], "", "nothing.wav: no such file"),
+    ],
+)
+def test_mistakes_of_the_command(
+    folder: Path,
+    words: list[str],
+    given: str,
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO(given))
+    assert run(["similar", *words, "--memory", str(folder)]) in (2, 3)
+    assert complaint in capsys.readouterr().err
