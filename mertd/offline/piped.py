@@ -5,10 +5,10 @@ A sound file is copied to a temporary file without a name first, because its len
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -93,7 +93,9 @@ class _PipeReader:
             except BlockingIOError:  # a program has opened it and has not written yet
                 continue
             except OSError as error:
-                raise SourceError(f"{self._item.label}: {error.strerror}") from error
+                is_closed = self._item.address.is_stdin and error.errno == errno.EBADF
+                why = "standard input is closed" if is_closed else error.strerror
+                raise SourceError(f"{self._item.label}: {why}") from error
             if data or (ready and not (self._is_fifo and ENDS_BEFORE_WRITER and not self._heard)):
                 self._heard = True
                 return data
@@ -183,8 +185,6 @@ def _open(item: Input) -> int:
     try:
         if target != "-":
             return os.open(target, OPEN_FLAGS)
-        if sys.stdin is None:  # the descriptor 0 may be any file by now
-            raise SourceError("standard input is closed")
         if os.isatty(0):
             raise SourceError("standard input is a terminal, which delivers no sound; pipe a program's output into it")
         return os.dup(0)
