@@ -46,7 +46,7 @@ def test_without_a_server_there_are_no_inputs() -> None:
         server_inputs()
     assert none.value.retry
     with pytest.raises(SourceError, match="the sound server refuses: Connection refused") as refusal:
-        RecordStream(None, 0, 2)
+        RecordStream(None, 0)
     assert refusal.value.retry
 
 
@@ -56,7 +56,7 @@ def test_a_server_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(libpulse, "OPEN_TIMEOUT_S", 0.05)
     assert find_server() is None
     with pytest.raises(SourceError, match="the sound server has not answered for 0 s") as no:
-        RecordStream("a.monitor", 44_100, 8)
+        RecordStream("a.monitor", 44_100, range(8))
     assert no.value.retry
 
 
@@ -81,6 +81,8 @@ def test_pieces_are_dated_from_the_latency_of_what_follows_them() -> None:
 
 
 def test_a_source_is_called_by_its_exact_name() -> None:
-    inputs = ServerInputs("s", (ServerInput("mic", "Microphone", 1), ServerInput("mic.monitor", "mic", 2, "mic")), "mic", "mic")
+    inputs = ServerInputs(
+        "s", (ServerInput("mic", "Microphone", (0,)), ServerInput("mic.monitor", "mic", (1, 2), "mic")), "mic", "mic"
+    )
     assert inputs.called("mic") is inputs.inputs[0]
     assert inputs.called("Microphone") is None

@@ -154,9 +154,9 @@ def test_the_number_of_a_card_is_written_only_where_it_makes_a_difference() -> N
 SERVER = ServerInputs(
     "pulseaudio 17.0",
     (
-        ServerInput("alsa_input.usb", "Interface", 8),
-        ServerInput("hdmi.monitor", "Monitor of Null Output", 2, "hdmi"),
-        ServerInput("null.monitor", "Monitor of Null Output", 2, "null"),
+        ServerInput("alsa_input.usb", "Interface", tuple(range(12, 20))),
+        ServerInput("hdmi.monitor", "Monitor of Null Output", (1, 2), "hdmi"),
+        ServerInput("null.monitor", "Monitor of Null Output", (1, 2), "null"),
     ),
     "alsa_input.usb",
     "hdmi",
