@@ -5,7 +5,6 @@ A sound file is copied to a temporary file without a name first, because its len
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import stat
@@ -21,7 +20,7 @@ from mertd.capture.not_pcm import EXAMINED_BYTES
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import MAX_SLEEP_S, AudioSource, EndReport
 from mertd.capture.sources.file import FileSource
-from mertd.capture.sources.pipe import ENDS_BEFORE_WRITER, PipeSource
+from mertd.capture.sources.pipe import ENDS_BEFORE_WRITER, PipeSource, is_readable
 from mertd.errors import SourceError
 from mertd.offline.inputs import Input
 from mertd.offline.sound_names import begins_like_sound
@@ -93,9 +92,7 @@ class _PipeReader:
             except BlockingIOError:  # a program has opened it and has not written yet
                 continue
             except OSError as error:
-                is_closed = self._item.address.is_stdin and error.errno == errno.EBADF
-                why = "standard input is closed" if is_closed else error.strerror
-                raise SourceError(f"{self._item.label}: {why}") from error
+                raise SourceError(f"{self._item.label}: {error.strerror}") from error
             if data or (ready and not (self._is_fifo and ENDS_BEFORE_WRITER and not self._heard)):
                 self._heard = True
                 return data
@@ -185,6 +182,8 @@ def _open(item: Input) -> int:
     try:
         if target != "-":
             return os.open(target, OPEN_FLAGS)
+        if not is_readable(0):
+            raise SourceError(f"{item.label}: standard input is closed; pipe a sound file or samples into it")
         if os.isatty(0):
             raise SourceError("standard input is a terminal, which delivers no sound; pipe a program's output into it")
         return os.dup(0)
