@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from mertd.capture.limits import MAX_RATE, MIN_RATE
-from mertd.capture.source_kinds import KINDS, STDIN_PATHS, SourceKind, forms
+from mertd.capture.source_kinds import KINDS, STDIN_PATHS, SourceKind, exists, forms
 from mertd.errors import UsageError, did_you_mean
 
 PCM_FORMATS = {"u8": "|u1", "s16le": "<i2", "s24le": "", "s32le": "<i4", "f32le": "<f4", "f64le": "<f8"}
@@ -66,7 +66,8 @@ def parse(url: str) -> Address:
         name, rest = url.split(":", 1) if ":" in url else (url, "")
     kind = KINDS.get(name) if rest or ":" in url else None
     if kind is None:
-        raise UsageError(f"source {url!r}: unknown kind of source; expected {forms()}{did_you_mean(name, KINDS)}")
+        near = f"; for the file of this name write file:{url}" if exists(url) else did_you_mean(name, KINDS)
+        raise UsageError(f"source {url!r}: unknown kind of source; expected {forms()}{near}")
     target, query = kind.split(rest)
     options = dict(parse_qsl(query, keep_blank_values=True))
     for option in options:

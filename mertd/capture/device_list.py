@@ -109,8 +109,13 @@ def with_server(listed: Sequence[Device], server: ServerInputs) -> list[Device]:
 
 
 def default_is_of_server(listed: Sequence[Device]) -> bool:
-    """Return whether `device:` is the default source of the sound server that runs. `listed`: PortAudio's, default first."""
-    return not listed or not listed[0].default or is_alias(listed[0], listed)
+    """Return whether `device:` is the default source of the sound server that runs. `listed`: PortAudio's, default first.
+
+    It is, unless the user's own configuration of ALSA defines another one; a card is only what PortAudio takes without any.
+    """
+    if not listed or not listed[0].default or is_alias(listed[0], listed):
+        return True
+    return listed[0].host == "ALSA" and CARD_NUMBER.search(listed[0].name) is not None
 
 
 def is_alias(device: Device, listed: Sequence[Device]) -> bool:

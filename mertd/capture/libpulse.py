@@ -1,10 +1,11 @@
 """A recording stream of PulseAudio, or of PipeWire in its place, through libpulse and ctypes.
 
-The stream has the channels of its device, in the device's order: FIX_CHANNELS takes over the device's channel map, so that the
-server has nothing to remix. ALSA's plugin, by contrast, asks for a map of its own, and the server mixes channels by position.
+The stream has the channels of its device, in the device's order, so that the server has nothing to remix: it asks for the
+channel map of the device that it expects, and with FIX_CHANNELS for that of the device that it gets, which PipeWire may ignore.
+ALSA's plugin, by contrast, asks for a map of its own, and the server mixes channels by position.
 
 Rules of this file: one thread, no callbacks; `read` lets the library work and returns what has come. Constants and structures
-are those of <pulse/def.h> and <pulse/sample.h>.
+are those of <pulse/def.h>, <pulse/sample.h> and <pulse/channelmap.h>.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +44,12 @@ FLOAT32 = 5 if sys.byteorder == "little" else 6
 
 FRAME_VALUE_BYTES = 4
 """Bytes of one sample of one channel."""
+
+MAX_CHANNELS = 32
+"""PA_CHANNELS_MAX."""
+
+STEREO = (1, 2)
+"""PA_CHANNEL_POSITION_FRONT_LEFT and _RIGHT, assumed of a device of which nothing is known."""
 
 NO_AUTOSPAWN = 0x1
 """PA_CONTEXT_NOAUTOSPAWN."""
@@ -79,6 +87,10 @@ FAILED_SIZE = ctypes.c_size_t(-1).value
 
 class _SampleSpec(ctypes.Structure):
     _fields_ = [("format", ctypes.c_int), ("rate", ctypes.c_uint32), ("channels", ctypes.c_uint8)]
+
+
+class _ChannelMap(ctypes.Structure):
+    _fields_ = [("channels", ctypes.c_uint8), ("map", ctypes.c_int * MAX_CHANNELS)]
 
 
 class _BufferAttributes(ctypes.Structure):
@@ -124,8 +136,8 @@ class RecordStream:
         channels: those of the source, in its order.
     """
 
-    def __init__(self, device: str | None, rate: int, channels: int) -> None:
-        """`device`: its name; None for the default one. `rate`: Hz; 0 for its own. `channels`: as many as it probably has.
+    def __init__(self, device: str | None, rate: int, positions: Sequence[int] = STEREO) -> None:
+        """`device`: its name; None for the default one. `rate`: Hz; 0 for its own. `positions`: of the channels it should have.
 
         Raises `SourceError`, to be retried.
         """
@@ -134,7 +146,7 @@ class RecordStream:
         self._context = self._stream = ctypes.c_void_p()
         try:
             self._connect()
-            self._record(device, rate, channels)
+            self._record(device, rate, positions)
         except SourceError:
             self.close()
             raise
@@ -186,10 +198,14 @@ class RecordStream:
         self._check(self._library.pa_context_connect(self._context, None, NO_AUTOSPAWN, None))
         self._await("context")
 
-    def _record(self, device: str | None, rate: int, channels: int) -> None:
-        wanted = _SampleSpec(FLOAT32, rate or USUAL_RATE, 2)  # the server replaces what is the device's own
-        self._stream = ctypes.c_void_p(self._library.pa_stream_new(self._context, b"capture", ctypes.byref(wanted), None))
-        fragment = round(wanted.rate * FRAGMENT_S) * channels * FRAME_VALUE_BYTES
+    def _record(self, device: str | None, rate: int, positions: Sequence[int]) -> None:
+        wanted = _SampleSpec(FLOAT32, rate or USUAL_RATE, len(positions))
+        order = _ChannelMap(len(positions), (ctypes.c_int * MAX_CHANNELS)(*positions))
+        made = self._library.pa_stream_new(self._context, b"capture", ctypes.byref(wanted), ctypes.byref(order))
+        if not made:
+            self._check(-1)
+        self._stream = ctypes.c_void_p(made)
+        fragment = round(wanted.rate * FRAGMENT_S) * len(positions) * FRAME_VALUE_BYTES
         buffers = _BufferAttributes(UNSET, UNSET, UNSET, UNSET, fragment)
         flags = INTERPOLATE_TIMING | AUTO_TIMING_UPDATE | NO_REMIX_CHANNELS | FIX_CHANNELS | ADJUST_LATENCY
         flags |= (0 if rate else FIX_RATE) | (DONT_MOVE if device else 0)  # what is named is heard, or nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import numpy as np
@@ -11,7 +12,7 @@ from mertd.capture.assembler import Assembler, CallbackBuffer
 from mertd.capture.clock_pair import read_clocks
 from mertd.capture.input_monitor import monitor_input
 from mertd.capture.input_status import explain_zeros
-from mertd.capture.libpulse import RecordStream
+from mertd.capture.libpulse import STEREO, RecordStream
 from mertd.capture.live_blocks import live_blocks
 from mertd.capture.sound_server import ServerInput, ServerInputs
 from mertd.capture.source import COMPLETE, Block, ZerosExplanation
@@ -26,11 +27,11 @@ class ServerSource:
 
     def __init__(self, address: Address, server: ServerInputs, chosen: ServerInput | None, follows_default: bool) -> None:
         """`chosen`: None for what the server records by default. Raises `SourceError`, to be retried, if the server refuses."""
-        expected = chosen or server.called(server.default)
+        name = chosen.name if chosen else None
         try:
-            self._stream = RecordStream(chosen.name if chosen else None, address.rate, expected.channels if expected else 2)
+            self._stream = _open_with_all_channels(name, address.rate, server)
         except SourceError as error:
-            raise SourceError(f"device {chosen.name if chosen else 'default'!r}: {error}", error.retry) from error
+            raise SourceError(f"device {name or 'default'!r}: {error}", error.retry) from error
         self.rate = self._stream.rate
         self.channels = min(address.channels or self._stream.channels, self._stream.channels)
         actual = server.called(self._stream.device)
@@ -65,3 +66,14 @@ class ServerSource:
         """Leave the server."""
         self._monitor.close()
         self._stream.close()
+
+
+def _open_with_all_channels(name: str | None, rate: int, server: ServerInputs) -> RecordStream:
+    """Open the input of this name, or the one that the server gives by default. Raises `SourceError`."""
+    expected = server.called(name or os.environ.get("PULSE_SOURCE") or server.default)
+    stream = RecordStream(name, rate, expected.positions if expected else STEREO)
+    actual = server.called(stream.device)
+    if actual is None or actual.channels == stream.channels:
+        return stream
+    stream.close()  # the server records another one by default, and gave it the channels of the one expected
+    return RecordStream(actual.name, rate, actual.positions)

@@ -21,8 +21,13 @@ class ServerInput:
 
     name: str
     description: str
-    channels: int
+    positions: tuple[int, ...]  # of its channels, as PulseAudio numbers them
     monitored: str = ""  # name of the output whose monitor it is
+
+    @property
+    def channels(self) -> int:
+        """The number of its channels."""
+        return len(self.positions)
 
     @property
     def names(self) -> tuple[str, str]:
@@ -76,7 +81,7 @@ def _ask() -> ServerInputs | SourceError:
             server.connect(autospawn=False)
             info = server.server_info()
             inputs = tuple(
-                ServerInput(source.name, source.description, source.channel_count, source.monitor_of_sink_name or "")
+                ServerInput(source.name, source.description, tuple(source.channel_list_raw), source.monitor_of_sink_name or "")
                 for source in server.source_list()
             )
     except (pulsectl.PulseError, OSError, UnicodeError) as error:

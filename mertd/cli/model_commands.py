@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -12,13 +13,15 @@ from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, Layers, Window
 from mertd.cli.output import say, say_json, spinner
 from mertd.cli.read_settings import settings_from_options
-from mertd.errors import UsageError, WeightsError
+from mertd.errors import UsageError, WeightsError, did_you_mean
 
 if TYPE_CHECKING:
     from mertd.embed.weights.tensors import Weights
 
 Out = Annotated[Path | None, typer.Option(help="Where to put the weights; by default where `mertd run` looks.")]
 COREML_TARGETS = ("macos14", "macos15")
+COREML_PROCESSORS = ("gpu", "neural-engine")
+COMPUTE_UNITS = ("cpu_and_gpu", "cpu_and_ne", "cpu_only", "all")
 
 commands = command_group("model")
 
@@ -136,20 +139,20 @@ def export_coreml(
     layers: Annotated[str, typer.Option(help="Hidden states in its output.")] = ",".join(map(str, range(13))),
     window: Window = None,
     target: Annotated[str, typer.Option(help="macos14 or macos15.")] = "macos14",
+    processor: Annotated[str, typer.Option(help="Whose shapes it has: gpu or neural-engine; it runs on any.")] = "gpu",
 ) -> None:
     """Write a Core ML package."""
     from mertd.embed.backends.coreml_package import export
     from mertd.embed.weights.loading import load
 
-    if target not in COREML_TARGETS:
-        raise UsageError(f"--target {target!r}: unknown target; choose {' or '.join(COREML_TARGETS)}")
+    chosen_target = cast(Literal["macos14", "macos15"], _one_of("--target", target, COREML_TARGETS))
+    chosen_processor = cast(Literal["gpu", "neural-engine"], _one_of("--processor", processor, COREML_PROCESSORS))
     settings = settings_from_options(None, {"window": window, "layers": layers})
     with spinner("converting"):
-        chosen_target = cast(Literal["macos14", "macos15"], target)
-        export(load(weights), out, settings.layers, settings.window_samples, chosen_target)
+        export(load(weights), out, settings.layers, settings.window_samples, chosen_target, chosen_processor)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     names = ", ".join(map(str, settings.layers))
-    say(f"{out}: {size / 1e6:.0f} MB, layers {names}, windows of {settings.window:g} s, {target}")
+    say(f"{out}: {size / 1e6:.0f} MB, layers {names}, windows of {settings.window:g} s, {target}, {processor}")
 
 
 @commands.command()
@@ -158,6 +161,9 @@ def compare(
     b: Annotated[str, typer.Argument(help="Another one.")],
     audio: Annotated[Path | None, typer.Option(help="A sound file, of which the first window is used.")] = None,
     weights: Annotated[str, typer.Option(help="For a side that is a backend.")] = "random:0",
+    units: Annotated[
+        str, typer.Option(help=f"Processors that a .mlpackage may use: {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}.")
+    ] = COMPUTE_UNITS[0],
     window: Window = None,
     least: Annotated[float, typer.Option(min=0, max=1, help="Exit with 1 if a cosine is below this.")] = 0.999,
     json: Json = False,
@@ -166,7 +172,15 @@ def compare(
     from mertd.cli.model_comparison import compare_models
 
     settings = settings_from_options(None, {"window": window})
-    raise typer.Exit(0 if compare_models(a, b, audio, weights, settings, least, json) else 1)
+    chosen_units = _one_of("--units", units, COMPUTE_UNITS)
+    raise typer.Exit(0 if compare_models(a, b, audio, weights, chosen_units, settings, least, json) else 1)
+
+
+def _one_of(option: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        what = option.strip("-")
+        raise UsageError(f"{option} {value!r}: unknown {what}; choose one of {', '.join(known)}{did_you_mean(value, known)}")
+    return value
 
 
 def _make_parent(destination: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +22,19 @@ from mertd.offline.source_windows import windows
 Array = NDArray[np.float32]
 
 
-def compare_models(a: str, b: str, audio: Path | None, weights: str, settings: Settings, least: float, json: bool) -> bool:
-    """Print cosine and largest error of every layer, and return whether all cosines reach `least`."""
+def compare_models(
+    a: str, b: str, audio: Path | None, weights: str, units: str, settings: Settings, least: float, json: bool
+) -> bool:
+    """Print cosine and largest error of every layer, and return whether all cosines reach `least`. `units`: for packages."""
     source = parse(f"file:{audio}" if audio else f"synth:chords?seconds={settings.window + 1:g}")
     found = next(windows(source, settings.window_samples, settings.window_samples, lambda _: None), None)
     if found is None:
         raise SourceError(f"{source} is shorter than a window of {settings.window:g} s; a shorter --window would fit")
     window = normalise(found[1])
     with spinner(f"running {a}"):
-        first = _hidden_states(a, weights, window)
+        first = _hidden_states(a, weights, units, window)
     with spinner(f"running {b}"):
-        second = _hidden_states(b, weights, window)
+        second = _hidden_states(b, weights, units, window)
     if first.shape != second.shape:
         raise UsageError(f"hidden states of {a} have shape {first.shape}, those of {b} {second.shape}; they cannot be compared")
     cosine, error = cosines(first, second), np.abs(first - second).max(axis=-1)
@@ -49,12 +52,12 @@ def compare_models(a: str, b: str, audio: Path | None, weights: str, settings: S
     return passed
 
 
-def _hidden_states(name: str, weights: str, window: Array) -> Array:
+def _hidden_states(name: str, weights: str, units: str, window: Array) -> Array:
     """Return all hidden states of a window, (layers, hidden), from a backend with `weights` or the network in a file."""
     if name.rstrip("/").endswith(".mlpackage"):
-        from mertd.embed.backends.coreml_backend import run_package
+        from mertd.embed.backends.coreml_backend import ComputeUnits, run_package
 
-        return run_package(Path(name), window)
+        return run_package(Path(name), window, cast(ComputeUnits, units.upper()))
     if name in FACTORIES:
         loaded = load(weights)
         backend = FACTORIES[name](loaded, _all(loaded))

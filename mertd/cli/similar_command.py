@@ -6,23 +6,24 @@ import math
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 
 from mertd.cli.lazy_group import single_command
 from mertd.cli.memory_commands import moment
 from mertd.cli.options import Backend, Json, Layers, MemoryFolder, Weights, Window
 from mertd.cli.output import complain, say, say_json, show_progress
 from mertd.errors import UsageError
-from mertd.memory.asked import Asked, at, from_text, newest
-from mertd.memory.memory import Memory
-from mertd.memory.similar_search import SimilarSearch, has_index_library
-from mertd.memory.similarity.moments import Moment
-from mertd.memory.similarity.vector_segment import SpanFilter
 from mertd.memory.time_words import FORMS, parse_time
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from mertd.memory.asked import Asked
+    from mertd.memory.memory import Memory
+    from mertd.memory.similarity.moments import Moment
 
 MAX_TEXT = 10_000_000
 """Characters of standard input that are read."""
@@ -49,6 +50,11 @@ def similar(
     json: Json = False,
 ) -> None:
     """Find the moments in the memory that sound most like this."""
+    from mertd.memory.asked import at, from_text, newest
+    from mertd.memory.memory import Memory
+    from mertd.memory.similar_search import SimilarSearch, has_index_library
+    from mertd.memory.similarity.vector_segment import SpanFilter
+
     if (sound is not None) + now + (when is not None) != 1:
         raise UsageError("`mertd similar` needs one of --now, --at TIME, a sound file, or - for a vector on standard input")
     remembered = Memory(memory)
@@ -125,11 +131,14 @@ def _size(memory: Memory, space: str) -> int:
 
 def _of_file(sound: Path, options: dict[str, Any]) -> Asked:
     """Return the mean vector of the windows of a sound file."""
+    import numpy as np
+
     from mertd.capture.address import parse
     from mertd.cli.read_settings import existing_default_config, settings_from_options
     from mertd.config import weights_spec
     from mertd.embed.embedder import Embedder
     from mertd.embed.model_settings import ModelSettings
+    from mertd.memory.asked import Asked
     from mertd.offline.source_windows import embed_source
     from mertd.wire import Embedding
 

@@ -21,7 +21,7 @@ from mertd.errors import MertdError
 from mertd.text import escaped
 
 if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 SUBSTITUTES = {"–": "-", "—": "-", "…": "...", "±": "+/-", "×": "x", "≥": ">=", "≤": "<=", "’": "'", "━": "-", "•": "*"}
 """What stands for our own characters in an encoding that lacks them; all others are escaped."""
@@ -41,6 +41,39 @@ STANDARD_ERROR = 2
 
 class OutputError(MertdError):
     """Standard output cannot be written."""
+
+
+class InputError(MertdError):
+    """Standard input cannot be read."""
+
+
+class InputDescriptor(io.RawIOBase):
+    """A descriptor to read from. Raises `InputError` if it is closed: then it is not open for reading."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__()
+        self._descriptor = descriptor
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Read some bytes, and return how many; 0 at the end."""
+        while True:
+            try:
+                return os.readv(self._descriptor, [buffer])
+            except BlockingIOError:
+                select.select([self._descriptor], [], [])
+            except OSError as error:
+                if error.errno != errno.EBADF:
+                    raise
+                raise InputError("standard input is closed, and there was something to read") from error
 
 
 class OutputDescriptor(io.RawIOBase):
@@ -97,8 +130,8 @@ def open_standard_streams() -> None:
     ):
         _fill(descriptor, flags)
     codecs.register_error(UNENCODABLE, _substitute)
-    if sys.stdin is None:
-        sys.stdin = open(STANDARD_INPUT, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115 - for good
+    encoding = sys.stdin.encoding if sys.stdin else "utf-8"
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(InputDescriptor(STANDARD_INPUT)), encoding=encoding, errors="replace")
     _output = OutputDescriptor(STANDARD_OUTPUT)
     sys.stdout = _text_stream(_output, sys.stdout.encoding if sys.stdout else "utf-8", _output.isatty())
     sys.stderr = _text_stream(OutputDescriptor(STANDARD_ERROR), sys.stderr.encoding if sys.stderr else "utf-8", True)

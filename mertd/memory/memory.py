@@ -24,7 +24,7 @@ from mertd.errors import StoreError
 from mertd.memory.default_folder import default_memory
 from mertd.memory.holes import Hole
 from mertd.memory.memory_folder import existing, open_if_there, segments
-from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, holes, messages, newest, numbered
+from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, cursor_of, holes, messages, newest, numbered
 from mertd.memory.segment import Segment, explained
 from mertd.wire import Embedding, Event
 
@@ -129,6 +129,15 @@ class Memory:
         if space not in self._searches:
             self._searches[space] = SimilarSearch(self.folder, space)
         return self._searches[space].find(np.asarray(vector, np.float32).ravel(), count, allowed or EVERYTHING)
+
+    def cursor(self) -> dict[bytes, dict[tuple[str, str], int]]:
+        """Return the `seq` of the next message by boot and (kind, stream), as `mertd.subscribe(resume=…)` takes it.
+
+        Raises `StoreError`.
+        """
+        for segment in self.segments(newest_first=True):
+            return cursor_of(segment)
+        return {}
 
     def holes(self) -> list[Hole]:
         """Return what is missing, and why. Raises `StoreError`."""

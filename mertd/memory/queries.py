@@ -106,6 +106,18 @@ def holes(segment: Segment) -> list[Hole]:
     return [Hole(sources[source], *rest) for source, *rest in found]
 
 
+def cursor_of(segment: Segment) -> dict[bytes, dict[tuple[str, str], int]]:
+    """Return the `seq` of the next message by boot and (kind, stream), as of this file. Raises `StoreError`."""
+    found: dict[bytes, dict[tuple[str, str], int]] = {}
+    with explained(segment.path):
+        rows = segment.db.execute(
+            "SELECT boot, name, embeddings, events FROM sources JOIN streams ON streams.id = stream ORDER BY sources.id"
+        ).fetchall()
+    for boot, name, embeddings, events in rows:
+        found.setdefault(boot, {}).update({("embedding", name): embeddings, ("event", name): events})
+    return found
+
+
 def when_ns(message: Embedding | Event) -> int:
     """Return the time by which messages are sorted."""
     return message.time.start_ns if isinstance(message, Embedding) else message.time_ns

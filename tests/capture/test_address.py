@@ -155,6 +155,13 @@ def test_a_url_of_a_file_is_decoded_as_its_programs_write_it(tmp_path: Path, nam
     assert parse(f"file://{raw}").target in (str(raw), f"//{raw}"), "a file of exactly this name wins"
 
 
+def test_a_file_without_a_kind_is_offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("live: a?.wav").touch()
+    with pytest.raises(UsageError, match=r"unknown kind of source; .*; for the file of this name write file:live: a\?\.wav"):
+        parse("live: a?.wav")
+
+
 def test_a_home_that_is_not_there_stays_as_it_is() -> None:
     assert parse("file:~nobody-of-this-name/a.wav").target == "~nobody-of-this-name/a.wav"
 

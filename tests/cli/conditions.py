@@ -229,11 +229,19 @@ def _enter(condition: Condition, folder: Path) -> None:
         os.close(descriptor)
 
 
+def open_full() -> int:
+    """Open what cannot be written: a full device, or where there is none (macOS) a descriptor for reading."""
+    try:
+        return os.open("/dev/full", os.O_WRONLY)
+    except FileNotFoundError:
+        return os.open(os.devnull, os.O_RDONLY)
+
+
 def _stream(kind: str, opened: ExitStack) -> int:
     if kind == "captured":
         return subprocess.PIPE
     if kind == "full":
-        descriptor = os.open("/dev/full", os.O_WRONLY)
+        descriptor = open_full()
     else:
         reader, descriptor = os.pipe()
         os.close(reader)

@@ -59,6 +59,7 @@ CALLS = {
     ("remember",): Call(
         ["--connect", "{publish}", "--control", "{control}", "--memory", "{here}/new"], noisy=True, works_when="new/*"
     ),
+    ("similar",): Call(["--now", "--memory", "{here}/memory"]),
     ("memory", "info"): Call(["--memory", "{here}/memory"]),
     ("memory", "verify"): Call(["--memory", "{here}/memory"]),
     ("memory", "export"): Call(["{here}/memory.npz", "--memory", "{here}/memory"]),

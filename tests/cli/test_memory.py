@@ -14,6 +14,7 @@ import pytest
 from command_process import PATIENCE_S, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from memory.stored import small
+from mertd.cli.app import run
 from mertd.memory.checking import verify
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
@@ -114,3 +115,36 @@ def test_mistakes(words: list[str], complaint: str) -> None:
     assert found.returncode in (2, 3)
     assert complaint in found.stderr
     assert "Traceback" not in found.stderr
+
+
+def test_tail_begins_with_the_memory_and_goes_on_with_the_daemon(tmp_path: Path) -> None:
+    folder = tmp_path / "memory"
+    options = [*TINY, *SHORT, *CHORDS, "--remember", "--memory", folder]
+    with Daemon(*options) as daemon:
+        daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
+        wait_until(lambda: len(stored(folder)) > 1, PATIENCE_S, lambda: "nothing was stored")
+    before = len(stored(folder))
+    with Daemon(*options, endpoints=(daemon.publish, daemon.control)) as again:
+        again.until(lambda s: s.streams["chords"]["embedded"] > 3)
+        found = mertd(
+            *("tail", "--connect", again.publish, "--control", again.control, "--memory", folder),
+            *("--since", "1h", "--json", "--count", before + 6),
+        )
+    lines = [json.loads(line) for line in found.stdout.splitlines()]
+    boots = list(dict.fromkeys(line["boot"] for line in lines))
+    assert len(boots) == 2
+    for boot, count in zip(boots, (before, 6), strict=True):
+        assert [line["seq"] for line in lines if line["boot"] == boot] == list(range(count)), "each once, in order"
+
+
+def test_tail_of_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(tmp_path) as store:
+        store.append([small(seq) for seq in range(20)])
+    words = ["tail", "--memory", str(tmp_path), "--json"]
+    assert run([*words, "--from", "1970-01-01T00:00:20+00:00", "--to", "1970-01-01T00:00:40+00:00"]) == 0
+    assert [json.loads(line)["seq"] for line in capsys.readouterr().out.splitlines()] == [4, 5, 6, 7]
+    assert run([*words, "--to", "now", "--count", "3"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert run([*words, "--since", "2h", "--from", "3h"]) == 2
+    assert run([*words, "--from", "2h", "--to", "3h"]) == 2
+    assert "--to 3h is before --from 2h" in capsys.readouterr().err

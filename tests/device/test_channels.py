@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,12 @@ from numpy.typing import NDArray
 
 from command_process import PATIENCE_S
 from device import pulse
+from mertd.capture import libpulse
 from mertd.capture.address import parse
 from mertd.capture.device_list import all_inputs, target_of
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.server_source import ServerSource
+from mertd.capture.sound_server import server_inputs
 from mertd.capture.sources import loopback
 from mertd.capture.sources.device import open_device
 from mertd.errors import SourceError
@@ -36,6 +39,7 @@ MAPS = {
 
 OPEN = """
 import sys
+from mertd.capture import libpulse
 from mertd.capture.address import parse
 from mertd.capture.sources.device import open_device
 source = open_device(parse(sys.argv[1]))
@@ -82,7 +86,17 @@ def peaks(source: ServerSource, enough: int) -> NDArray[np.float32]:
     return np.abs(np.concatenate(heard)).max(axis=0)
 
 
+@pytest.fixture
+def ignoring(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that ignores what PipeWire may ignore."""
+    if request.param:
+        for flag in ("FIX_CHANNELS", "FIX_RATE"):
+            monkeypatch.setattr(libpulse, flag, 0)
+
+
+@pytest.mark.parametrize("ignoring", [False, True], indirect=True)
 @pytest.mark.parametrize(("sink", "channel"), [("studio", 5), ("cinema", 5), ("cinema", 6), ("odd", 3), ("mono", 1)])
+@pytest.mark.usefixtures("ignoring")
 def test_each_channel_is_where_the_interface_has_it(server: pulse.SoundServer, sink: str, channel: int) -> None:
     """By position, PulseAudio would mix the fifth of eight channels into the first two, or drop it."""
     player = play_on(server, sink, channel)
@@ -97,6 +111,15 @@ def test_each_channel_is_where_the_interface_has_it(server: pulse.SoundServer, s
         player.wait()
     assert found[channel - 1] == pytest.approx(10_000 / 32_768, rel=0.05)
     assert not np.delete(found, channel - 1).any(), "nothing was remixed"
+
+
+@pytest.mark.parametrize("ignoring", [False, True], indirect=True)
+@pytest.mark.usefixtures("server", "ignoring")
+def test_a_default_that_changes_meanwhile_has_all_its_channels() -> None:
+    listed = server_inputs()
+    source = ServerSource(parse("device:"), replace(listed, default="mono.monitor"), None, follows_default=True)
+    source.close()
+    assert "(studio.monitor), 48000 Hz, 8 channels" in source.description
 
 
 def test_fewer_channels_are_the_first_ones_at_another_rate(server: pulse.SoundServer) -> None:

@@ -24,6 +24,7 @@ def main() -> None:
     parser.add_argument("--weights", default="random:0")
     parser.add_argument("--seconds", type=float, default=30.0)
     parser.add_argument("--target", choices=["macos14", "macos15"], default="macos14")
+    parser.add_argument("--processor", choices=["gpu", "neural-engine"], default="gpu")
     parser.add_argument("--strict", action="store_true", help="flush subnormal numbers, round inside operations too")
     options = parser.parse_args()
 
@@ -37,11 +38,12 @@ def main() -> None:
     weights, window = load(options.weights), normalise(chord_progression(options.seconds))
     with tempfile.TemporaryDirectory() as folder:
         path, start = Path(folder, "MERT.mlpackage"), time.perf_counter()
-        export(weights, path, range(weights.architecture.states), len(window), options.target)
+        export(weights, path, range(weights.architecture.states), len(window), options.target, options.processor)
         took, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         print(f"export {took:.1f} s, peak memory {peak / 2**20:.2f} GiB, package {size / 2**20:.1f} MiB", flush=True)
         package = Package(path)
+        print(f"results needed at one time: {package.live_bytes() / 2**20:.0f} MiB at most", flush=True)
         start = time.perf_counter()
         got = package.run(window, options.strict)
         print(f"evaluated in {time.perf_counter() - start:.0f} s; largest float16 result {package.largest:.0f}", flush=True)

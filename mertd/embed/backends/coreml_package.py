@@ -19,17 +19,24 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mertd.embed.backends import mil_ops
+from mertd.embed.backends.mil_neural_ops import NeuralMilOps
 from mertd.embed.weights.tensors import LICENCE, Weights
 from mertd.errors import BackendError, UsageError
 
 Target = Literal["macos14", "macos15"]
 """Oldest system that a package runs on."""
 
+Processor = Literal["gpu", "neural-engine"]
+"""What a package is shaped for."""
+
 SUFFIX = ".mlpackage"
 """Suffix of a package, which is a folder."""
 
 AUTHOR = "MERT by Li et al. 2024, arXiv 2306.00107; converted by mertd"
 """What a package names as its author."""
+
+BROKEN_PASS = "common::fuse_elementwise_to_batchnorm"
+"""A pass of coremltools 9 that fails on float16: it gives the operation that it makes a mean in float32."""
 
 MAX_PACKAGE_ITEMS = 64
 """Files and folders in a package that is accepted from elsewhere; one that mertd writes has 6."""
@@ -55,11 +62,19 @@ def quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def export(weights: Weights, path: Path, layers: Sequence[int], window_samples: int, target: Target = "macos14") -> None:
+def export(
+    weights: Weights,
+    path: Path,
+    layers: Sequence[int],
+    window_samples: int,
+    target: Target = "macos14",
+    processor: Processor = "gpu",
+) -> None:
     """Write a Core ML package: `input_values`, (1, window_samples) -> `hidden_states`, (layers, hidden), both float32.
 
     The input is 24 kHz and normalised as `mertd.embed.audio.normalise` does. `layers`: which states, ascending. `macos14` runs
-    on macOS 14 and iOS 17 or later; `macos15` needs macOS 15 or iOS 18 and has fused attention. A package at `path` is
+    on macOS 14 and iOS 17 or later; `macos15` needs macOS 15 or iOS 18 and has fused attention. `processor`: whose shapes the
+    program has; it runs on any. A package at `path` is
     replaced, and only once the new one is complete. Raises `UsageError` for arguments that do not fit the network,
     `BackendError` if coremltools is not installed or fails, or if the package cannot be written.
     """
@@ -75,7 +90,7 @@ def export(weights: Weights, path: Path, layers: Sequence[int], window_samples: 
     try:
         with tempfile.TemporaryDirectory(prefix=f".{path.stem}.", dir=path.parent) as work:
             package = Path(work, "package" + SUFFIX)
-            _convert(weights, Path(work), layers, window_samples, target).save(str(package))
+            _convert(weights, Path(work), layers, window_samples, target, processor).save(str(package))
             for item in package.rglob("*"):
                 item.chmod(0o755 if item.is_dir() else 0o644)  # coremltools leaves them private, and packages are passed on
             replace_folder(path, package, Path(work, "replaced"))
@@ -106,22 +121,31 @@ def check_package(path: Path) -> None:
                 )
 
 
-def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, target: Target) -> Any:
+def _ops(weights: Weights, length: int, target: Target, processor: Processor) -> mil_ops.MilOps:
+    if processor == "neural-engine":
+        return NeuralMilOps(weights.architecture, weights.tensors, length)
+    return mil_ops.MilOps(weights.tensors, fused=target == "macos15")
+
+
+def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, target: Target, processor: Processor) -> Any:
     """Return the `coremltools.models.MLModel`, with its description, but not loaded; its files are in `work`."""
     with quiet():
         try:
             import coremltools as ct
         except ImportError as error:
             raise BackendError(f"coremltools is not installed here ({error})") from error
+        pipeline = ct.PassPipeline.DEFAULT
+        pipeline.remove_passes({BROKEN_PASS})
         opset = ct.target.iOS18 if target == "macos15" else ct.target.iOS17
         try:
-            program = mil_ops.build(weights.architecture, weights.tensors, length, layers, opset, fused=target == "macos15")
+            program = mil_ops.build(weights.architecture, length, layers, opset, _ops(weights, length, target, processor))
             model = ct.convert(
                 program,
                 convert_to="mlprogram",
                 minimum_deployment_target=opset,
                 compute_precision=ct.precision.FLOAT32,  # as `mil_ops` wrote it: no cast is added
                 skip_model_load=True,
+                pass_pipeline=pipeline,
                 package_dir=str(work / ("converted" + SUFFIX)),
             )
         except (RuntimeError, ValueError, TypeError) as error:
@@ -133,7 +157,7 @@ def _convert(weights: Weights, work: Path, layers: Sequence[int], length: int, t
     model.input_description[mil_ops.INPUT] = "One window of mono audio, float32, 24 kHz, with zero mean and unit variance"
     model.output_description[mil_ops.OUTPUT] = f"Hidden states {joined(layers)}, each averaged over time"
     metadata = {"weights": weights.digest, "trained": str(weights.trained).lower(), "layers": joined(layers)}
-    metadata |= {"window_samples": str(length), "target": target}
+    metadata |= {"window_samples": str(length), "target": target, "processor": processor}
     for key, value in metadata.items():
         model.user_defined_metadata[f"mertd.{key}"] = value
     return model

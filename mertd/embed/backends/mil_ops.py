@@ -170,20 +170,18 @@ class MilOps:
 
 def build(
     architecture: Architecture,
-    tensors: Mapping[str, NDArray[np.float16]],
     length: int,
     layers: Sequence[int],
     opset: Any,
-    fused: bool,
+    ops: MilOps,
 ) -> Any:
     """Return the MIL program for one window: `INPUT`, (1, length) float32 -> `OUTPUT`, (layers, hidden) float32.
 
-    `opset`: the `coremltools.target` whose operations may be used. `fused`: see `MilOps`; needs iOS 18 or later.
+    `opset`: the `coremltools.target` whose operations may be used; the fused attention of `MilOps` needs iOS 18 or later.
     """
     from coremltools.converters.mil import Builder
 
     def program(input_values: Var) -> Var:
-        ops = MilOps(tensors, fused)
         states = hidden_states(ops, architecture, input_values, length, layers)
         return Builder.squeeze(x=states, axes=[0], name=OUTPUT)
 

@@ -21,8 +21,8 @@ FORMS = ("conv1d", "product", "fused")
 SAFE_FORM = "product"
 """The formulation that uses nothing but plain matrix products."""
 
-MIN_FRAME_COSINE = 0.99
-"""Cosine between formulations that every frame must exceed: rounding to float16 leaves 0.999."""
+MIN_FRAME_COSINE = 0.999
+"""Cosine between formulations that every frame must exceed. Rounding to float16 leaves 0.999998."""
 
 CACHE_BYTES = 1 << 30
 """Memory that MLX may keep between windows. Its default, 1.5 times the working set, looks like a leak over days."""

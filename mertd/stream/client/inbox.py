@@ -131,4 +131,4 @@ class Inbox:
     def _count_lost(self, lost: int, what: str, endpoint: str) -> None:
         if lost:
             self.lost += lost
-            log.warning("%d messages of %s from %s are lost", lost, what, endpoint)
+            log.warning("%d messages of %s from %s are lost", lost, printable(what), endpoint)

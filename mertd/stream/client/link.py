@@ -16,6 +16,7 @@ from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
 from mertd.stream.refusals import Refusals
 from mertd.stream.request import PATIENCE_S, ask, ask_page
+from mertd.text import printable
 from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
 
 BACK_OFF_S = 10.0
@@ -119,7 +120,8 @@ class Link:
                 page = ask_page(self.daemon.control, wanted, PATIENCE_S, self.daemon.keys)
             except (EndpointError, WireError) as error:
                 count = missing.end - first
-                log.warning("%d messages of %s/%s could not be fetched: %s", count, missing.kind, missing.stream, error)
+                what = printable(f"{missing.kind}/{missing.stream}")
+                log.warning("%d messages of %s could not be fetched: %s", count, what, printable(error))
                 self._asks_again_at = time.monotonic() + BACK_OFF_S
                 break
             fresh = [m for m in page.messages if isinstance(m, Embedding | Event) and missing.has(m) and m.seq >= first]

@@ -154,9 +154,9 @@ def test_the_number_of_a_card_is_written_only_where_it_makes_a_difference() -> N
 SERVER = ServerInputs(
     "pulseaudio 17.0",
     (
-        ServerInput("alsa_input.usb", "Interface", 8),
-        ServerInput("hdmi.monitor", "Monitor of Null Output", 2, "hdmi"),
-        ServerInput("null.monitor", "Monitor of Null Output", 2, "null"),
+        ServerInput("alsa_input.usb", "Interface", tuple(range(12, 20))),
+        ServerInput("hdmi.monitor", "Monitor of Null Output", (1, 2), "hdmi"),
+        ServerInput("null.monitor", "Monitor of Null Output", (1, 2), "null"),
     ),
     "alsa_input.usb",
     "hdmi",
@@ -179,7 +179,10 @@ def test_inputs_of_the_sound_server_are_listed_with_those_of_portaudio() -> None
         resolve("Monitor of Null Output", found)
     card = [Device("default", "ALSA", 2, 48_000, True, 7), *PLUGINS[1:]]
     assert [d.name for d in with_server(card, SERVER) if d.default] == ["default"], "a card, by the user's configuration"
-    assert [d.name for d in with_server([], SERVER) if d.default] == ["alsa_input.usb"]
+    bare = [Device("Webcam (hw:2,0)", "ALSA", 1, 16_000, True, 2)]
+    jack = [Device("system", "JACK Audio Connection Kit", 2, 48_000, True, 2)]
+    for listed, expected in (([], "alsa_input.usb"), (bare, "alsa_input.usb"), (jack, "system")):
+        assert [d.name for d in with_server(listed, SERVER) if d.default] == [expected]
 
 
 @pytest.fixture

@@ -40,8 +40,8 @@ OUTPUTS = {
 SERVER = ServerInputs(
     "PulseAudio (on PipeWire 1.4)",
     (
-        ServerInput("mic", "speakers", 2),
-        *(ServerInput(f"{name}.monitor", f"Monitor of {text}", 2, name) for name, text in OUTPUTS.items()),
+        ServerInput("mic", "speakers", (1, 2)),
+        *(ServerInput(f"{name}.monitor", f"Monitor of {text}", (1, 2), name) for name, text in OUTPUTS.items()),
     ),
     "mic",
     "hdmi",

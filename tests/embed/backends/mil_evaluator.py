@@ -48,9 +48,9 @@ class Package:
         (name,) = self._function.inputs
         values = {self._function.inputs[name]: samples[None]}
         (output,) = self._function.outputs
-        left = {op.outputs[0]: len(op.outputs[0].child_ops) for op in self.operations}
+        left = {var: len(var.child_ops) for op in self.operations for var in op.outputs}
         for op in self.operations:
-            values[op.outputs[0]] = self._result(op, values, strict)
+            values |= zip(op.outputs, self._results(op, values, strict), strict=True)
             for used in {var for var in _flat(op.inputs.values()) if var in left and var is not output}:
                 left[used] -= 1
                 if left[used] == 0:
@@ -61,15 +61,32 @@ class Package:
         """Types of the operations whose result is `dtype`, "fp16" or "fp32"."""
         return {op.op_type for op in self.operations if _is_half(op.outputs[0]) == (dtype == "fp16")}
 
-    def _result(self, op: Any, values: dict[Any, Array], strict: bool) -> Array:
+    def live_bytes(self) -> int:
+        """The largest sum of results that are needed at one time, in the order of the operations: a bound from below for the
+        memory that a run takes, without weights, and without what a kernel needs for itself.
+        """
+        (output,) = self._function.outputs
+        left = {var: len(var.child_ops) for op in self.operations for var in op.outputs}
+        live = largest = 0
+        for op in self.operations:
+            live += sum(_bytes(var) for var in op.outputs)
+            largest = max(largest, live)
+            for used in {var for var in _flat(op.inputs.values()) if var in left and var is not output}:
+                left[used] -= 1
+                live -= _bytes(used) if left[used] == 0 else 0
+        return largest
+
+    def _results(self, op: Any, values: dict[Any, Array], strict: bool) -> list[Array]:
         half = _is_half(op.outputs[0])
         inputs = {key: _value(var, values, strict) for key, var in op.inputs.items() if var is not None}
         rounding = (strict_half if strict else _half) if half else _single
-        result: Array = rounding(OPERATIONS[op.op_type](rounding if strict else _single, **inputs))
-        assert result.shape == tuple(op.outputs[0].shape), op
-        if half:
-            self.largest = max(self.largest, float(np.abs(result).max()))
-        return result
+        found = OPERATIONS[op.op_type](rounding if strict else _single, **inputs)
+        results = [rounding(result) for result in (found if isinstance(found, list) else [found])]
+        for result, var in zip(results, op.outputs, strict=True):
+            assert result.shape == tuple(var.shape), op
+            if half:
+                self.largest = max(self.largest, float(np.abs(result).max()))
+        return results
 
 
 def _flat(inputs: Any) -> list[Any]:
@@ -91,6 +108,10 @@ def _is_half(var: Any) -> bool:
     from coremltools.converters.mil.mil import types
 
     return bool(var.dtype == types.fp16)
+
+
+def _bytes(var: Any) -> int:
+    return int(np.prod(var.shape)) * (2 if _is_half(var) else 4)
 
 
 def _single(x: Array) -> Array:
@@ -137,7 +158,7 @@ def _layer_norm(step: Rounding, x: Array, axes: Any, gamma: Array, beta: Array, 
 
 def _gelu(_: Rounding, x: Array, mode: str) -> Array:
     assert mode == "EXACT"
-    y = np.empty_like(x)
+    y = np.empty(x.shape, x.dtype)
     for row, out in zip(x.reshape(-1, x.shape[-1]), y.reshape(-1, x.shape[-1]), strict=True):  # in cache, row by row
         out[:] = np.float32(0.5) * row * (np.float32(1) + erf(row * np.float32(0.5**0.5)))
     return y
@@ -165,6 +186,16 @@ def _conv(
     dilations: Any,
     bias: Array | None = None,
 ) -> Array:
+    if x.ndim == 4:  # rows that are convolved one by one, along the last axis
+        assert weight.shape[2] == 1
+        assert (list(strides)[:1], list(pad)[:2]) == ([1], [0, 0])
+        rows = [
+            _conv(
+                _, x[:, :, row], weight[:, :, 0], list(strides)[1:], pad_type, list(pad)[2:], groups, list(dilations)[1:], bias
+            )
+            for row in range(x.shape[2])
+        ]
+        return np.stack(rows, axis=2)
     assert list(dilations) == [1]
     (stride,), kernel = strides, weight.shape[2]
     if pad_type == "custom":
@@ -184,20 +215,32 @@ def _conv(
     return y if bias is None else y + bias[:, None]
 
 
+def _einsum(_: Rounding, values: list[Array], equation: str) -> Array:
+    assert equation == "nchw,nwhu->nchu"
+    left, right = values
+    return np.asarray((left.transpose(0, 2, 1, 3) @ right.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3))
+
+
 def _linear(_: Rounding, x: Array, weight: Array, bias: Array) -> Array:
     return np.asarray(x @ weight.T + bias)
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
+    "abs": lambda _, x: np.abs(x),
     "add": lambda _, x, y: x + y,
     "cast": lambda _, x, dtype: x,  # noqa: ARG005 - the dtype is also that of the output, which rounds
     "concat": lambda _, values, axis, interleave: np.concatenate(values, axis),  # noqa: ARG005 - false in all packages
     "conv": _conv,
+    "einsum": _einsum,
+    "expand_dims": lambda _, x, axes: np.expand_dims(x, tuple(axes)),
     "gelu": _gelu,
     "layer_norm": _layer_norm,
     "linear": _linear,
     "matmul": _matmul,
+    "maximum": lambda _, x, y: np.maximum(x, y),
     "mul": lambda _, x, y: x * y,
+    "real_div": lambda _, x, y: x / y,
+    "reduce_max": lambda _, x, axes, keep_dims: x.max(axis=tuple(axes), keepdims=keep_dims),
     "reduce_mean": _mean,
     "reduce_sum": lambda _, x, axes, keep_dims: x.sum(axis=tuple(axes), keepdims=keep_dims),
     "relu": lambda _, x: np.maximum(x, 0),
@@ -206,6 +249,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "scaled_dot_product_attention": _attention,
     "slice_by_size": _slice,
     "softmax": _softmax,
+    "split": lambda _, x, num_splits, axis: np.split(x, num_splits, axis),
+    "sqrt": lambda _, x: np.sqrt(x),
+    "stack": lambda _, values, axis: np.stack(values, axis),
     "squeeze": lambda _, x, axes: x.squeeze(tuple(axes)),
     "sub": lambda _, x, y: x - y,
     "transpose": lambda _, x, perm: x.transpose(perm),

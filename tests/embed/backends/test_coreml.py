@@ -21,7 +21,7 @@ from embed.backends.mil_evaluator import OPERATIONS, Package, strict_half
 from golden import clip, golden
 from mertd.embed.architecture import MERT_95M, TINY
 from mertd.embed.audio import normalise
-from mertd.embed.backends import coreml_backend
+from mertd.embed.backends import coreml_backend, mil_neural_ops
 from mertd.embed.backends.coreml_backend import CoreMLBackend, compiled_cache_path, run_package
 from mertd.embed.backends.coreml_package import MAX_PACKAGE_BYTES, MAX_PACKAGE_ITEMS, Target, check_package, export
 from mertd.embed.backends.numpy_backend import NumpyBackend
@@ -127,6 +127,49 @@ def test_precision_is_where_it_is_meant_to_be(tiny: Made, target: Target) -> Non
         *("cast", "layer_norm", "squeeze"),
     }
     assert package.model.get_spec().specificationVersion == (9 if target == "macos15" else 8)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rows", [1, 5])
+@pytest.mark.parametrize("spec", SPECS)
+def test_the_package_for_the_neural_engine_agrees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spec: str, rows: int
+) -> None:
+    """In one row and in several that overlap, the last of them filled up, for every sound, at the worst of float16."""
+    if rows > 1:
+        monkeypatch.setattr(mil_neural_ops, "MAX_DIMENSION", 1_000)
+    weights = load(spec)
+    export(weights, tmp_path / "x.mlpackage", ALL, SECOND, "macos14", "neural-engine")
+    package = Package(tmp_path / "x.mlpackage")
+    maps = [op for op in package.operations if op.op_type == "conv" and op.outputs[0].shape[2] == rows]
+    assert len(maps) == 6 if rows > 1 else maps
+    for name, sound in SOUNDS.items():
+        window = normalise(sound())
+        assert disagreement(package.run(window, strict=True), reference(weights, window, ALL)) < 1e-5, name
+        assert package.largest < HALF_RANGE / 16, name
+
+
+@pytest.mark.slow
+def test_shapes_for_the_neural_engine() -> None:
+    """At 30 s and full size: what is float16 has at most 4 dimensions, none longer than the Neural Engine can."""
+    import coremltools as ct
+    from coremltools.converters.mil.mil import types
+
+    from mertd.embed.backends import mil_ops
+
+    tensors = {name: np.broadcast_to(np.float16(0.5), shape) for name, shape in MERT_95M.tensors.items()}
+    ops = mil_neural_ops.NeuralMilOps(MERT_95M, tensors, 30 * SECOND)
+    program = mil_ops.build(MERT_95M, 30 * SECOND, (1,), ct.target.iOS17, ops)
+    operations = [op for op in program.functions["main"].operations if op.op_type != "const"]
+    halves = [var for op in operations for var in op.outputs if var.dtype is types.fp16]
+    assert len(halves) > 100
+    assert max(max(var.shape) for var in halves) <= mil_neural_ops.MAX_DIMENSION
+    assert max(len(var.shape) for var in halves) <= 4
+    kinds = {op.op_type for op in operations if op.outputs[0].dtype is types.fp16}
+    assert "layer_norm" not in kinds, "its squares would overflow"
+    assert "linear" not in kinds
+    heads = [op for op in operations if op.op_type == "softmax"]
+    assert [tuple(op.outputs[0].shape) for op in heads] == [(1, 2249, 1, 2249)] * MERT_95M.heads
 
 
 def test_evaluator_shows_what_float16_would_break() -> None:
