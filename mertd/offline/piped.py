@@ -21,7 +21,7 @@ from mertd.capture.not_pcm import EXAMINED_BYTES
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import MAX_SLEEP_S, AudioSource, EndReport
 from mertd.capture.sources.file import FileSource
-from mertd.capture.sources.pipe import PipeSource
+from mertd.capture.sources.pipe import PipeSource, is_readable
 from mertd.errors import SourceError
 from mertd.offline.inputs import Input
 from mertd.offline.sound_names import begins_like_sound
@@ -181,7 +181,7 @@ def _open(item: Input) -> int:
     try:
         if target != "-":
             return os.open(target, OPEN_FLAGS)
-        if sys.stdin is None:  # the descriptor 0 may be any file by now
+        if sys.stdin is None or not is_readable(0):  # where it is None, the descriptor 0 may be any file by now
             raise SourceError("standard input is closed")
         if os.isatty(0):
             raise SourceError("standard input is a terminal, which delivers no sound; pipe a program's output into it")
