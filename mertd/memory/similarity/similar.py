@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,14 +17,17 @@ from mertd.memory.similarity.pair_sample import Calibration
 from mertd.memory.similarity.segment_index import SegmentIndex
 from mertd.memory.similarity.vector_segment import Floats, Ints, SegmentTable, SpanFilter, VectorSegment
 
-CANDIDATES_PER_MOMENT = 10
+CANDIDATES_PER_MOMENT = 6
 """Indexed windows whose surroundings are searched exactly, for each moment asked for."""
 
-MIN_CANDIDATES = 96
+MIN_CANDIDATES = 64
 """Fewest of them."""
 
 MAX_CANDIDATES = 4_096
 """Most of them, however many moments are still missing."""
+
+THREADS = 2
+"""Most threads that search indexes at once."""
 
 SCAN_ROWS = 4_096
 """Most windows that a filter may leave of a segment for an exact scan to be faster than its index."""
@@ -113,7 +117,7 @@ def _search(
     limit: int,
 ) -> tuple[list[_Hits], bool]:
     """Return the exact similarities around the best `limit` candidates, and whether there are no other candidates."""
-    proposals = [index.candidates(query, limit) for _, index in searched]
+    proposals = _proposals(query, [index for _, index in searched], limit)
     complete = all(len(rows) >= len(index) for (rows, _), (_, index) in zip(proposals, searched, strict=True))
     firsts: list[Ints] = []
     lasts: list[Ints] = []
@@ -132,6 +136,15 @@ def _search(
         near = approximate >= least
         refined += _refine(part.segment, index.table, first[near], last[near], unit, mean, allowed)
     return refined, complete
+
+
+def _proposals(query: NDArray[np.floating], indexes: Sequence[SegmentIndex], limit: int) -> list[tuple[Ints, Floats]]:
+    """Return the candidates of every index. USearch releases the interpreter while it searches, so threads share the work."""
+    workers = min(THREADS, len(indexes))
+    if workers < 2:
+        return [index.candidates(query, limit) for index in indexes]
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda index: index.candidates(query, limit), indexes))
 
 
 def _refine(
