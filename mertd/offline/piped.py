@@ -21,7 +21,7 @@ from mertd.capture.not_pcm import EXAMINED_BYTES
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import MAX_SLEEP_S, AudioSource, EndReport
 from mertd.capture.sources.file import FileSource
-from mertd.capture.sources.pipe import PipeSource, is_readable
+from mertd.capture.sources.pipe import ENDS_BEFORE_WRITER, PipeSource, is_readable
 from mertd.errors import SourceError
 from mertd.offline.inputs import Input
 from mertd.offline.sound_names import begins_like_sound
@@ -68,8 +68,7 @@ class _PipeReader:
         self._stopping = stopping
         self._descriptor: int | None = _open(item)
         self._is_fifo = not _is_inherited(item.address) and stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLIN)
+        self._has_delivered = False
 
     def read_head(self) -> bytes:
         """Return the first bytes: EXAMINED_BYTES of them, or all there are."""
@@ -86,7 +85,8 @@ class _PipeReader:
         """Return the next bytes, at most `count`; none at the end. Without `waits` a FIFO must be opened within WRITER_S."""
         deadline = time.monotonic() + WRITER_S
         while not self._stopping():
-            ready = self._poll.poll(MAX_SLEEP_S * 1000)
+            # `select`, because a poll of a FIFO does not report on macOS that its writer has closed it.
+            ready = bool(select.select([self.descriptor], [], [], MAX_SLEEP_S)[0])
             if not ready and not self._is_fifo:
                 continue
             try:
@@ -95,8 +95,11 @@ class _PipeReader:
                 continue
             except OSError as error:
                 raise SourceError(f"{self._item.label}: {error.strerror}") from error
-            if data or ready:
+            self._has_delivered = self._has_delivered or bool(data)
+            if data or (ready and (self._has_delivered or not self._is_fifo or not ENDS_BEFORE_WRITER)):
                 return data
+            if ready:  # as it is until a program opens the FIFO
+                time.sleep(MAX_SLEEP_S)
             if not waits and time.monotonic() > deadline:
                 raise SourceError(
                     f"{self._item.label} is a FIFO that no program has opened for writing in {WRITER_S:g} s; "
