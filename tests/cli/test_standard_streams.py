@@ -119,6 +119,7 @@ def test_standard_input_of_any_kind() -> None:
     assert done.stdout == b"standard input is closed, and there was something to read\n"
 
 
+@pytest.mark.slow
 def test_pipe_from_a_closed_standard_input() -> None:
     """It is no end of the audio."""
     endpoints = ["--bind", "tcp://127.0.0.1:*", "--control", "tcp://127.0.0.1:*"]

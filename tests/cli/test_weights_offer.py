@@ -122,6 +122,7 @@ def test_who_cannot_answer_is_not_asked(terminal: Terminal, traces: Traces) -> N
     assert "run `mertd model pull`" in terminal.shown
 
 
+@pytest.mark.slow
 def test_a_program_in_the_background_does_not_read(terminal: Terminal, traces: Traces, tmp_path: Path) -> None:
     """The system would stop it."""
     shell = ["bash", "-c", f'set -m; "$@" & wait $!; echo "code $?" > {tmp_path}/code', "bash", sys.executable, *RUN]

@@ -31,6 +31,7 @@ STEPS = [
     "kill embed",
     "kill capture-room",
     "publish the last status",
+    "stop the companions",
     "release the ring of room",
     "close the control socket",
     "close the publisher",

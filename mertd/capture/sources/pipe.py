@@ -189,10 +189,15 @@ class PipeSource:
         os.close(self._descriptor)
 
 
+def is_readable(descriptor: int) -> bool:
+    """Return whether a descriptor is open for reading. A standard input that was closed is not: see `cli.standard_streams`."""
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE != os.O_WRONLY
+
+
 def open_source(settings: CaptureSettings) -> PipeSource:
     """Open a `pipe:` source. Raises `SourceError`."""
     descriptor = settings.stdin.detach() if settings.stdin else None
-    if descriptor is not None and fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+    if descriptor is not None and not is_readable(descriptor):
         raise SourceError(f"{settings.address}: standard input is closed; pipe the samples into it, or name a FIFO")
     return PipeSource(settings, descriptor)
 

@@ -137,6 +137,8 @@ def _describe_text(text: str, size: int) -> str:
     if text.startswith(("{", "[")):
         if '"error"' in text or '"detail"' in text:
             return f"a server's error message, {_short(' '.join(text.split()))!r}; {DOWNLOAD}"
+        if '"weight_map"' in text:
+            return "an index of shards; `mertd model import` puts them together"
         if '"model_type"' in text or '"architectures"' in text:
             return "the configuration of a model, not its weights; import the file of weights beside it"
         return f"JSON, not weights; {FETCH}"

@@ -10,6 +10,7 @@ import numpy as np
 from mertd.embed.weights.naming import unified
 from mertd.embed.weights.safetensors_file import open_safetensors
 from mertd.embed.weights.seeded import random_tensors, with_outliers
+from mertd.embed.weights.shards import whole
 from mertd.embed.weights.stored import FLOATS, architecture_of, fit, not_there, show
 from mertd.embed.weights.tensors import SIZES, Weights, digest
 from mertd.errors import UsageError, WeightsError
@@ -69,7 +70,10 @@ def from_file(path: Path) -> Weights:
         dtypes = {tensor.dtype for tensor in found.values()}
         if found.keys() == architecture.tensors.keys() and len(dtypes) == 1 and dtypes < set(FLOATS) - {"float16"}:
             raise WeightsError(f"{path} holds {dtypes.pop()}, not float16; `mertd model import {path}` converts it")
-        tensors = fit(architecture, found, str(path))
+        try:
+            tensors = fit(architecture, found, str(path))
+        except WeightsError as error:
+            raise WeightsError(f"{error}{whole(path)}") from error
     return Weights(architecture, tensors, digest(tensors), file.metadata.get("trained", "true") == "true", str(path))
 
 

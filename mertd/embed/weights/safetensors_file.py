@@ -124,7 +124,8 @@ def _read_header(file: BufferedReader) -> SafetensorsFile:
     if length > MAX_HEADER_BYTES:
         raise ValueError(f"its header takes {length:,} bytes; MERT's takes under {MAX_HEADER_BYTES:,}")
     entries = _parse(file.read(length))
-    metadata = entries.pop("__metadata__", {})
+    metadata = entries.pop("__metadata__", None)
+    metadata = {} if metadata is None else metadata  # some programs write null
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("its metadata is not a map of text")
     start = LENGTH_BYTES + length

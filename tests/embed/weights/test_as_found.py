@@ -199,6 +199,15 @@ def test_shards_of_untrained_weights_are_untrained(tmp_path: Path, tiny: Weights
     assert not import_checkpoint(tmp_path / "x.index.json").trained
 
 
+def test_metadata_of_null_is_none(tmp_path: Path, tiny: Weights, state: dict[str, Array]) -> None:
+    """fastsafetensors #96: published files have it, and the format's own library reads them."""
+    content = write_safetensors(tmp_path / "x.safetensors", state).read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.dumps({"__metadata__": None, **json.loads(content[8 : 8 + length])}).encode()
+    (tmp_path / "x.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + content[8 + length :])
+    assert import_checkpoint(tmp_path / "x.safetensors").digest == tiny.digest
+
+
 def test_a_hub_cache_of_links_is_followed(tmp_path: Path, tiny: Weights, state: dict[str, Array]) -> None:
     cache = tmp_path / "models--m-a-p--MERT-v1-95M"
     snapshot = cache / "snapshots" / ("b" * 40)
@@ -508,8 +517,13 @@ def test_missing_shards_are_named(tmp_path: Path, state: dict[str, Array], suffi
 
 @pytest.mark.parametrize("suffix", ["bin", "safetensors"])
 def test_one_shard_says_that_it_is_one(tmp_path: Path, state: dict[str, Array], suffix: str) -> None:
-    shard = sorted(sharded(tmp_path, state, suffix).parent.glob("*-00001-of-00003.*"))[0]
+    index = sharded(tmp_path, state, suffix)
+    shard = sorted(index.parent.glob("*-00001-of-00003.*"))[0]
     assert "this is shard 1 of 3: import the directory" in refusal(import_checkpoint, shard)
+    if suffix == "safetensors":
+        with pytest.raises(WeightsError, match="this is shard 1 of 3: import the directory"):
+            from_file(shard)
+    assert "it is an index of shards; `mertd model import` puts them together" in refusal(from_file, index)
 
 
 @pytest.mark.parametrize(
