@@ -56,9 +56,9 @@ _SIGNATURES = (
     (rb"DSD \x1c\x00\x00\x00|FRM8.{8}DSD ", "a DSD file"),
     (rb"#!AMR(-WB)?\n", "an AMR file"),
     (rb"\x1f\x8b\x08.{7}", "a gzip file"),
-    (rb"#EXTM3U[\r\n]|(?i:\[playlist\])[\r\n]", "a playlist, which names streams and is none"),
-    (rb"\s*(?i:<!doctype html|<html|<head)[ >\r\n]", "a web page"),
-    (rb"HTTP/[0-9.]{1,3} [1-5][0-9]{2} |ICY [1-5][0-9]{2} ", "the answer of a web server, with its header"),
+    (rb"#EXTM3U[\r\n]|(?i:\[playlist\])[\r\n]", "a playlist (it names streams and holds no sound)"),
+    (rb"\s*(?i:<!doctype html|<html|<head)[ >\r\n]", "a web page (is the address right?)"),
+    (rb"HTTP/[0-9.]{1,3} [1-5][0-9]{2} |ICY [1-5][0-9]{2} ", "an answer of a web server, header included"),
 )
 """What a stream begins with, and what it is then."""
 

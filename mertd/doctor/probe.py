@@ -58,11 +58,11 @@ def measure_device(name: str) -> dict[str, Any]:
 
 def list_devices() -> dict[str, Any]:
     """Return what follows `device:` in the addresses of the input devices, the default first; or why there are none."""
-    from mertd.capture.device_list import devices, target_of
+    from mertd.capture.device_list import all_inputs, devices, target_of
     from mertd.errors import SourceError
 
     try:
-        found = devices()
+        found = devices() or all_inputs()  # without any of PortAudio's, those of the sound server
         return {"devices": [target_of(device, found) for device in found]}
     except SourceError as error:
         return {"problem": str(error)}
