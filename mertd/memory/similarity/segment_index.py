@@ -36,7 +36,7 @@ CONNECTIVITY = 32
 EXPANSION_ADD = 200
 """Candidates while a vector is added."""
 
-EXPANSION_SEARCH = 128
+EXPANSION_SEARCH = 64
 """Candidates while the graph is searched; more are used for more hits."""
 
 MAX_CENTRE_SHIFT = 0.1
