@@ -134,13 +134,13 @@ def planted_by_another(path: Path) -> bool:
 
 
 @contextmanager
-def replacing(path: Path, mode: int | None = None) -> Iterator[BinaryIO]:
+def replacing(path: Path, mode: int | None = None, abandoned_s: float = ABANDONED_S) -> Iterator[BinaryIO]:
     """Yield a new file beside `path`; when the block succeeds, it takes the place of `path` in one step.
 
     A reader sees the old file or the whole new one. `mode`: its permissions; None: those of the file that it replaces, or those
-    that the umask allows. What a killed process left behind is removed. Raises `OSError`.
+    that the umask allows. What a killed process left behind `abandoned_s` seconds ago is removed. Raises `OSError`.
     """
-    _remove_abandoned(path)
+    _remove_abandoned(path, abandoned_s)
     temporary = path.with_name(f".{_stem(path)}.{secrets.token_hex(8)}.partial")
     descriptor = os.open(temporary, CREATE_FLAGS, 0o666 if mode is None else 0o600)
     try:
@@ -170,14 +170,14 @@ def take_over_permissions(path: Path, descriptor: int) -> None:
             os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
 
 
-def _remove_abandoned(path: Path) -> None:
+def _remove_abandoned(path: Path, age_s: float) -> None:
     """Delete files that `replacing` made for `path` in a process that no longer runs: this user's own, old and unlocked."""
     for left in path.parent.glob(f".{glob.escape(_stem(path))}.*.partial"):
         with contextlib.suppress(OSError):
             descriptor = os.open(left, READ_FLAGS | os.O_NOFOLLOW)
             try:
                 found = os.fstat(descriptor)
-                if found.st_uid == os.getuid() and time.time() - found.st_mtime > ABANDONED_S:
+                if found.st_uid == os.getuid() and time.time() - found.st_mtime >= age_s:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     left.unlink()
             finally:
@@ -186,7 +186,7 @@ def _remove_abandoned(path: Path) -> None:
 
 def _stem(path: Path) -> str:
     """Return the part of a temporary file's name that says what it replaces; file systems allow names of 255 bytes."""
-    return path.name.encode()[:128].decode(errors="ignore")
+    return os.fsencode(path.name)[:128].decode(errors="ignore")
 
 
 def _is_null_device(found: os.stat_result) -> bool:

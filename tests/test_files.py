@@ -237,3 +237,20 @@ def test_a_link_planted_where_a_temporary_used_to_be_is_not_written_through(tmp_
         ring.new_client("x")
         ring.allow("x")
     assert precious.read_bytes() == b"precious"
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / "caf\udce9"
+    with replacing(path) as file:
+        file.write(b"x")
+    assert path.read_bytes() == b"x"
+
+
+def test_the_permissions_of_what_is_replaced_stay(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.touch(0o600)
+    path.chmod(0o604)
+    with replacing(path) as file:
+        assert stat.S_IMODE(os.fstat(file.fileno()).st_mode) == 0o604, "before anything is in it"
+        file.write(b"x")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604

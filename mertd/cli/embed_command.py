@@ -78,7 +78,7 @@ def embed(
 
 def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
     """Embed everything that `words` name; return the exit code."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from mertd.config import weights_spec
     from mertd.embed.embedder import Embedder
@@ -93,7 +93,6 @@ def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
-        MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:

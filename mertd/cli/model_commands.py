@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
+from mertd.cli.evaluation_output import evaluate
 from mertd.cli.lazy_group import command_group
 from mertd.cli.options import Json, Layers, Window
 from mertd.cli.output import say, say_json, spinner
@@ -24,6 +25,7 @@ COREML_PROCESSORS = ("gpu", "neural-engine")
 COMPUTE_UNITS = ("cpu_and_gpu", "cpu_and_ne", "cpu_only", "all")
 
 commands = command_group("model")
+commands.command()(evaluate)
 
 
 @commands.command()

@@ -28,6 +28,7 @@ from mertd.daemon.instance import Instance, explain
 from mertd.daemon.model_reports import ModelReports
 from mertd.daemon.notify import Notifier
 from mertd.daemon.observer import NoObserver, Observer
+from mertd.daemon.older_history import OlderHistory
 from mertd.daemon.parts import Parts, Sockets
 from mertd.daemon.reload import Reloader
 from mertd.daemon.requests import Requests
@@ -96,17 +97,18 @@ def _assemble(
         rings: dict[str, Ring] = {}
         worker = EmbedWorker(model, rings, ModelReports(streams, state, notifier, outside.observer))
         streams.dispatcher.attach(worker)
+        older = OlderHistory()
 
         def status() -> Status:
             return reporter.status()
 
         def make_requests(history: History) -> Requests:
-            return Requests(boot, streams, state, history, status)
+            return Requests(boot, streams, state, history, status, older)
 
         sockets, requests = _bind(settings, context, make_requests, undo)
         name = settings.name or fingerprint(sockets.publisher.endpoint)
         own = _own_facts(outside.log, sockets)
-        companions = _make_companions(settings, sockets)
+        companions = _make_companions(settings, sockets, older)
         reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own, companions))
 
         def publish(message: Embedding | Event) -> None:
@@ -171,13 +173,15 @@ def _make_stream(
     return Stream(address, options, ring, timeline, streams)
 
 
-def _make_companions(settings: Settings, sockets: Sockets) -> list[Companion]:
+def _make_companions(settings: Settings, sockets: Sockets, older: OlderHistory) -> list[Companion]:
     """Return the processes that are started with the daemon and are clients of it."""
     if not settings.remember:
         return []
     keys = sockets.authenticator.folder if sockets.authenticator is not None else ""
     told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep)
-    return [Companion("memory", "mertd.memory.remembering", told)]
+    memory = Companion("memory", "mertd.memory.remembering", told, older.answered)
+    older.attach(memory)
+    return [memory]
 
 
 def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], dict[str, Any]]:

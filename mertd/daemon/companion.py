@@ -6,6 +6,7 @@ Nothing in the daemon waits for it, and none of its faults is the daemon's: it i
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from mertd.processes.health import Bounds, Change
@@ -33,10 +34,20 @@ class Companion:
         process: the process itself.
     """
 
-    def __init__(self, name: str, module: str, arguments: tuple[Any, ...], spawn: Spawn | None = None) -> None:
-        """`module`: whose `main(*arguments, pipe)` it runs. `spawn`: starts the process, by default the real one."""
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: tuple[Any, ...],
+        on_reply: Callable[[Any], None] = lambda _: None,
+        spawn: Spawn | None = None,
+    ) -> None:
+        """`module`: whose `main(*arguments, pipe)` it runs. `on_reply`: is given what it says besides that it works.
+        `spawn`: starts the process, by default the real one.
+        """
         self.process = ManagedProcess(name, BOUNDS, self, spawn or spawner(name, module))
         self._arguments = arguments
+        self._on_reply = on_reply
 
     async def stop(self) -> None:
         """Ask it to end, and kill it if it takes too long."""
@@ -53,6 +64,8 @@ class Companion:
         if message == READY:
             self.process.ready()
             self.process.worked()
+        else:
+            self._on_reply(message)
 
     def on_exit(self, how: str) -> Verdict:
         """Start another one."""

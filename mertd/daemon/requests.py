@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mertd.daemon.audio_stream import Stream
+from mertd.daemon.older_history import OlderHistory
 from mertd.daemon.run_state import RunState
 from mertd.daemon.streams import Streams
 from mertd.defaults import MAX_HOP_S, MIN_HOP_S, SAMPLE_RATE
@@ -46,12 +47,21 @@ class _Waiting:
 class Requests:
     """Carries requests out."""
 
-    def __init__(self, boot: bytes, streams: Streams, state: RunState, history: History, status: Callable[[], Status]) -> None:
+    def __init__(
+        self,
+        boot: bytes,
+        streams: Streams,
+        state: RunState,
+        history: History,
+        status: Callable[[], Status],
+        older: OlderHistory | None = None,
+    ) -> None:
         self._boot = boot
         self._streams = streams
         self._state = state
         self._history = history
         self._status = status
+        self._older = older or OlderHistory()
         self._waiting: list[_Waiting] = []
         self._recorded: list[Event] | None = None  # events published while a request is carried out
 
@@ -107,7 +117,7 @@ class Requests:
 
     # One request each
 
-    def _find_past(self, request: Mapping[str, Any]) -> Page:
+    def _find_past(self, request: Mapping[str, Any]) -> Page | Awaitable[Page]:
         kind = _get(request, "kind", str, "embedding")
         if kind not in ("embedding", "event"):
             raise WireError(f"kind {kind!r} has no history; choose embedding or event")
@@ -116,11 +126,28 @@ class Requests:
                 raise WireError(f"last and {extra.pop()} cannot be combined")
             self._chosen_streams(request)
             return self._history.last(kind, _get(request, "stream", str, ""), _get(request, "last", int))
-        name = self._one_stream(request).address.name
-        if _get(request, "boot", bytes, self._boot) != self._boot:
-            raise WireError("that run of the daemon is over, and its messages are gone")
+        boot = _get(request, "boot", bytes, self._boot)
+        first = _get(request, "first", int)
         end = _get(request, "end", int) if "end" in request else None
-        return self._history.between(kind, name, _get(request, "first", int), end)
+        if boot != self._boot:
+            if not self._older.available:
+                raise WireError("that run of the daemon is over, and its messages are gone")
+            return self._older.between(boot, kind, _get(request, "stream", str), first, end)
+        name = self._one_stream(request).address.name
+        oldest = self._history.oldest(kind, name)
+        if self._older.available and (oldest is None or first < oldest):
+            return self._find_older(kind, name, first, end)
+        return self._history.between(kind, name, first, end)
+
+    async def _find_older(self, kind: str, stream: str, first: int, end: int | None) -> Page:
+        """Return a page from the memory; if that has nothing of it, from the history after all."""
+        page = await self._older.between(self._boot, kind, stream, first, end)
+        if not page.messages:
+            return self._history.between(kind, stream, first, end)
+        last = decode(page.messages[-1])
+        assert isinstance(last, Embedding | Event)
+        newer = self._history.between(kind, stream, last.seq + 1, end)  # what the memory does not have yet
+        return Page(page.messages, page.more or bool(newer.messages))
 
     async def _embed_now(self, stream: Stream) -> Page:
         name = stream.address.name

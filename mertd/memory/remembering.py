@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import logging
+import queue
 import threading
 import time
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
+from mertd.errors import MertdError
 from mertd.memory.amounts import parse_keep
 from mertd.memory.default_folder import default_memory
 from mertd.memory.follower import Follower, Following
+from mertd.memory.memory import Memory
+from mertd.memory.memory_folder import segments
+from mertd.memory.segment import KIND_TABLES
 from mertd.processes.child import Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
+from mertd.wire import encode
+
+PAGE_MESSAGES = 256
+"""Messages of a page, at most."""
+
+PAGE_BYTES = 1_000_000
+"""Bytes of a page, at most: a little less than a page of the daemon's own history."""
+
+MAX_SEQ = (1 << 63) - 1
+"""The largest number of a message that is stored."""
+
+log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
 """Seconds between two reports to the daemon, at least."""
@@ -25,8 +44,19 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
     None for the default. `keep`: how much to keep, None for everything.
     """
     stopping = threading.Event()
-    begin(pipe, lambda _: stopping.set())
     outbox = Outbox(pipe)
+    folder = Path(memory) if memory is not None else default_memory()
+    questions: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
+
+    def on_message(message: Any) -> None:
+        match message:
+            case ("history", *question):
+                questions.put(tuple(question))
+            case _:
+                stopping.set()
+
+    begin(pipe, on_message)
+    threading.Thread(target=_answer, args=(folder, questions, outbox), name="history", daemon=True).start()
     reported = float("-inf")
 
     def alive() -> None:
@@ -36,10 +66,37 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
             outbox.send("ready")
 
     following = Following(
-        folder=Path(memory) if memory is not None else default_memory(),
+        folder=folder,
         endpoints=(reachable(publish),),
         controls=(reachable(control),),
         keys=(ClientKeys.load(LOCAL, keys),) if keys else None,
         keep=parse_keep(keep),
     )
     Follower(following, stopping, alive).run()
+
+
+def _answer(folder: Path, questions: queue.SimpleQueue[tuple[Any, ...]], outbox: Outbox) -> None:
+    """Answer the daemon's questions for messages that it no longer has, one after the other."""
+    while True:
+        number, *wanted = questions.get()
+        try:
+            found, more = page(folder, *wanted)
+        except MertdError as error:
+            log.warning("no history from the memory: %s", error)
+            found, more = [], False
+        outbox.send(("page", number, found, more))
+
+
+def page(folder: Path, boot: bytes, kind: str, stream: str, first: int, end: int | None) -> tuple[list[list[bytes]], bool]:
+    """Return messages with first <= `seq` < end (None: up to the newest) in frames, and whether more are there."""
+    if not segments(folder) or kind not in KIND_TABLES:
+        return [], False
+    last = MAX_SEQ if end is None else min(end, MAX_SEQ)
+    messages = Memory(folder).between(boot, kind, stream, max(first, 0), last, PAGE_MESSAGES + 1)
+    frames = [encode(message) for message in messages[:PAGE_MESSAGES]]
+    used = 0
+    for place, pair in enumerate(frames):
+        used += sum(map(len, pair))
+        if used > PAGE_BYTES and place:
+            return frames[:place], True
+    return frames, len(messages) > PAGE_MESSAGES

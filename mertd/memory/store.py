@@ -33,7 +33,7 @@ from mertd.memory.writing import Writer, carry
 from mertd.wire import Embedding, Event, Status
 
 MAX_FILE = 256 << 20
-"""Bytes after which another file begins: 170,000 vectors of one layer, or ten days of one stream at a hop of 5 s. The file that
+"""Bytes after which another file begins: 128,000 vectors of one layer, or a week of one stream at a hop of 5 s. The file that
 is being written has no index and is searched number by number, so it must stay small; retention deletes whole files.
 """
 

@@ -12,7 +12,7 @@ from mertd.embed.embedder import Embedder
 from mertd.errors import BackendError, MertdError
 from mertd.offline.inputs import Input
 from mertd.offline.journal import JournalError
-from mertd.offline.outputs import Output, OutputError
+from mertd.offline.outputs import Output, ResultError
 from mertd.offline.piped import open_piped
 from mertd.offline.source_windows import SilentWindow, WindowsDone, embed_source, open_address
 from mertd.offline.stored_batch import Outcome
@@ -61,7 +61,7 @@ class Batch:
     def run(self, inputs: list[Input]) -> bool:
         """Embed the inputs; return whether all of them were tried, and not stopped before.
 
-        Raises `OutputError`, `JournalError` or `BackendError`, which no input could survive, and `OSError` of the output.
+        Raises `ResultError`, `JournalError` or `BackendError`, which no input could survive, and `OSError` of the output.
         """
         for item in inputs:
             if self._stopping():
@@ -90,7 +90,7 @@ class Batch:
                 silent += isinstance(found, SilentWindow)
                 if self._stopping() and not item.is_live:
                     return None
-        except (OutputError, JournalError, BackendError, BrokenPipeError):
+        except (ResultError, JournalError, BackendError, BrokenPipeError):
             raise
         except MertdError as error:
             report = EndReport(0.0, str(error))

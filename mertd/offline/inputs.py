@@ -166,8 +166,7 @@ def _walk(folder: str, address: Address, seen: set[tuple[int, int]], other: Coun
     try:
         status = os.stat(folder)  # noqa: PTH116
         if (status.st_dev, status.st_ino) in seen:
-            other["folder that was read before"] += 1
-            return
+            return  # by way of a link: nothing in it is lost
         seen.add((status.st_dev, status.st_ino))
         names = sorted(os.listdir(folder), key=os.fsencode)  # noqa: PTH208
     except OSError as error:

@@ -7,6 +7,7 @@ links and with its permissions, and never by less than it holds.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import zipfile
@@ -31,12 +32,16 @@ SUFFIXES = (".npz", ".ndjson")
 """Kinds of files that can be written."""
 
 
-class OutputError(MertdError):
+MAX_NAME_BYTES = 240
+"""Bytes of the result's name that its journal's name begins with: file systems allow 255."""
+
+
+class ResultError(MertdError):
     """The result cannot be written."""
 
 
 class Output(Protocol):
-    """Takes what a batch finds. All methods raise `OutputError` or another `MertdError` if it cannot be written."""
+    """Takes what a batch finds. All methods raise `ResultError` or another `MertdError` if it cannot be written."""
 
     def begin_batch(self, settings: Mapping[str, Any], inputs: list[Input]) -> list[str]:
         """Take what makes the vectors: `space`, `layers`, `hop` and others. Return lines for the user."""
@@ -63,10 +68,14 @@ class Output(Protocol):
 class StreamOutput:
     """NDJSON on standard output, line by line."""
 
-    def __init__(self, stream: IO[str] | None) -> None:
-        """Raises `OutputError` if there is no standard output."""
-        if stream is None:
-            raise OutputError("standard output is closed; name a file with --out")
+    def __init__(self, stream: IO[str]) -> None:
+        """Raises `ResultError` if standard output is closed: then its descriptor can only be read."""
+        try:
+            is_closed = fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
+        except OSError:
+            is_closed = True
+        if is_closed:
+            raise ResultError("standard output is closed; name a file with --out")
         self._stream = stream
 
     def begin_batch(self, settings: Mapping[str, Any], inputs: list[Input]) -> list[str]:  # noqa: ARG002
@@ -98,9 +107,7 @@ class StreamOutput:
         except BrokenPipeError:
             raise
         except OSError as error:
-            with contextlib.suppress(OSError):  # what is still buffered must not fail again when Python exits
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
-            raise OutputError(f"standard output cannot be written on: {error.strerror}") from error
+            raise ResultError(f"standard output cannot be written: {error.strerror}") from error
 
     def finish(self, inputs: list[Input], all_well: bool) -> list[str]:  # noqa: ARG002
         """Do nothing: it is written."""
@@ -116,16 +123,16 @@ class FileOutput:
     def __init__(self, path: Path, resume: bool) -> None:
         """Find out whether `path` can be written. Without `resume`, what an interrupted run has left is thrown away.
 
-        Raises `OutputError` or another `MertdError` if it cannot.
+        Raises `ResultError` or another `MertdError` if it cannot.
         """
         self._path = path
         try:
             self._target = replaceable(path)
         except OSError as error:
-            raise OutputError(f"--out {path} cannot be written: {error.strerror}") from error
+            raise ResultError(f"--out {path} cannot be written: {error.strerror}") from error
         except MertdError as error:
-            raise OutputError(f"--out {error}") from error
-        self._journal = Journal(self._target.with_name(self._target.name + ".partial"), self._target)
+            raise ResultError(f"--out {error}") from error
+        self._journal = Journal(_journal_path(self._target), self._target)
         try:
             if not resume:
                 self._journal.clear()
@@ -133,7 +140,7 @@ class FileOutput:
         except BaseException as error:
             self._journal.close()
             if isinstance(error, OSError):
-                raise OutputError(f"{self._journal.path} cannot be written: {error.strerror}") from error
+                raise ResultError(f"{self._journal.path} cannot be written: {error.strerror}") from error
             raise
         self._settings: Mapping[str, Any] = {}
         self._is_complete = False
@@ -148,7 +155,7 @@ class FileOutput:
         now = json.loads(json.dumps(settings))
         before = json.loads(json.dumps(before))
         if differ := [f"{n}: {before.get(n)} → {now.get(n)}" for n in {**before, **now} if before.get(n) != now.get(n)]:
-            raise OutputError(
+            raise ResultError(
                 f"{self._journal.path} holds what an interrupted run has done with other settings ({'; '.join(differ)}); "
                 "finish it with those, or throw it away with --no-resume"
             )
@@ -189,10 +196,10 @@ class FileOutput:
                 lines.append(
                     f"{self._path} held {before} windows and now holds {rows}; as not all went well, see {kept} for them"
                 )
-            with replacing(self._target) as file:
+            with replacing(self._target, abandoned_s=0) as file:  # the journal's lock says that nobody else writes it
                 self._write(file, inputs)
         except OSError as error:
-            raise OutputError(
+            raise ResultError(
                 f"--out {self._path} cannot be written: {error.strerror}; what was embedded is kept in {self._journal.path}, "
                 "and the same command makes the result from it"
             ) from error
@@ -247,6 +254,12 @@ def windows_in(path: Path, suffix: str) -> int:
         return 0
     with path.open("rb") as file:
         return sum(b'"kind": "embedding"' in line for line in file)
+
+
+def _journal_path(target: Path) -> Path:
+    """Return `X.npz.partial` for X.npz; a name that would be too long for a file is cut."""
+    name = os.fsencode(target.name)
+    return target.with_name(os.fsdecode(name[:MAX_NAME_BYTES]) + ".partial")
 
 
 def _keep_copy(path: Path) -> Path:

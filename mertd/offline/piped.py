@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import select
 import stat
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from mertd.capture.not_pcm import EXAMINED_BYTES
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import MAX_SLEEP_S, AudioSource, EndReport
 from mertd.capture.sources.file import FileSource
-from mertd.capture.sources.pipe import PipeSource, is_readable
+from mertd.capture.sources.pipe import ENDS_BEFORE_WRITER, PipeSource, is_readable
 from mertd.errors import SourceError
 from mertd.offline.inputs import Input
 from mertd.offline.sound_names import begins_like_sound
@@ -68,8 +67,7 @@ class _PipeReader:
         self._stopping = stopping
         self._descriptor: int | None = _open(item)
         self._is_fifo = not _is_inherited(item.address) and stat.S_ISFIFO(os.fstat(self._descriptor).st_mode)
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLIN)
+        self._heard = False  # anything from it
 
     def read_head(self) -> bytes:
         """Return the first bytes: EXAMINED_BYTES of them, or all there are."""
@@ -86,7 +84,7 @@ class _PipeReader:
         """Return the next bytes, at most `count`; none at the end. Without `waits` a FIFO must be opened within WRITER_S."""
         deadline = time.monotonic() + WRITER_S
         while not self._stopping():
-            ready = self._poll.poll(MAX_SLEEP_S * 1000)
+            ready = bool(select.select([self.descriptor], [], [], MAX_SLEEP_S)[0])
             if not ready and not self._is_fifo:
                 continue
             try:
@@ -95,8 +93,11 @@ class _PipeReader:
                 continue
             except OSError as error:
                 raise SourceError(f"{self._item.label}: {error.strerror}") from error
-            if data or ready:
+            if data or (ready and not (self._is_fifo and ENDS_BEFORE_WRITER and not self._heard)):
+                self._heard = True
                 return data
+            if ready:
+                time.sleep(MAX_SLEEP_S)
             if not waits and time.monotonic() > deadline:
                 raise SourceError(
                     f"{self._item.label} is a FIFO that no program has opened for writing in {WRITER_S:g} s; "
@@ -181,8 +182,8 @@ def _open(item: Input) -> int:
     try:
         if target != "-":
             return os.open(target, OPEN_FLAGS)
-        if sys.stdin is None or not is_readable(0):  # where it is None, the descriptor 0 may be any file by now
-            raise SourceError("standard input is closed")
+        if not is_readable(0):
+            raise SourceError(f"{item.label}: standard input is closed; pipe a sound file or samples into it")
         if os.isatty(0):
             raise SourceError("standard input is a terminal, which delivers no sound; pipe a program's output into it")
         return os.dup(0)

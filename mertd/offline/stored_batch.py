@@ -15,9 +15,6 @@ from mertd.offline.journal import Journal
 from mertd.offline.source_windows import SilentWindow, WindowsDone
 from mertd.wire import Embedding, decode, encode
 
-FORMAT = 1
-"""Version of the records."""
-
 SETTINGS = b"SETT"
 BEGUN = b"BEGN"
 WINDOW = b"WNDW"

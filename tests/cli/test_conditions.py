@@ -73,6 +73,9 @@ CALLS = {
         ["{here}/tiny.safetensors", "--out", "{here}/tiny.mlpackage", "--window", "1", "--layers", "1"], noisy=True
     ),
     ("model", "compare"): Call(["numpy", "numpy", "--weights", "random:0?size=tiny", "--window", "1"]),
+    ("model", "evaluate"): Call(  # whole, it takes half a minute
+        ["--weights", "{here}/tiny.safetensors", "--soundfont", "{here}/absent.sf2"], codes=(2, 3), prints=False, noisy=True
+    ),
     ("config", "init"): Call(["--force"]),
     ("config", "show"): Call([]),
     ("config", "check"): Call([]),

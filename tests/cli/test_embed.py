@@ -146,7 +146,7 @@ def test_an_output_that_cannot_be_written_is_one_line(songs: Path, out: list[str
         os.close(full)
     assert done.returncode == 3
     (complaint,) = complaints(done.stderr)
-    assert ("is a directory" if out else "standard output cannot be written on: No space left") in complaint
+    assert ("is a directory" if out else "standard output cannot be written: No space left") in complaint
 
 
 @pytest.mark.slow

@@ -18,6 +18,8 @@ from mertd.cli.app import run
 from mertd.memory.checking import verify
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
+from mertd.stream.request import ask_page
+from mertd.wire import Embedding
 
 CHORDS = ["--source", "synth:chords"]
 
@@ -130,6 +132,12 @@ def test_tail_begins_with_the_memory_and_goes_on_with_the_daemon(tmp_path: Path)
             *("tail", "--connect", again.publish, "--control", again.control, "--memory", folder),
             *("--since", "1h", "--json", "--count", before + 6),
         )
+        old = next(Memory(folder).embeddings())
+        asked = {"request": "history", "kind": "embedding", "stream": "chords", "boot": old.boot, "first": 0, "end": before}
+        page = ask_page(again.control, asked)
+        assert [m.seq for m in page.messages if isinstance(m, Embedding)] == list(range(before)), "of the run before, too"
+        nothing = ask_page(again.control, {**asked, "boot": b"never heard of it"})
+        assert nothing.messages == []
     lines = [json.loads(line) for line in found.stdout.splitlines()]
     boots = list(dict.fromkeys(line["boot"] for line in lines))
     assert len(boots) == 2

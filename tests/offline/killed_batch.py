@@ -73,6 +73,7 @@ def run_killed(words: list[str], kills: int, whole_s: float, seed: int) -> tuple
         in_work += partial.exists() and partial.stat().st_size > 0
     errors, _ = run(words)
     assert not partial.exists()
+    assert not list(partial.parent.glob(".killed*")), "a result that was only half written is still there"
     return errors, in_work
 
 

@@ -64,7 +64,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) ->
 
 
 @given(share=st.floats(0, 1), suffix=st.sampled_from([".npz", ".ndjson"]))
-@settings(max_examples=examples(6))
+@settings(max_examples=examples(2))
 def test_a_batch_killed_anywhere_gives_the_same_bytes(
     undisturbed: dict[str, bytes], embedder: Embedder, tmp_path_factory: pytest.TempPathFactory, share: float, suffix: str
 ) -> None:
@@ -126,6 +126,7 @@ def test_a_stop_interrupts_a_file_between_two_windows_and_nothing_is_embedded_tw
     assert next(calls) == windows == 12
 
 
+@pytest.mark.slow
 def test_a_file_that_has_changed_is_embedded_again(songs: Path, embedder: Embedder) -> None:
     out = songs / "x.npz"
     embed_batch(embedder, ["one.wav", "two.flac"], out, finish=False)
@@ -146,6 +147,7 @@ def test_what_was_done_of_a_file_that_is_gone_is_kept(songs: Path, embedder: Emb
         assert set(arrays["source"]) == {"one.wav", "two.flac"}
 
 
+@pytest.mark.slow
 def test_what_is_not_asked_for_any_more_is_kept_and_said(songs: Path, embedder: Embedder) -> None:
     out = songs / "x.ndjson"
     embed_batch(embedder, ["one.wav", "two.flac"], out, finish=False)
@@ -155,6 +157,7 @@ def test_what_is_not_asked_for_any_more_is_kept_and_said(songs: Path, embedder: 
     assert list(dict.fromkeys(names)) == ["caf\udce9.wav", "two.flac", "one.wav"]
 
 
+@pytest.mark.slow
 def test_a_file_that_failed_gets_another_chance(songs: Path, embedder: Embedder) -> None:
     out = songs / "x.npz"
     assert embed_batch(embedder, ["text.wav", "one.wav"], out, finish=False).problems
@@ -183,6 +186,7 @@ def test_a_stop_ends_what_can_be_heard_only_once_in_order(songs: Path, embedder:
         assert len(arrays["start"]) > 3
 
 
+@pytest.mark.slow
 def test_a_source_whose_process_died_is_ended_when_the_batch_continues(songs: Path, embedder: Embedder) -> None:
     out = songs / "x.ndjson"
     embed_batch(embedder, ["synth:tone"], out, stopping=stops_after(9), finish=False)

@@ -63,8 +63,7 @@ def test_links_are_followed_and_no_folder_is_read_twice() -> None:
     assert problems.pop("songs/gone.wav") == "is a link to /nowhere/x.wav: No such file or directory"
     assert "symbolic links" in problems.pop("songs/self.wav")
     assert sorted(problems) == ["songs/a/1.wav", "songs/circle/elsewhere/2.wav"], "each real folder once, by its first name"
-    assert "broken link" in told[0]
-    assert "read before" in told[0]
+    assert told == ["songs: 1 file (1 broken link) skipped as no audio"]
 
 
 def test_a_folder_that_holds_nothing_or_cannot_be_read_is_a_problem_of_its_own() -> None:
@@ -151,5 +150,5 @@ def test_sound_files_are_recognised_by_their_first_bytes(tmp_path: Path, kind: s
 def test_raw_pcm_is_hardly_ever_taken_for_a_sound_file() -> None:
     generator = np.random.default_rng(0)
     for level in (1, 30, 1_000, 20_000):
-        for _ in range(500):
+        for _ in range(60):
             assert not begins_like_sound(generator.normal(0, level, 2_048).astype("<i2").tobytes())

@@ -91,6 +91,16 @@ def test_the_same_input_gives_the_same_bytes(songs: Path, embedder: Embedder) ->
         assert (songs / f"1{suffix}").read_bytes() == (songs / f"2{suffix}").read_bytes()
 
 
+@pytest.mark.parametrize("stem", ["caf\udce9", "x" * 251, "ü" * 125])
+def test_any_name_that_a_file_can_have(songs: Path, embedder: Embedder, stem: str) -> None:
+    out = songs / f"{stem}.npz"
+    embed_batch(embedder, ["a.wav"], out, finish=False)
+    heard = embed_batch(embedder, ["a.wav"], out)
+    assert "continuing an interrupted run" in heard.lines[0]
+    assert windows_in(out, ".npz") == 1
+    assert sorted(path.name for path in songs.iterdir()) == sorted(["a.wav", "b.wav", out.name])
+
+
 def make_folder(out: Path) -> None:
     out.mkdir()
 

@@ -47,12 +47,14 @@ def daemons(count: int, folder: Path, chance: random.Random) -> str:
         command = [sys.executable, "-m", "mertd", "run", *OPTIONS, *ends, "--remember", "--memory", str(memory)]
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
         before = sum(seen.values())
-        with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True, env=environment) as daemon:
-            if number % 2 == 0:  # the others are killed while they start
-                wait_for_more(memory, before + 4)
-            time.sleep(chance.random() * LONGEST_LIFE_S)
-            acknowledged = stored(memory)
-            os.killpg(daemon.pid, signal.SIGKILL)
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, env=environment) as daemon:
+            try:
+                if number % 2 == 0:  # the others are killed while they start
+                    wait_for_more(memory, before + 4)
+                time.sleep(chance.random() * LONGEST_LIFE_S)
+                acknowledged = stored(memory)
+            finally:  # a wait that failed, too: it would otherwise run for ever
+                os.killpg(daemon.pid, signal.SIGKILL)
             daemon.wait()
         wait_until(lambda: not running(runtime), PATIENCE_S, lambda: "a process of the daemon lives on")
         seen = stored(memory)

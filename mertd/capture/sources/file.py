@@ -10,6 +10,7 @@ import numpy as np
 
 from mertd.capture.levels import LevelCheck
 from mertd.capture.limits import block_frames
+from mertd.capture.not_pcm import EXAMINED_BYTES, identify
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.sound_files.recording import Recording
 from mertd.capture.source import Block, EndReport, Frames, Pacer, idle
@@ -35,7 +36,12 @@ class FileSource:
         except (SourceError, OSError) as error:
             if path.suffix.lower() == ".raw":
                 raise SourceError(f"{path} has no header; read raw PCM with pipe:{path}?rate=…&channels=…&format=…") from error
-            raise SourceError(f"{path} cannot be read as audio: {error}; other formats go through ffmpeg and pipe:-") from error
+            if isinstance(error, OSError):
+                raise SourceError(f"{path} cannot be read as audio: {error.strerror or error}") from error
+            found = f"it looks like {kind}. " if (kind := _kind(path)) else ""
+            raise SourceError(
+                f"{path} cannot be read as audio: {found}{error}; other formats go through ffmpeg and pipe:-"
+            ) from error
         self.rate = self._recording.rate
         self.channels = self._recording.channels
         self.description = f"{path.name}: {self._recording.format} {self.rate} Hz, {self.channels} channels"
@@ -65,6 +71,15 @@ class FileSource:
     def close(self) -> None:
         """Close the file."""
         self._recording.close()
+
+
+def _kind(path: Path) -> str:
+    """Return what a file is by its first bytes, in words; empty if that is unknown."""
+    try:
+        with path.open("rb") as file:
+            return identify(file.read(EXAMINED_BYTES))
+    except OSError:
+        return ""
 
 
 def open_source(settings: CaptureSettings) -> FileSource:

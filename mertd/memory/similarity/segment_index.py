@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 SUFFIX = ".similar"
 """Ending of an index file's name."""
 
-CONNECTIVITY = 16
-"""Neighbours of a vector in the graph: USearch's default."""
+CONNECTIVITY = 32
+"""Neighbours of a vector in the graph."""
 
-EXPANSION_ADD = 96
+EXPANSION_ADD = 200
 """Candidates while a vector is added."""
 
 EXPANSION_SEARCH = 128

@@ -16,10 +16,10 @@ from mertd.memory.similarity.pair_sample import Calibration
 from mertd.memory.similarity.segment_index import SegmentIndex
 from mertd.memory.similarity.vector_segment import Floats, Ints, SegmentTable, SpanFilter, VectorSegment
 
-CANDIDATES_PER_MOMENT = 6
+CANDIDATES_PER_MOMENT = 10
 """Indexed windows whose surroundings are searched exactly, for each moment asked for."""
 
-MIN_CANDIDATES = 64
+MIN_CANDIDATES = 96
 """Fewest of them."""
 
 MAX_CANDIDATES = 4_096

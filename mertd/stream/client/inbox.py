@@ -12,14 +12,14 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from mertd.errors import SpaceError
-from mertd.stream.client.sequence import MissingRange, Sequence
+from mertd.stream.client.sequence import Found, MissingRange, Sequence
 from mertd.text import printable
 from mertd.wire import Embedding, Event, Message, Status
 
 log = logging.getLogger(__name__)
 
-Steps = Generator[MissingRange, list[Message], None]
-"""Yields what is missing, and is sent what was found of it."""
+Steps = Generator[MissingRange, Found, None]
+"""Yields what is missing, and is sent a page of what was found of it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,9 +83,13 @@ class Inbox:
     def accept(self, message: Message, sequence: Sequence, endpoint: str) -> Steps:
         """Make a message ready, after those that are missing before it. Raises `SpaceError`."""
         for missing in self._missing(message, sequence, endpoint):
-            for older in (yield missing):
-                self.recovered += 1
-                self.deliver(older, sequence, endpoint)
+            rest: MissingRange | None = missing
+            while rest is not None:
+                found = yield rest
+                for older in found.messages:
+                    self.recovered += 1
+                    self.deliver(older, sequence, endpoint)
+                rest = found.rest(rest)
             if isinstance(message, Status) and (lost := sequence.give_up(missing)):
                 self._count_lost(lost, f"{missing.kind}/{missing.stream}", endpoint)
         if not isinstance(message, Status) or "status" in self._selection.kinds:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import zmq
 
 from mertd.errors import EndpointError, KeysError, WireError
-from mertd.stream.client.sequence import Cursor, MissingRange, Sequence
+from mertd.stream.client.sequence import Cursor, Found, MissingRange, Sequence
 from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
@@ -107,26 +107,29 @@ class Link:
         elif self._hears_status:
             log.warning("the daemon at %s has been silent for %.0f s; waiting for it", self.daemon.endpoint, SILENCE_S)
 
-    def fetch(self, missing: MissingRange) -> list[Message]:
-        """Return what the daemon's history still holds of a range, oldest first. Blocks until the daemon has replied."""
-        found: list[Message] = []
+    def fetch(self, missing: MissingRange) -> Found:
+        """Return the first page of what the daemon still has of a range, oldest first. Blocks until the daemon has replied."""
         if self.daemon.control is None or time.monotonic() < self._asks_again_at:
-            return found
-        first, more = missing.first, True
-        while more and first < missing.end:
-            request = {"request": "history", "kind": missing.kind, "stream": missing.stream, "boot": missing.boot}
-            try:
-                wanted = {**request, "first": first, "end": missing.end}
-                page = ask_page(self.daemon.control, wanted, PATIENCE_S, self.daemon.keys)
-            except (EndpointError, WireError) as error:
-                count = missing.end - first
-                what = printable(f"{missing.kind}/{missing.stream}")
-                log.warning("%d messages of %s could not be fetched: %s", count, what, printable(error))
-                self._asks_again_at = time.monotonic() + BACK_OFF_S
-                break
-            fresh = [m for m in page.messages if isinstance(m, Embedding | Event) and missing.has(m) and m.seq >= first]
-            found += fresh
-            more, first = page.more and bool(fresh), fresh[-1].seq + 1 if fresh else first
+            return Found([], False)
+        request = {"request": "history", "kind": missing.kind, "stream": missing.stream, "boot": missing.boot}
+        try:
+            wanted = {**request, "first": missing.first, "end": missing.end}
+            page = ask_page(self.daemon.control, wanted, PATIENCE_S, self.daemon.keys)
+        except (EndpointError, WireError) as error:
+            what = printable(f"{missing.kind}/{missing.stream}")
+            log.warning("%d messages of %s could not be fetched: %s", missing.count, what, printable(error))
+            self._asks_again_at = time.monotonic() + BACK_OFF_S
+            return Found([], False)
+        fresh = [m for m in page.messages if isinstance(m, Embedding | Event) and missing.has(m)]
+        return Found(fresh, page.more and bool(fresh))
+
+    def _fetch_all(self, missing: MissingRange) -> list[Embedding | Event]:
+        found = list[Embedding | Event]()
+        rest: MissingRange | None = missing
+        while rest is not None:
+            page = self.fetch(rest)
+            found += page.messages
+            rest = page.rest(rest)
         return found
 
     def fetch_last(self, count: int, kinds: tuple[str, ...], streams: tuple[str, ...]) -> list[Message]:
@@ -146,8 +149,8 @@ class Link:
             for kind, counter in (("embedding", "embedded"), ("event", "events")):
                 if kind in kinds and (not streams or stream in streams):
                     end = int(counters[counter])
-                    found = self.fetch(MissingRange(status.boot, kind, stream, max(0, end - count), end))
-                    first = found[0].seq if found and isinstance(found[0], Embedding | Event) else end
+                    found = self._fetch_all(MissingRange(status.boot, kind, stream, max(0, end - count), end))
+                    first = found[0].seq if found else end
                     self.sequence.begin(MissingRange(status.boot, kind, stream, first, end))
                     past += found
         return sorted(past, key=_when_ns)

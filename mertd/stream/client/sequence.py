@@ -7,7 +7,7 @@ a time, so everything that a connection has missed can be named.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mertd.wire import Embedding, Event, Message, Status
 
@@ -39,6 +39,20 @@ class MissingRange:
             return False
         same = (message.boot, message.kind, message.stream) == (self.boot, self.kind, self.stream)
         return same and self.first <= message.seq < self.end
+
+
+@dataclass(frozen=True)
+class Found:
+    """A page of messages that were missing, oldest first. `more`: there are others behind them."""
+
+    messages: list[Embedding | Event]
+    more: bool
+
+    def rest(self, missing: MissingRange) -> MissingRange | None:
+        """Return what is still to be asked for of a range; None if there is nothing."""
+        if not self.more or not self.messages or self.messages[-1].seq + 1 >= missing.end:
+            return None
+        return replace(missing, first=self.messages[-1].seq + 1)
 
 
 class Sequence:

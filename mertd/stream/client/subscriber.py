@@ -15,7 +15,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -25,11 +27,20 @@ from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError, UsageError
 from mertd.stream.client.inbox import Inbox, Received, Selection, Steps
 from mertd.stream.client.link import Daemon, Link
-from mertd.stream.client.sequence import Cursor, MissingRange
+from mertd.stream.client.sequence import Cursor, Found, MissingRange
 from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Message, decode
 
 KINDS = ("embedding", "event", "status")
+
+
+@dataclass
+class _CatchingUp:
+    """A message that waits for those before it. `missing`: what is to be fetched next."""
+
+    steps: Steps
+    link: Link
+    missing: MissingRange | None = None
 
 
 class Subscriber:
@@ -82,6 +93,7 @@ class Subscriber:
         self._timeout = timeout
         self._process = os.getpid()
         self._inbox = Inbox(selection)
+        self._pending: deque[_CatchingUp] = deque()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._links: dict[zmq.Socket[bytes], Link] = {}
@@ -120,13 +132,17 @@ class Subscriber:
         self._check_usable()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while not self._inbox:
+            if self._pending:
+                catching_up = self._pending[0]
+                if (missing := self._next_missing(catching_up)) is not None:
+                    self._give(catching_up, catching_up.link.fetch(missing))
+                continue
             left = min(deadline, self._check()) - time.monotonic()
             readable = self._poller.poll(None if left == float("inf") else max(0, math.ceil(left * 1000)))
             if not readable and time.monotonic() >= deadline:
                 return None
             for link in [self._links[socket] for socket, _ in readable if socket in self._links]:
-                for message in self._read(link):
-                    _run(self._inbox.accept(message, link.sequence, link.daemon.endpoint), link.fetch)
+                self._accept(link)
         return self._inbox.take()
 
     async def receive_async(self, timeout_s: float | None = None) -> Received | None:
@@ -142,15 +158,16 @@ class Subscriber:
             loop.add_reader(descriptor, readable.set)
         try:
             while not self._inbox:
+                if self._pending:
+                    catching_up = self._pending[0]
+                    if (missing := self._next_missing(catching_up)) is not None:
+                        self._give(catching_up, await asyncio.to_thread(catching_up.link.fetch, missing))
+                    continue
                 readable.clear()
                 again = self._check()
                 some = [link for link in self._links.values() if int(link.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN]
                 for link in some:
-                    for message in self._read(link):
-                        steps = self._inbox.accept(message, link.sequence, link.daemon.endpoint)
-                        missing = next(steps, None)
-                        while missing is not None:
-                            missing = _step(steps, await asyncio.to_thread(link.fetch, missing))
+                    self._accept(link)
                 if not some and not self._inbox:
                     left = min(deadline, again) - time.monotonic()
                     try:
@@ -206,6 +223,34 @@ class Subscriber:
             link.check()
         return min((min(link.reconnects_at, link.complains_at) for link in self._links.values()), default=float("inf"))
 
+    def _accept(self, link: Link) -> None:
+        """Read what waits. Its messages are delivered one after the other, each after a page at a time of what is missing."""
+        for message in self._read(link):
+            steps = self._inbox.accept(message, link.sequence, link.daemon.endpoint)
+            self._pending.append(_CatchingUp(steps, link))
+
+    def _next_missing(self, catching_up: _CatchingUp) -> MissingRange | None:
+        """Return what to fetch; None if the message is delivered, and the next one's turn has come."""
+        if catching_up.missing is None:
+            try:
+                catching_up.missing = next(catching_up.steps, None)
+            except BaseException:
+                self._pending.popleft()
+                raise
+            if catching_up.missing is None:
+                self._pending.popleft()
+        return catching_up.missing
+
+    def _give(self, catching_up: _CatchingUp, found: Found) -> None:
+        """Deliver what was fetched."""
+        try:
+            catching_up.missing = catching_up.steps.send(found)
+        except StopIteration:
+            self._pending.popleft()
+        except BaseException:
+            self._pending.popleft()
+            raise
+
     def _read(self, link: Link) -> list[Message]:
         """Return one message, or all that wait but for the older embeddings."""
         link.note_message()
@@ -243,19 +288,6 @@ def _pair_up(
             f"{len(endpoints)} endpoints but {len(all_keys)} keys; pass one for each (None for no key), or one for all"
         )
     return [Daemon(*one) for one in zip(endpoints, controls, all_keys, strict=True)]
-
-
-def _run(steps: Steps, fetch: Callable[[MissingRange], list[Message]]) -> None:
-    missing = next(steps, None)
-    while missing is not None:
-        missing = _step(steps, fetch(missing))
-
-
-def _step(steps: Steps, found: list[Message]) -> MissingRange | None:
-    try:
-        return steps.send(found)
-    except StopIteration:
-        return None
 
 
 subscribe = Subscriber

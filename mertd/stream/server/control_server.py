@@ -22,7 +22,7 @@ from mertd.stream.server.allowance import Allowance, Rate
 from mertd.stream.server.authenticator import Authenticator, user_of
 from mertd.stream.server.connection import Connection
 from mertd.stream.server.connections import Connections
-from mertd.stream.server.history import Page
+from mertd.stream.server.history import PAGE_BYTES, Page
 from mertd.stream.server.loop_share import LoopShare
 from mertd.stream.server.paging import PageQueue
 from mertd.stream.server.replies import Asker, Replies
@@ -186,13 +186,8 @@ class ControlServer:
             page = self._ask(asker, body)
             if isinstance(page, Page):
                 self._replies.send_page(asker, page)
-            elif len(self._later) >= WAITING:
-                page.close()  # type: ignore[attr-defined]
-                raise WireError(f"{WAITING} requests are waiting already; try again later")
             else:
-                task = asyncio.ensure_future(self._answer_later(asker, page))
-                self._later.add(task)
-                task.add_done_callback(self._later.discard)
+                self._answer_when_ready(asker, page)
         except (MertdError, ValueError) as error:
             self._replies.refuse(asker, error)
 
@@ -200,6 +195,14 @@ class ControlServer:
         if self._authenticator is not None:
             self._authenticator.check(asker.user, body.get("request"))
         return self._handler(body)
+
+    def _answer_when_ready(self, asker: Asker, page: Awaitable[Page]) -> None:
+        if len(self._later) >= WAITING:
+            page.close()  # type: ignore[attr-defined]
+            raise WireError(f"{WAITING} requests are waiting already; try again later")
+        task = asyncio.ensure_future(self._answer_later(asker, page))
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
 
     async def _answer_later(self, asker: Asker, page: Awaitable[Page]) -> None:
         try:
@@ -220,8 +223,11 @@ class ControlServer:
             began = time.monotonic()
             try:
                 page = self._ask(asker, body)
-                assert isinstance(page, Page)
-                self._pages.spend(asker, self._replies.send_page(asker, page))
+                if isinstance(page, Page):
+                    self._pages.spend(asker, self._replies.send_page(asker, page))
+                else:  # from a process of its own: a whole page is counted, whatever comes
+                    self._pages.spend(asker, PAGE_BYTES)
+                    self._answer_when_ready(asker, page)
             except (MertdError, ValueError) as error:
                 self._replies.refuse(asker, error)
             self._page_share.spend_since(began)

@@ -81,6 +81,11 @@ class History:
         page = list(_page(reversed(found[-wanted:] if wanted > 0 else [])))[::-1]
         return Page([_replayed(kept) for kept in page], len(page) < min(max(count, 0), total))
 
+    def oldest(self, kind: str, stream: str) -> int | None:
+        """Return the `seq` of the oldest message of a kind and stream that is kept; None if there is none."""
+        queue = self._kept.get((kind, stream))
+        return queue[0].seq if queue else None
+
     def between(self, kind: str, stream: str, first: int, end: int | None) -> Page:
         """Messages with first <= `seq` < end (None: up to the newest), as far as they are kept and go on a page."""
         queue = self._kept.get((kind, stream), deque())

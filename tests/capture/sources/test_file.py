@@ -116,6 +116,13 @@ def test_what_is_not_audio_is_refused(tmp_path: Path, content: bytes) -> None:
         read(path)
 
 
+def test_a_web_page_is_named_for_what_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp3"
+    path.write_bytes(b"<!DOCTYPE html><title>404</title>")
+    with pytest.raises(SourceError, match=r"a\.mp3 cannot be read as audio: it looks like a web page\. "):
+        read(path)
+
+
 def test_a_raw_file_is_refused_with_the_way_to_read_it(tmp_path: Path) -> None:
     path = tmp_path / "a.raw"
     path.write_bytes(bytes(400))

@@ -163,4 +163,4 @@ def test_little_is_read_of_a_closed_segment(tmp_path: Path) -> None:
         segment.reads = 0
     find_similar(memory.vectors[100], memory.indexed, memory.centre.mean, NO_CALIBRATION, 5)
     closed = sum(segment.reads for segment in memory.segments[:2])
-    assert 0 < closed <= 11 * 64
+    assert 0 < closed <= 11 * 96

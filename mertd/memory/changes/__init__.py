@@ -1,0 +1,1 @@
+"""Where the sound changes, and where it comes back to something earlier."""
