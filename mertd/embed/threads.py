@@ -66,10 +66,14 @@ def limit(asked: int | None = None) -> ThreadLimit:
 
     Raises `FileNotFoundError` if the working directory was deleted.
     """
-    from threadpoolctl import threadpool_info, threadpool_limits
-
     Path.cwd()  # raises if the directory was deleted, which threadpoolctl would print as a traceback
     _Process.limit = choose(asked)
+    name = BLAS_VARIABLES[0]
+    if name in os.environ and (name not in _Process.written or int(os.environ[name]) <= _Process.limit.count):
+        return _Process.limit  # they were loaded with it
+    # This looks at every loaded library, with the loader's lock held, and so must not meet an import in another thread.
+    from threadpoolctl import threadpool_info, threadpool_limits
+
     pools = {pool["prefix"]: min(pool["num_threads"], _Process.limit.count) for pool in threadpool_info()}
     threadpool_limits(limits=pools)
     return _Process.limit

@@ -177,10 +177,27 @@ def test_variables_of_the_user_stay(monkeypatch: pytest.MonkeyPatch) -> None:
         assert [os.environ[name] for name in threads.BLAS_VARIABLES] == ["5", *[str(count)] * 3]
 
 
+@pytest.mark.parametrize(("variable", "written", "count"), [(None, False, 1), ("2", True, 1), ("2", False, 2)])
+def test_libraries_that_are_loaded_already_are_limited(variable: str | None, written: bool, count: int) -> None:
+    """In a program that uses mertd as a library. What the user has set in the environment stays."""
+    code = f"""
+import numpy
+from threadpoolctl import threadpool_info
+from mertd.embed import threads
+threads._Process.written = frozenset(threads.BLAS_VARIABLES) if {written} else frozenset()
+threads.limit(1)
+print(max(pool["num_threads"] for pool in threadpool_info()))
+"""
+    outer = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    environment = outer if variable is None else {**outer, "OPENBLAS_NUM_THREADS": variable}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True, timeout=60)
+    assert int(done.stdout) == min(count, len(os.sched_getaffinity(0)))
+
+
 # What is really started. A process has a thread of its own, and numpy's and ONNX Runtime's pools each one less than they use.
 
 SCRIPT = """
-import os, sys
+import os, sys, threading
 from mertd.cli import main
 from mertd.embed import threads
 
@@ -188,6 +205,8 @@ def watch(backend):
     embed = backend.embed
     def counting(self, windows):
         result = embed(self, windows)
+        if threading.current_thread() is not threading.main_thread():
+            return result  # looking at the loaded libraries must not meet the main thread's imports
         session = getattr(self, "_session", None)
         asked = session.get_session_options().intra_op_num_threads if session else 0
         from threadpoolctl import threadpool_info
