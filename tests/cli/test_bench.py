@@ -25,6 +25,7 @@ def test_json_on_standard_output_is_all_there_is() -> None:
     assert [row["subscribers"] for row in found["fanout"]] == [1, 10]
 
 
+@pytest.mark.slow
 def test_the_same_figures_as_a_table_as_json_and_as_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     measure(TINY, str(tmp_path / "x.json"), tmp_path / "x.png")
     shown = capsys.readouterr().out

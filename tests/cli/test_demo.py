@@ -24,6 +24,7 @@ def test_shows_embeddings_and_says_that_they_mean_nothing() -> None:
     assert last.startswith("UNTRAINED")
 
 
+@pytest.mark.slow
 def test_a_daemon_that_cannot_start_fails_the_demo() -> None:
     done = mertd("demo", "--weights", "nowhere.safetensors")
     assert done.returncode == 3

@@ -76,6 +76,7 @@ def lying_daemon(**changes: Any) -> Iterator[tuple[str, str]]:
             thread.join()
 
 
+@pytest.mark.slow
 def test_what_a_lying_daemon_says() -> None:
     with lying_daemon() as (publish, control):
         tail = run_mertd("tail", "--connect", publish, "--control", control, "--events", "--count", "3")
@@ -145,6 +146,7 @@ def test_names_of_files(tmp_path: Path) -> None:
     assert_harmless(absent.stderr)
 
 
+@pytest.mark.slow
 def test_settings_and_options(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text(f"{json.dumps(EVIL)} = 1\nsource = [{json.dumps('files:' + EVIL)}]\n", encoding="utf-8")

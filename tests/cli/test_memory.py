@@ -33,6 +33,7 @@ def stored(folder: Path) -> list[int]:
     return [m.seq for m in Memory(folder).embeddings()] if list(folder.glob("*.sqlite")) else []
 
 
+@pytest.mark.slow
 def test_a_daemon_remembers_and_does_not_mind_when_its_memory_is_killed(tmp_path: Path) -> None:
     folder = tmp_path / "memory"
     with Daemon(*TINY, *SHORT, *CHORDS, "--remember", "--memory", folder) as daemon:
@@ -50,6 +51,7 @@ def test_a_daemon_remembers_and_does_not_mind_when_its_memory_is_killed(tmp_path
     assert verify(folder).faults == []
 
 
+@pytest.mark.slow
 def test_remember_on_its_own(tmp_path: Path) -> None:
     folder = tmp_path / "memory"
     with Daemon(*TINY, *SHORT, *CHORDS) as daemon:
@@ -64,6 +66,7 @@ def test_remember_on_its_own(tmp_path: Path) -> None:
     assert stored(folder)[:4] == [0, 1, 2, 3], "from the beginning, which the history had"
 
 
+@pytest.mark.slow
 def test_info_verify_and_forget(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([small(seq) for seq in (0, 1, 4)])
@@ -119,6 +122,7 @@ def test_mistakes(words: list[str], complaint: str) -> None:
     assert "Traceback" not in found.stderr
 
 
+@pytest.mark.slow
 def test_tail_begins_with_the_memory_and_goes_on_with_the_daemon(tmp_path: Path) -> None:
     folder = tmp_path / "memory"
     options = [*TINY, *SHORT, *CHORDS, "--remember", "--memory", folder]

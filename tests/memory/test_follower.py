@@ -175,6 +175,7 @@ def test_a_damaged_file_is_replaced_while_it_runs(
     assert holes(tmp_path) == [], "what was in the damaged file came from the history again"
 
 
+@pytest.mark.slow
 def test_missing_messages_that_a_history_has_after_all_are_filled_in(
     found: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

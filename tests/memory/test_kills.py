@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_however_often_the_process_is_killed() -> None:
     """A process of its own, because it forks. CI runs it with more kills."""
     command = [sys.executable, str(Path(__file__).parent / "kills.py"), "--kills", "12"]

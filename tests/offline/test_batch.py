@@ -63,6 +63,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) ->
         os.chdir(before)
 
 
+@pytest.mark.slow
 @given(share=st.floats(0, 1), suffix=st.sampled_from([".npz", ".ndjson"]))
 @settings(max_examples=examples(2))
 def test_a_batch_killed_anywhere_gives_the_same_bytes(
@@ -78,6 +79,7 @@ def test_a_batch_killed_anywhere_gives_the_same_bytes(
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
+@pytest.mark.slow
 def test_what_is_in_both_outputs(undisturbed: dict[str, bytes], tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(undisturbed[".npz"])
     lines = [json.loads(line) for line in undisturbed[".ndjson"].splitlines()]
@@ -108,6 +110,7 @@ def songs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_stop_interrupts_a_file_between_two_windows_and_nothing_is_embedded_twice(
     songs: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

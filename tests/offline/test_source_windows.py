@@ -59,6 +59,7 @@ def test_progress_is_told_and_never_falls(song: Address) -> None:
     assert told[-1] == pytest.approx(len(MUSIC) / SAMPLE_RATE)
 
 
+@pytest.mark.slow
 def test_every_window_becomes_a_message(song: Address, embedder: Embedder) -> None:
     found = list(embed_source(song, embedder, WINDOW, HOP, -60.0, ignore))
     assert len(found) == (len(MUSIC) - WINDOW) // HOP + 1

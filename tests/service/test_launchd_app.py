@@ -55,6 +55,7 @@ def other_python(home: Path) -> Installation:
     return dataclasses.replace(current_installation(), binary=program)
 
 
+@pytest.mark.slow
 def test_an_app_that_is_signed_again_asks_again(mac: StandIns, tmp_path: Path) -> None:
     """The old entry would stay: Settings would show the switch on, and the app would hear zeros."""
     files = manager(tmp_path)
@@ -67,6 +68,7 @@ def test_an_app_that_is_signed_again_asks_again(mac: StandIns, tmp_path: Path) -
     assert mac.hears(files.app)
 
 
+@pytest.mark.slow
 def test_consents_are_forgotten_while_the_app_is_known_and_before_it_is_removed(mac: StandIns, tmp_path: Path) -> None:
     """tccutil finds an app through LaunchServices only (trycua/cua, 2376)."""
     files = manager(tmp_path)
@@ -144,6 +146,7 @@ def described(files: LaunchdManager) -> None:
     files.definition.write_bytes(plistlib.dumps(files.agent(())))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("mac")
 def test_an_agent_that_cannot_start_is_noticed(tmp_path: Path) -> None:
     """Each of these showed as a healthy service in other programs (skynetcmd/m3-memory, 164)."""

@@ -119,7 +119,7 @@ def test_what_is_not_audio_is_refused(tmp_path: Path, content: bytes) -> None:
 def test_a_web_page_is_named_for_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "a.mp3"
     path.write_bytes(b"<!DOCTYPE html><title>404</title>")
-    with pytest.raises(SourceError, match=r"a\.mp3 cannot be read as audio: it looks like a web page\. "):
+    with pytest.raises(SourceError, match=r"a\.mp3 cannot be read as audio: it looks like a web page "):
         read(path)
 
 
