@@ -41,7 +41,7 @@ service() {
 # Nobody is there to answer macOS, so nothing is asked for.
 check() {
   sync
-  if [ "$(uname)" = Darwin ]; then bash launchd/check.sh --yes --no-microphone machine devices models service log; fi
+  if [ "$(uname)" = Darwin ]; then bash launchd/check.sh --yes --no-microphone machine devices models processors service log; fi
 }
 
 bench() {

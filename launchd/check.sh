@@ -7,7 +7,7 @@
 #   --yes            do not ask, as for a machine that nobody sits at
 #   --no-microphone  leave out what needs a microphone, and somebody who answers macOS
 #   --out FILE       where to write (mertd-check.txt)
-#   PART             machine devices doctor models microphone service consent loopback tap log; all of them by default
+#   PART             machine devices doctor models processors microphone service consent loopback tap log; all of them by default
 #
 # The file holds names of devices, versions, times and figures; no sound, and no name of yours: the home folder is written as ~.
 set -uo pipefail # and not -e: a part that fails is a finding, and the next one is tried
@@ -37,7 +37,7 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-all="machine devices doctor models microphone service consent loopback tap log"
+all="machine devices doctor models processors microphone service consent loopback tap log"
 for part in ${parts[@]+"${parts[@]}"}; do
   case " $all " in
     *" $part "*) ;;
@@ -158,9 +158,43 @@ models() {
   needed mertd model compare mlx numpy --window 30
   needed mertd model compare coreml numpy --window 5
   needed mertd model compare coreml mlx --window 30
-  look mertd model export-coreml random:0 --out "$folder/mert.mlpackage" --window 5
-  look mertd model compare "$folder/mert.mlpackage" mlx --window 5
   look mertd bench --only backends --quick
+}
+
+# powered COMMAND…: like look, and with what the processors took meanwhile, if powermetrics may run as root.
+powered() {
+  local power=''
+  if [ -n "$powermetrics" ]; then
+    : >"$folder/power.log"
+    # shellcheck disable=SC2024 # the file is the person's own
+    sudo -n /usr/bin/powermetrics --samplers cpu_power,gpu_power,ane_power -i 500 >"$folder/power.log" 2>&1 &
+    power=$!
+  fi
+  look "$@"
+  [ -n "$power" ] || return 0
+  sudo -n kill "$power" 2>/dev/null
+  wait "$power" 2>/dev/null
+  say "mean power in mW, with loading and compiling:"
+  awk '/ Power: [0-9]+ mW/ { name = $0; sub(/ Power:.*/, "", name); sum[name] += $(NF - 1); n[name]++ }
+    END { for (name in n) printf "  %s: %.0f of %d samples\n", name, sum[name] / n[name], n[name] }' "$folder/power.log" |
+    sort | tee -a "$out"
+}
+
+# Time, power and cosine of both packages on the GPU and on the Neural Engine, beside MLX.
+processors() {
+  powermetrics=''
+  if may "powermetrics tells how much power they take, and needs sudo: use it?"; then
+    if sudo -n true 2>/dev/null || { [ -z "$yes" ] && sudo -v; }; then powermetrics=yes; fi
+  fi
+  local shape units
+  powered mertd model compare mlx mlx --runs 40
+  for shape in gpu neural-engine; do
+    look mertd model export-coreml random:0 --processor "$shape" --out "$folder/$shape.mlpackage"
+    for units in cpu_and_gpu cpu_and_ne; do
+      powered mertd model compare "$folder/$shape.mlpackage" mlx --units "$units" --runs 40
+    done
+    rm -rf "$folder/$shape.mlpackage"
+  done
 }
 
 microphone() {
@@ -243,6 +277,7 @@ about() {
     devices) echo "the list of sound devices" ;;
     doctor) echo "what mertd doctor finds; it listens to each device for two seconds" ;;
     models) echo "the model on MLX, Core ML and numpy: a few minutes of work for the GPU" ;;
+    processors) echo "time, power and cosine of Core ML on the GPU and on the Neural Engine, beside MLX: some minutes" ;;
     microphone) echo "three vectors of what the microphone hears; no sound is kept" ;;
     service) echo "install mertd as a service, look at it, and remove it" ;;
     consent) echo "the same with the microphone: macOS asks twice" ;;

@@ -84,6 +84,46 @@ def test_what_fails_is_told_and_undone(short: Path) -> None:
         mac.end()
 
 
+MERTD = """#!/bin/sh
+echo "mertd $*" >>"$CALLS"
+[ "$2" != compare ] || until [ -s "$(echo "$HOME"/mertd-check-*/power.log)" ]; do sleep 0.01; done
+echo "layer    cosine  max error"
+"""
+
+SUDO = """#!/bin/sh
+shift
+case $1 in
+  */powermetrics)
+    printf 'CPU Power: 100 mW\\nANE Power: 30 mW\\nCPU Power: 300 mW\\nCombined Power (CPU + GPU + ANE): 430 mW\\n'
+    exec sleep 60
+    ;;
+esac
+exec "$@"
+"""
+
+
+def test_both_packages_are_compared_on_both_processors_with_their_power(short: Path) -> None:
+    """Core ML runs only on a Mac, so mertd itself and powermetrics are stand-ins here; their options are checked."""
+    for name, text in (("mertd", MERTD), ("sudo", SUDO)):
+        (short / name).write_text(text)
+        (short / name).chmod(0o755)
+    calls, report = short / "calls", short / "report.txt"
+    variables = {**os.environ, "HOME": str(short), "CALLS": str(calls), "MERTD": str(short / "mertd")}
+    variables["PATH"] = f"{short}:{variables['PATH']}"
+    done = check(variables, "--yes", "--out", str(report), "processors")
+    assert done.returncode == 0, done.stdout + done.stderr
+    made = [call.split() for call in calls.read_text().splitlines()]
+    compared = [call for call in made if call[2] == "compare"]
+    packages = [(Path(call[3]).stem, call[call.index("--units") + 1]) for call in compared[1:]]
+    assert packages == [(name, units) for name in ("gpu", "neural-engine") for units in ("cpu_and_gpu", "cpu_and_ne")]
+    assert [call[call.index("--processor") + 1] for call in made if call[2] == "export-coreml"] == ["gpu", "neural-engine"]
+    assert report.read_text().count("  CPU: 200 of 2 samples") == 5
+    for call in made:  # as the command line understands them
+        path = [str(Path(sys.executable).with_name("mertd")), call[1], call[2], "--help"]
+        text = subprocess.run(path, capture_output=True, text=True, check=True).stdout
+        assert all(word in text for word in call if word.startswith("--"))
+
+
 def test_it_says_what_it_does_not_know() -> None:
     for words, said in ((["--no"], "unknown option --no"), (["everything"], "unknown part everything")):
         done = check(dict(os.environ), *words)

@@ -15,7 +15,8 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -140,10 +141,12 @@ class CoreMLBackend:
             raise BackendError(f"cannot keep the compiled model in {path.parent}: {error.strerror or error}") from error
 
 
-def run_package(path: Path, window: Array, compute_units: ComputeUnits = "CPU_AND_GPU") -> Array:
-    """Run a package with the input and output names of `mil_ops`, on this Mac: (samples,) normalised -> (layers, hidden).
+@contextlib.contextmanager
+def loaded_package(path: Path, compute_units: ComputeUnits = "CPU_AND_GPU") -> Iterator[Callable[[Array], Array]]:
+    """Yield a function that runs a package with the input and output names of `mil_ops` on this Mac.
 
-    Raises `UsageError` if `path` is not a package, `BackendError` where Core ML cannot run, or refuses package or window.
+    It takes a normalised window, (samples,), and returns its states, (layers, hidden). Raises `UsageError` if `path` is not a
+    package, `BackendError` where Core ML cannot run, or refuses package or window.
     """
     macos_release()
     tools = _runtime()
@@ -151,7 +154,7 @@ def run_package(path: Path, window: Array, compute_units: ComputeUnits = "CPU_AN
     with tempfile.TemporaryDirectory() as work:
         compiled = Path(work, "model.mlmodelc")
         _compile(tools, path, compiled)
-        return _predict(_load(tools, compiled, getattr(tools.ComputeUnit, compute_units)), window)
+        yield partial(_predict, _load(tools, compiled, getattr(tools.ComputeUnit, compute_units)))
 
 
 def macos_release() -> int:

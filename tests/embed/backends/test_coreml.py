@@ -22,7 +22,7 @@ from golden import clip, golden
 from mertd.embed.architecture import MERT_95M, TINY
 from mertd.embed.audio import normalise
 from mertd.embed.backends import coreml_backend, mil_neural_ops
-from mertd.embed.backends.coreml_backend import CoreMLBackend, compiled_cache_path, run_package
+from mertd.embed.backends.coreml_backend import CoreMLBackend, compiled_cache_path, loaded_package
 from mertd.embed.backends.coreml_package import MAX_PACKAGE_BYTES, MAX_PACKAGE_ITEMS, Target, check_package, export
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.self_check import check, check_signal, cosines
@@ -348,12 +348,13 @@ def test_backend_leaves_nothing_of_a_failed_compilation(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("mac")
-def test_run_package(tmp_path: Path) -> None:
+def test_a_package_is_loaded_and_run(tmp_path: Path) -> None:
     weights, path = load(SPECS[0]), tmp_path / "a.mlpackage"
-    with pytest.raises(UsageError, match="no Core ML package"):
-        run_package(path, check_signal())
+    with pytest.raises(UsageError, match="no Core ML package"), loaded_package(path):
+        pass
     export(weights, path, ALL, SECOND)
-    assert disagreement(run_package(path, check_signal()), reference(weights, check_signal(), ALL)) < 1e-6
+    with loaded_package(path) as run:
+        assert disagreement(run(check_signal()), reference(weights, check_signal(), ALL)) < 1e-6
 
 
 def link_inside(package: Path) -> None:
