@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "windows": {"errors", "vocabulary"},
     "ring": {"errors"},
     "processes": {"errors", "text", "vocabulary", "logs"},
-    "capture": {"errors", "defaults", "files", "text", "vocabulary", "windows", "ring", "processes"},
+    "capture": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "windows", "ring", "processes"},
     "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
     "memory": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mertd.capture.name_match import best_matches, exact_matches
-from mertd.capture.sound_server import ServerInputs, find_server
+from mertd.capture.sound_server import ServerInputs, check_home, find_server
 from mertd.capture.source_kinds import without_device
 from mertd.errors import SourceError, did_you_mean
 
@@ -56,6 +56,7 @@ class Device:
 
 def portaudio() -> Any:
     """Return the module sounddevice. Raises `SourceError` where PortAudio is missing or cannot start."""
+    check_home()
     try:
         import sounddevice
     except OSError as error:

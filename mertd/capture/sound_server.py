@@ -10,6 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from mertd.errors import SourceError
+from mertd.user_folders import HomeUnknownError, home
 
 ANSWER_TIMEOUT_S = 5.0
 """Seconds to wait for the server."""
@@ -49,8 +50,17 @@ class ServerInputs:
         return next((source for source in self.inputs if source.name == name), None)
 
 
+def check_home() -> None:
+    """Raise `SourceError` if this user has no home directory: ALSA's plugins and libpulse look there, and crash without one."""
+    try:
+        home()
+    except HomeUnknownError as error:
+        raise SourceError("sound devices need a home directory, and this user has none; set HOME") from error
+
+
 def server_inputs() -> ServerInputs:
     """Ask the server. Raises `SourceError`, to be retried if none answers."""
+    check_home()
     answers: queue.SimpleQueue[ServerInputs | SourceError] = queue.SimpleQueue()
     # In a thread, since a server that hangs blocks it; pulsectl's own timeout waits to its end even if the server answers.
     threading.Thread(target=lambda: answers.put(_ask()), name="sound-server", daemon=True).start()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from mertd.capture import libpulse, sound_server
+from mertd.capture.device_list import portaudio
 from mertd.capture.libpulse import Fragment, RecordStream, load_library
 from mertd.capture.sound_server import ServerInput, ServerInputs, find_server, server_inputs
 from mertd.errors import SourceError
@@ -86,3 +87,15 @@ def test_a_source_is_called_by_its_exact_name() -> None:
     )
     assert inputs.called("mic") is inputs.inputs[0]
     assert inputs.called("Microphone") is None
+
+
+@pytest.mark.parametrize("ask", [server_inputs, portaudio])
+def test_without_a_home_no_library_of_sound_is_asked(monkeypatch: pytest.MonkeyPatch, ask: Callable[[], object]) -> None:
+    """ALSA's plugins end the process there."""
+
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError(f"Could not determine home directory for {path}.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    with pytest.raises(SourceError, match="need a home directory, and this user has none; set HOME"):
+        ask()

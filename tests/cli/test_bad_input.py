@@ -80,7 +80,7 @@ FAILURES = {
     "no such file": (["--source", "file:song.flac"], ["no file at song.flac; there is song.wav"]),
     "not audio": (["--source", "file:text.wav"], ["text.wav cannot be read as audio"]),
     "a folder": (["--source", "file:."], ["no file at ."]),
-    "no such pipe": (["--source", "pipe:absent"], ["pipe absent: No such file or directory; make one with mkfifo"]),
+    "no such pipe": (["--source", "pipe:absent"], ["pipe:absent: No such file or directory; make one with mkfifo"]),
     "no such channel": ([*SYNTH, "--source", "file:song.wav?mix=2"], ["mix=2: the source has only 1 channel"]),
     "no such weights": ([*SYNTH, "--weights", "absent.st"], ["no weights file at absent.st"]),
     "weights that are none": ([*SYNTH, "--weights", "text.wav"], ["text.wav is not a readable safetensors file"]),

@@ -201,6 +201,7 @@ def test_package_says_what_it_is(tiny: Made, tmp_path: Path) -> None:
         "mertd.layers": "0,1,2",
         "mertd.window_samples": "24000",
         "mertd.target": "macos15",
+        "mertd.processor": "gpu",
     }
     assert "2306.00107" in package.model.author
     assert "random weights" in package.model.license
