@@ -6,6 +6,7 @@ Rules of this file: no asyncio, which costs `mertd tail` a tenth of a second. Co
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +19,7 @@ from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
 from mertd.stream.refusals import Refusals
+from mertd.vocabulary import RequestName
 from mertd.wire import SCHEMA, Message, decode
 
 MAX_REPLY = 8 << 20
@@ -25,6 +27,12 @@ MAX_REPLY = 8 << 20
 
 PATIENCE_S = 3.0
 """Seconds to wait for a reply, unless told otherwise."""
+
+REPEAT_AFTER_S = (0.5, 1.5)
+"""Seconds without a reply after which a request is sent again, if that changes nothing."""
+
+READING = {RequestName.STATUS, RequestName.HISTORY}
+"""Requests that change nothing."""
 
 
 @dataclass(frozen=True)
@@ -44,20 +52,42 @@ def ask(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, k
 
 
 def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> Reply:
-    """Do the same as `ask`, and return the whole reply."""
-    with zmq.Context() as context, context.socket(zmq.REQ) as socket:
-        refusals = Refusals(context, socket, endpoint, keys is not None, report_broken_off=True)
-        with contextlib.closing(refusals):
+    """Do the same as `ask`, and return the whole reply.
+
+    A daemon that runs out of file descriptors or memory cuts connections off, and what it was asked over them is lost. A
+    request that changes nothing is therefore sent again over further connections, and the first reply counts.
+    """
+    began = time.monotonic()
+    repeats = [began + after for after in REPEAT_AFTER_S] if request.get("request") in READING else []
+    with contextlib.ExitStack() as opened:
+        context = opened.enter_context(zmq.Context())
+        poller = zmq.Poller()
+        attempts: list[tuple[zmq.Socket[Any], Refusals]] = []
+
+        def send() -> None:
+            socket = opened.enter_context(context.socket(zmq.REQ))
+            refusals = Refusals(context, socket, endpoint, keys is not None, report_broken_off=True)
+            opened.enter_context(contextlib.closing(refusals))
             prepare(socket, endpoint, keys)
             socket.send(pack(request))
-            deadline, poller = time.monotonic() + timeout_s, zmq.Poller()
             poller.register(socket, zmq.POLLIN)
             poller.register(refusals.socket, zmq.POLLIN)
-            while not socket.poll(0):
-                if not poller.poll(max(0, round((deadline - time.monotonic()) * 1000))):
-                    raise no_answer(endpoint)
-                refusals.check()
-            return unpack(endpoint, socket.recv())
+            attempts.append((socket, refusals))
+
+        send()
+        while True:
+            for socket, _ in attempts:
+                if socket.poll(0):
+                    return unpack(endpoint, socket.recv())
+            until = min([began + timeout_s, *repeats])
+            if poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))):
+                for _, refusals in attempts:
+                    refusals.check()
+            elif repeats and until == repeats[0]:
+                repeats.pop(0)
+                send()
+            else:
+                raise no_answer(endpoint)
 
 
 def prepare(socket: zmq.Socket[Any], endpoint: str, keys: ClientKeys | None = None) -> None:
