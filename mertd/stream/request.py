@@ -28,7 +28,7 @@ MAX_REPLY = 8 << 20
 PATIENCE_S = 3.0
 """Seconds to wait for a reply, unless told otherwise."""
 
-REPEAT_AFTER_S = (0.5, 1.5)
+REPEAT_AFTER_S = (0.25, 0.5, 1.0, 2.0)
 """Seconds without a reply after which a request is sent again, if that changes nothing."""
 
 READING = {RequestName.STATUS, RequestName.HISTORY}
