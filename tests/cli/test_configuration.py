@@ -13,6 +13,7 @@ from daemon_process import SHORT, TINY, Daemon, listening
 from mertd.wire import Event
 
 
+@pytest.mark.slow
 def test_init_show_and_check(tmp_path: Path) -> None:
     path = tmp_path / "new" / "mertd.toml"
     assert "every setting with its default" in mertd("config", "init", str(path)).stdout

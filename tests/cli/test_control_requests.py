@@ -114,6 +114,7 @@ def test_standard_input_cannot_be_paused() -> None:
             request(daemon, "pause", stream="pipe")
 
 
+@pytest.mark.slow
 def test_the_commands() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.until(lambda s: s.phase == "running" and s.streams["chords"]["embedded"] > 0)

@@ -75,6 +75,7 @@ def test_a_bad_configuration(home: dict[str, str]) -> None:
     assert says(examine(home, "--quick", "--config", str(path)), "configuration", "is not TOML", "mertd config check")
 
 
+@pytest.mark.slow
 @pytest.mark.linux
 def test_a_library_that_is_missing(home: dict[str, str]) -> None:
     """PortAudio, hidden from the loader by a library of its name that is none."""
@@ -85,6 +86,7 @@ def test_a_library_that_is_missing(home: dict[str, str]) -> None:
     assert says(found, "portaudio", "PortAudio is not installed", "install")
 
 
+@pytest.mark.slow
 def test_a_running_daemon_is_no_fault() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords", endpoints=("tcp://127.0.0.1:*", "tcp://127.0.0.1:*")) as daemon:
         daemon.until(lambda s: s.phase == "running")

@@ -28,6 +28,7 @@ def songs(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_npz_and_ndjson_say_the_same(songs: Path) -> None:
     as_npz = mertd("embed", "one.wav", "two.flac", "--out", "all.npz", *OPTIONS, folder=songs)
     as_ndjson = mertd("embed", "one.wav", "two.flac", "--out", "all.ndjson", *OPTIONS, folder=songs)

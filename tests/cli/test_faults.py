@@ -141,6 +141,7 @@ def test_a_hanging_capture_process_is_replaced() -> None:
     assert_no_window_spans_epochs(heard, "chords")
 
 
+@pytest.mark.slow
 def test_the_next_writer_of_a_fifo_begins_a_new_epoch(tmp_path: Path) -> None:
     fifo = tmp_path / "radio"
     os.mkfifo(fifo)
@@ -161,6 +162,7 @@ def test_the_next_writer_of_a_fifo_begins_a_new_epoch(tmp_path: Path) -> None:
     assert_no_window_spans_epochs(heard, "radio")
 
 
+@pytest.mark.slow
 def test_a_killed_reader_of_a_fifo_opens_it_again(tmp_path: Path) -> None:
     fifo = tmp_path / "radio"
     os.mkfifo(fifo)

@@ -99,6 +99,7 @@ def test_stops_while_waiting_for_a_writer(tmp_path: Path) -> None:
     assert_announced(heard, "radio")
 
 
+@pytest.mark.slow
 @both
 def test_stops_between_windows(number: signal.Signals) -> None:
     with Daemon(*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords", "--source", "synth:tone") as daemon:

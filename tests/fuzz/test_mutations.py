@@ -19,6 +19,7 @@ def test_broken_input_meets_its_declared_error(target: str) -> None:
     assert 0 < fuzz(target, runs, 1) < runs, "both outcomes must be seen"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_claim_of_four_billion_entries_allocates_nothing(target: str) -> None:
     assert peak_bytes(target, runs_of(target), 2) < 8 << 20

@@ -335,6 +335,7 @@ def test_refusals_of_launchd_are_explained(mac: StandIns, code: int, words: str,
     assert mac.verbs().count("bootstrap") == times, "only retry codes are retried"
 
 
+@pytest.mark.slow
 def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The source is a device that no machine has, so the agent does not start; consent is requested before that."""
     mac.fail("bootstrap", 64)
