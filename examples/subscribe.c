@@ -84,6 +84,8 @@ int main(int argc, char **argv) {
             zmq_setsockopt(socket, ZMQ_CURVE_PUBLICKEY, own[0], 41) || zmq_setsockopt(socket, ZMQ_CURVE_SECRETKEY, own[1], 41))
             fail("the keys in the environment");
     }
+    int ipv6 = strchr(endpoint, '[') != NULL; /* without it, libzmq knows no addresses such as [::1] */
+    zmq_setsockopt(socket, ZMQ_IPV6, &ipv6, sizeof ipv6);
     if (zmq_setsockopt(socket, ZMQ_SUBSCRIBE, "embedding/", 10) || zmq_connect(socket, endpoint))
         fail(endpoint);
 

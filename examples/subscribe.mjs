@@ -19,6 +19,7 @@ if (process.env.CURVE_SERVER_KEY) {
   socket.curveSecretKey = process.env.CURVE_SECRET_KEY;
 }
 socket.subscribe("embedding/"); // of every stream; "embedding/NAME/" for one
+socket.ipv6 = endpoint.includes("["); // without it, libzmq knows no addresses such as [::1]
 socket.connect(endpoint);
 
 const expected = new Map();

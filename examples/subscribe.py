@@ -17,6 +17,7 @@ count = int(sys.argv[2]) if len(sys.argv) > 2 else None
 
 socket = zmq.Context.instance().socket(zmq.SUB)
 socket.subscribe("embedding/")  # of every stream; "embedding/NAME/" for one, "event/" and "status/" for the rest
+socket.ipv6 = "[" in endpoint  # without it, libzmq knows no addresses such as [::1]
 socket.connect(endpoint)
 
 expected: dict[tuple[bytes, str], int] = {}
