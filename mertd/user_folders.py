@@ -37,10 +37,17 @@ def home() -> Path:
 
 def expand_home(path: str | os.PathLike[str]) -> Path:
     """Return a path with its `~` or `~name` replaced; as in a shell, one of an unknown user stays as it is."""
+    return Path(with_home(os.fspath(path)))
+
+
+def with_home(path: str) -> str:
+    """Do the same with a text, of which nothing else is changed: `Path` shortens `./-`."""
+    if not path.startswith("~"):
+        return path
     try:
-        return Path(path).expanduser()
+        return str(Path(path).expanduser())
     except RuntimeError:
-        return Path(path)
+        return path
 
 
 def _known(find: Callable[[], str], what: str) -> Path:

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "ring": {"errors"},
     "processes": {"errors", "text", "vocabulary", "logs"},
     "capture": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "windows", "ring", "processes"},
-    "embed": {"errors", "defaults", "files", "text", "vocabulary", "wire", "windows", "ring", "processes"},
+    "embed": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
     "memory": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
     "config": {"memory"} | CORE | SIDES,

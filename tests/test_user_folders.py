@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mertd.memory.default_folder import chosen_folder, default_memory
 from mertd.user_folders import config_folder, data_folder, expand_home, home, log_folder
 
 
@@ -22,3 +23,5 @@ def test_below_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def test_a_tilde_of_an_unknown_user_stays() -> None:
     assert expand_home("~nobody-of-this-name/x") == Path("~nobody-of-this-name/x")
     assert expand_home("~/x") == home() / "x"
+    assert chosen_folder("~/x") == home() / "x"
+    assert chosen_folder(None) == default_memory()

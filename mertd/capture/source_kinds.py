@@ -70,14 +70,16 @@ def _split_path(rest: str) -> tuple[str, str]:
 
     Only what begins with `//`, as URLs of files do, may be percent-encoded.
     """
+    from mertd.user_folders import with_home
+
     if exists(rest):
         return rest, ""
-    if exists(expand_home(rest)):
-        return expand_home(rest), ""
+    if exists(with_home(rest)):
+        return with_home(rest), ""
     path, query = _split_name(rest)
     if path.startswith(("///", "//localhost/")) and not exists(path):
         path = os.fsdecode(unquote_to_bytes(os.fsencode(path.removeprefix("//").removeprefix("localhost"))))
-    return path if exists(path) else expand_home(path), query
+    return path if exists(path) else with_home(path), query
 
 
 def exists(path: str) -> bool:
@@ -86,16 +88,6 @@ def exists(path: str) -> bool:
         return Path(path).exists()
     except (OSError, ValueError):  # the name is too long, or the directory may not be entered; opening the file reports it
         return False
-
-
-def expand_home(path: str) -> str:
-    """Return `path` with its `~` or `~user` replaced; one of an unknown user stays as it is."""
-    if not path.startswith("~"):
-        return path  # not by way of `Path`, which shortens `./-`
-    try:
-        return str(Path(path).expanduser())
-    except RuntimeError:
-        return path
 
 
 _COMMON = frozenset({"name", "mix"})

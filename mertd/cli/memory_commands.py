@@ -47,9 +47,9 @@ def info(memory: MemoryFolder = None, json: Json = False) -> None:
 def verify(memory: MemoryFolder = None, json: Json = False) -> None:
     """Read everything, and check that it is whole. Exits with 3 if it is not."""
     from mertd.memory.checking import verify as check
-    from mertd.memory.default_folder import default_memory
+    from mertd.memory.default_folder import chosen_folder
 
-    report = check(memory or default_memory())
+    report = check(chosen_folder(memory))
     if json:
         say_json(vars(report), indent=2)
     else:
@@ -69,7 +69,7 @@ def forget(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Delete for good, after showing what would go. The memory may be written to meanwhile."""
-    from mertd.memory.default_folder import default_memory
+    from mertd.memory.default_folder import chosen_folder
     from mertd.memory.forgetting import Scope, preview
     from mertd.memory.forgetting import forget as delete
     from mertd.memory.queries import FOREVER_NS
@@ -77,7 +77,7 @@ def forget(
     if before is None and not stream:
         raise UsageError("`mertd memory forget` needs --before or --stream; to forget everything, give --before now")
     scope = Scope(parse_time(before, time.time_ns()) if before is not None else FOREVER_NS, tuple(stream or ()))
-    folder = memory or default_memory()
+    folder = chosen_folder(memory)
     found = preview(folder, scope)
     count = sum(found.counts.values())
     if not count:

@@ -54,11 +54,12 @@ def import_(
     from mertd.embed.weights.checkpoint import ORIGINAL, fingerprint, import_checkpoint
     from mertd.embed.weights.folder import locate
     from mertd.embed.weights.loading import save
+    from mertd.user_folders import expand_home
 
     destination = out or default_weights()
     notes: list[str] = []
     with spinner(f"reading {source}"):
-        found = locate(source.expanduser())
+        found = locate(expand_home(source))
         weights = import_checkpoint(found, notes.append)
         is_original = fingerprint(found) == ORIGINAL
         _make_parent(destination)

@@ -36,7 +36,7 @@ def remember(
 ) -> None:
     """Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."""
     from mertd.memory.amounts import parse_keep
-    from mertd.memory.default_folder import default_memory
+    from mertd.memory.default_folder import chosen_folder
     from mertd.memory.follower import Follower, Following
 
     endpoints = connect or [PUBLISH_ENDPOINT]
@@ -47,7 +47,7 @@ def remember(
             "published while this did not run comes from there"
         )
     following = Following(
-        folder=memory or default_memory(),
+        folder=chosen_folder(memory),
         endpoints=tuple(endpoints),
         controls=tuple(controls),
         keys=tuple(client_keys(endpoint, key, server_key, key_folder) for endpoint in endpoints),

@@ -14,14 +14,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from mertd.errors import StoreError
-from mertd.memory.default_folder import default_memory
+from mertd.memory.default_folder import chosen_folder
 from mertd.memory.holes import Hole
 from mertd.memory.memory_folder import existing, open_if_there, segments
 from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, cursor_of, holes, messages, newest, numbered
@@ -40,7 +39,7 @@ class Memory:
     def __init__(self, folder: str | os.PathLike[str] | None = None) -> None:
         """`folder`: by default the one of `mertd run --remember`. Raises `StoreError` if no memory is there."""
         self._searches: dict[str, SimilarSearch] = {}
-        self.folder = existing(Path(folder) if folder is not None else default_memory())
+        self.folder = existing(chosen_folder(folder))
 
     def spaces(self) -> list[str]:
         """Return the spaces of the vectors, in the order in which they came first. Raises `StoreError`."""

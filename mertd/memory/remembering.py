@@ -12,7 +12,7 @@ from typing import Any
 
 from mertd.errors import MertdError
 from mertd.memory.amounts import parse_keep
-from mertd.memory.default_folder import default_memory
+from mertd.memory.default_folder import chosen_folder
 from mertd.memory.follower import Follower, Following
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import segments
@@ -20,10 +20,8 @@ from mertd.memory.segment import KIND_TABLES
 from mertd.processes.child import Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
+from mertd.stream.server.history import PAGE_MESSAGES
 from mertd.wire import encode
-
-PAGE_MESSAGES = 256
-"""Messages of a page, at most."""
 
 PAGE_BYTES = 1_000_000
 """Bytes of a page, at most: a little less than a page of the daemon's own history."""
@@ -45,7 +43,7 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
     """
     stopping = threading.Event()
     outbox = Outbox(pipe)
-    folder = Path(memory) if memory is not None else default_memory()
+    folder = chosen_folder(memory)
     questions: queue.SimpleQueue[tuple[Any, ...]] = queue.SimpleQueue()
 
     def on_message(message: Any) -> None:

@@ -16,11 +16,12 @@ from pathlib import Path
 
 from mertd.capture.address import Address, file_address, parse
 from mertd.capture.not_pcm import EXAMINED_BYTES
-from mertd.capture.source_kinds import KINDS, expand_home
+from mertd.capture.source_kinds import KINDS
 from mertd.errors import UsageError
 from mertd.files import KINDS as FILE_KINDS
 from mertd.files import FileError, open_regular
 from mertd.offline.sound_names import begins_like_sound, has_sound_suffix
+from mertd.user_folders import with_home
 
 MAX_SUFFIXES_NAMED = 8
 """Most kinds of files that are named when a folder's other files are counted."""
@@ -218,7 +219,7 @@ def _counted(other: Counter[str]) -> str:
 
 def _plain_path(path: str) -> str:
     """Return `path` with the home of a user in place of `~`, unless there is a file of that name, or no such user."""
-    return path if os.path.lexists(path) else expand_home(path)
+    return path if os.path.lexists(path) else with_home(path)
 
 
 def _bad(label: str, problem: str) -> Input:

@@ -12,7 +12,7 @@ from mertd import __version__, user_folders
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.config import Settings, weights_spec
 from mertd.errors import UsageError, WeightsError, did_you_mean
-from mertd.memory.default_folder import default_memory
+from mertd.memory.default_folder import chosen_folder
 from mertd.service.execute import ServiceError, daemon_status
 from mertd.service.launchd import LaunchdManager
 from mertd.service.manager import Inspection, ServiceManager, ServiceSpec, ServiceState
@@ -144,7 +144,7 @@ def _memory(settings: Settings) -> list[Path]:
     """Return the directory of the memory, if there is to be one."""
     if not settings.remember:
         return []
-    return [Path(settings.memory) if settings.memory is not None else default_memory()]
+    return [chosen_folder(settings.memory)]
 
 
 def _ipc_paths(settings: Settings) -> dict[str, Path]:

@@ -15,6 +15,7 @@ from mertd.embed.weights.stored import FLOATS, architecture_of, fit, not_there, 
 from mertd.embed.weights.tensors import SIZES, Weights, digest
 from mertd.errors import UsageError, WeightsError
 from mertd.files import replacing
+from mertd.user_folders import expand_home
 
 RANDOM = "random:"
 """What a specification of weights made from a seed begins with."""
@@ -30,7 +31,7 @@ def load(spec: str) -> Weights:
     """
     if spec.startswith(RANDOM):
         return _random(spec)
-    return from_file(Path(spec).expanduser())
+    return from_file(expand_home(spec))
 
 
 def _random(spec: str) -> Weights:

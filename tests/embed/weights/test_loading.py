@@ -177,6 +177,8 @@ def test_a_file_that_is_not_there_says_what_to_do(tmp_path: Path) -> None:
         load(str(tmp_path / "none.safetensors"))
     with pytest.raises(WeightsError, match="no weights file"):
         load(str(tmp_path))
+    with pytest.raises(WeightsError, match="no weights file at ~nobody-of-this-name/x"):
+        load("~nobody-of-this-name/x")
 
 
 @pytest.mark.parametrize("content", [b"", b"not safetensors", bytes(64), b"\xff" * 64])
