@@ -87,17 +87,6 @@ def blocks(segment: Segment, space: str, selection: Selection, size: int = BLOCK
                 yield _block(segment.number, found, lengths, owners)
 
 
-def vectors_by_id(segment: Segment, ids: Sequence[int]) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """Yield (id, vector) of some rows of this file; those that are gone are left out. Raises `StoreError`."""
-    with explained(segment.path):
-        for number in ids:
-            found = segment.db.execute(
-                "SELECT exponent, vector FROM embeddings WHERE id = ?", (number & ((1 << ID_SHIFT) - 1),)
-            ).fetchone()
-            if found is not None:
-                yield number, unpack_rows(np.array(found[:1], np.int32), [found[1]])[0]
-
-
 def holes(segment: Segment) -> list[Hole]:
     """Return what this file says is missing. Raises `StoreError`."""
     sources = segment.sources()

@@ -10,7 +10,6 @@ import importlib.util
 import logging
 import struct
 import threading
-import zlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +22,7 @@ from mertd.files import replacing
 from mertd.memory.memory_folder import open_if_there, segments
 from mertd.memory.segment import Segment
 from mertd.memory.similarity.centre import Centre
+from mertd.memory.similarity.checksum import checked, with_checksum
 from mertd.memory.similarity.moments import Moment
 from mertd.memory.similarity.pair_sample import Calibration, PairSample
 from mertd.memory.similarity.segment_index import SUFFIX, SegmentIndex, ensure_index
@@ -70,19 +70,19 @@ class Statistics:
         centre = self.centre.to_bytes()
         content = HEAD.pack(len(digest), len(centre)) + digest.encode() + centre + self.sample.to_bytes()
         with replacing(path) as file:
-            file.write(content + struct.pack("<I", zlib.crc32(content)))
+            file.write(with_checksum(content))
 
     @staticmethod
     def load(path: Path, digest: str) -> Statistics | None:
         """Return what was saved for this digest; None if there is nothing, or it is damaged."""
         with suppress(OSError, struct.error, MertdError):
-            data = path.read_bytes()
+            data = checked(path.read_bytes()) or b""
             head, centre = HEAD.unpack_from(data)
             at = HEAD.size + head
-            if zlib.crc32(data[:-4]) == struct.unpack("<I", data[-4:])[0] and data[HEAD.size : at] == digest.encode():
+            if data[HEAD.size : at] == digest.encode():
                 found = Statistics(1)
                 found.centre = Centre.from_bytes(data[at : at + centre])
-                found.sample = PairSample.from_bytes(data[at + centre : -4])
+                found.sample = PairSample.from_bytes(data[at + centre :])
                 return found
         return None
 

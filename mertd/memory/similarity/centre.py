@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 import struct
-import zlib
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mertd.errors import MertdError
+from mertd.memory.similarity.checksum import CHECKSUM, checked, with_checksum
 from mertd.memory.similarity.vector_segment import Floats
 
 HEADER = struct.Struct("<8sIQQd")
@@ -92,16 +92,16 @@ class Centre:
     def to_bytes(self) -> bytes:
         """Return the centre as bytes, with a checksum."""
         content = HEADER.pack(MAGIC, self.size, self.count, self.rejected, self._squares) + self._sum.astype("<f8").tobytes()
-        return content + struct.pack("<I", zlib.crc32(content))
+        return with_checksum(content)
 
     @staticmethod
     def from_bytes(data: bytes) -> Centre:
         """Return the centre that `to_bytes` wrote. Raises `CentreError` if the bytes are damaged or something else."""
-        if len(data) < HEADER.size + 4 or data[: len(MAGIC)] != MAGIC:
+        if len(data) < HEADER.size + CHECKSUM.size or data[: len(MAGIC)] != MAGIC:
             raise CentreError("not a stored centre, or one of another version; compute it again from the vectors")
-        content, (checksum,) = data[:-4], struct.unpack("<I", data[-4:])
-        _, size, count, rejected, squares = HEADER.unpack(content[: HEADER.size])
-        if zlib.crc32(content) != checksum or len(content) != HEADER.size + 8 * size:
+        content = checked(data)
+        _, size, count, rejected, squares = HEADER.unpack(data[: HEADER.size])
+        if content is None or len(content) != HEADER.size + 8 * size:
             raise CentreError("the stored centre is damaged; compute it again from the vectors")
         found = Centre(size)
         found.count, found.rejected = count, rejected

@@ -9,7 +9,6 @@ Rules of this file: no I/O, no clock, no random numbers.
 from __future__ import annotations
 
 import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from mertd.errors import MertdError
 from mertd.memory.similarity.centre import centred_units
+from mertd.memory.similarity.checksum import CHECKSUM, checked, with_checksum
 from mertd.memory.similarity.vector_segment import Floats, Ints
 
 SAMPLED = 512
@@ -126,16 +126,16 @@ class PairSample:
         parts = [HEADER.pack(MAGIC, self.size, len(self), self.seed), self._keys.astype("<u8").tobytes()]
         parts += [self._start_ns.astype("<i8").tobytes(), self._vectors.astype("<f2").tobytes()]
         content = b"".join(parts)
-        return content + struct.pack("<I", zlib.crc32(content))
+        return with_checksum(content)
 
     @staticmethod
     def from_bytes(data: bytes) -> PairSample:
         """Return the sample that `to_bytes` wrote. Raises `SampleError` if the bytes are damaged or something else."""
-        if len(data) < HEADER.size + 4 or data[: len(MAGIC)] != MAGIC:
+        if len(data) < HEADER.size + CHECKSUM.size or data[: len(MAGIC)] != MAGIC:
             raise SampleError("not a stored sample, or one of another version; draw it again from the vectors")
-        content, (checksum,) = data[:-4], struct.unpack("<I", data[-4:])
-        _, size, count, seed = HEADER.unpack(content[: HEADER.size])
-        if zlib.crc32(content) != checksum or len(content) != HEADER.size + count * (16 + 2 * size):
+        content = checked(data)
+        _, size, count, seed = HEADER.unpack(data[: HEADER.size])
+        if content is None or len(content) != HEADER.size + count * (16 + 2 * size):
             raise SampleError("the stored sample is damaged; draw it again from the vectors")
         found = PairSample(size, seed)
         at = HEADER.size
