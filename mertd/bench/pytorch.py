@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.embed.architecture import Architecture
 from mertd.embed.threads import current
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import WeightsError
@@ -21,18 +22,11 @@ def is_installed() -> bool:
     return all(importlib.util.find_spec(name) is not None for name in ("torch", "transformers"))
 
 
-def hubert(weights: Weights, layers: int | None = None) -> Any:
-    """Return a `transformers.HubertModel` in float32 on the CPU, with eager attention, in evaluation mode.
+def configuration(a: Architecture, **more: Any) -> Any:
+    """Return the `transformers.HubertConfig` of an architecture. `more`: settings that it does not decide."""
+    from transformers import HubertConfig
 
-    `layers`: transformer layers to keep; all of them if None. Raises `WeightsError` if the names of the tensors differ.
-    """
-    import torch
-    from torch.nn.utils import parametrize
-    from transformers import HubertConfig, HubertModel
-
-    torch.set_num_threads(current().count)
-    a = weights.architecture
-    config = HubertConfig(
+    return HubertConfig(
         hidden_size=a.hidden,
         num_hidden_layers=a.layers,
         num_attention_heads=a.heads,
@@ -40,9 +34,21 @@ def hubert(weights: Weights, layers: int | None = None) -> Any:
         conv_dim=[a.channels] * len(a.kernels),
         num_conv_pos_embeddings=a.positional_kernel,
         num_conv_pos_embedding_groups=a.positional_groups,
-        attn_implementation="eager",
+        **more,
     )
-    model = HubertModel(config).eval()
+
+
+def hubert(weights: Weights, layers: int | None = None) -> Any:
+    """Return a `transformers.HubertModel` in float32 on the CPU, with eager attention, in evaluation mode.
+
+    `layers`: transformer layers to keep; all of them if None. Raises `WeightsError` if the names of the tensors differ.
+    """
+    import torch
+    from torch.nn.utils import parametrize
+    from transformers import HubertModel
+
+    torch.set_num_threads(current().count)
+    model = HubertModel(configuration(weights.architecture, attn_implementation="eager")).eval()
     parametrize.remove_parametrizations(model.encoder.pos_conv_embed.conv, "weight")  # mertd's is folded already
     state = {
         name: torch.from_numpy(np.ascontiguousarray(tensor.swapaxes(1, 2) if tensor.ndim == 3 else tensor, np.float32))

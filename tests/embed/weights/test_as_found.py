@@ -31,6 +31,7 @@ from embed.weights.torch_file import (
     write_archive,
     write_state_dict,
 )
+from mertd.bench.pytorch import configuration
 from mertd.embed.architecture import POSITIONAL, TINY, Architecture
 from mertd.embed.weights.checkpoint import import_checkpoint
 from mertd.embed.weights.folder import locate
@@ -273,17 +274,7 @@ def test_what_transformers_saves(tmp_path: Path, dtype: str) -> None:
     """A model with a head, whole and in shards, in both formats: always torch's own values, rounded to float16 once."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     torch.manual_seed(1)
-    config = transformers.HubertConfig(
-        hidden_size=TINY.hidden,
-        num_hidden_layers=TINY.layers,
-        num_attention_heads=TINY.heads,
-        intermediate_size=TINY.feed_forward,
-        conv_dim=[TINY.channels] * 7,
-        num_conv_pos_embeddings=TINY.positional_kernel,
-        num_conv_pos_embedding_groups=TINY.positional_groups,
-        vocab_size=11,
-    )
-    model = transformers.HubertForCTC(config).to(getattr(torch, dtype))
+    model = transformers.HubertForCTC(configuration(TINY, vocab_size=11)).to(getattr(torch, dtype))
     model.save_pretrained(tmp_path / "whole")
     model.save_pretrained(tmp_path / "shards", max_shard_size="60KB")
     torch.save(model.state_dict(), tmp_path / "pytorch_model.bin")

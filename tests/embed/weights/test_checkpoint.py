@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 
 from embed.weights.torch_file import NEW_NAMES, OLD_NAMES, as_checkpoint, write_state_dict
 from example_counts import examples
+from mertd.bench.pytorch import configuration
 from mertd.embed.architecture import POSITIONAL, TINY
 from mertd.embed.backends.numpy_ops import NumpyOps
 from mertd.embed.network import hidden_states
@@ -210,16 +211,7 @@ def hubert() -> Any:
     """transformers' HubertModel in the tiny size, with torch's own random weights; its conv weights are parametrized."""
     torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
     torch.manual_seed(0)
-    config = transformers.HubertConfig(
-        hidden_size=TINY.hidden,
-        num_hidden_layers=TINY.layers,
-        num_attention_heads=TINY.heads,
-        intermediate_size=TINY.feed_forward,
-        conv_dim=[TINY.channels] * 7,
-        num_conv_pos_embeddings=TINY.positional_kernel,
-        num_conv_pos_embedding_groups=TINY.positional_groups,
-    )
-    model = transformers.HubertModel(config).eval()
+    model = transformers.HubertModel(configuration(TINY)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn_like(parameter))  # biases start as zeros, gains as ones
