@@ -78,14 +78,12 @@ def _forget_in(path: Path, scope: Scope) -> int:
                 segment.set_fact("forgotten", segment.fact("forgotten") + 1)
         if not deleted:
             return 0
-        if not segment.closed:
-            # The log holds old pages until they are written back, which waits for those who read.
-            (busy, *_) = segment.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            if busy:
-                raise StoreError(
-                    f"{path.name} is being read by another process, so its log still holds what was deleted; end that process, "
-                    "and give the command again"
-                )
+        # The log holds old pages until they are written back, which waits for those who read.
+        if not segment.closed and not segment.write_back():
+            raise StoreError(
+                f"{path.name} is being read by another process, so its log still holds what was deleted; end that process, "
+                "and give the command again"
+            )
     remove_built(path)
     with Segment(path) as segment:
         empty = segment.closed and not any(segment.count(kind) for kind in KIND_TABLES) and _is_first(path)

@@ -22,6 +22,9 @@ from mertd.memory.tables import create, migrate, version
 OPEN_SUFFIX = ".sqlite"
 CLOSED_SUFFIX = ".closed.sqlite"
 
+PARTIAL_SUFFIX = ".partial"
+"""Ending of a file that is not whole yet; nothing reads it."""
+
 BUILT_SUFFIXES = (".similar", ".centre")
 """Endings of files that were built from a full file, and can be built again."""
 
@@ -151,7 +154,7 @@ class Segment:
         The copy appears under its name when it is whole and on the disk. Raises `sqlite3.Error` or `OSError`.
         """
         target = closed_path(self.path)
-        partial = target.with_suffix(".partial")
+        partial = target.with_suffix(PARTIAL_SUFFIX)
         partial.unlink(missing_ok=True)
         try:
             self.db.execute(f"PRAGMA page_size = {CLOSED_PAGE}")
@@ -163,6 +166,14 @@ class Segment:
             partial.unlink(missing_ok=True)
         return target
 
+    def write_back(self) -> bool:
+        """Write the whole log into the file and empty it. Returns False if readers keep some of it from that.
+
+        Raises `sqlite3.Error`.
+        """
+        (busy, *_) = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        return not busy
+
     def close(self) -> None:
         self.db.close()
 
@@ -171,6 +182,27 @@ class Segment:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def begin_file(path: Path, begin: Callable[[sqlite3.Connection], None]) -> Segment:
+    """Make a file and open it for writing. `begin`: fills its tables.
+
+    It appears under its name when its tables are on the disk and SQLite's log is on: no reader sees it before. Raises
+    `StoreError` or `OSError`.
+    """
+    partial = path.with_suffix(PARTIAL_SUFFIX)
+    unlink(partial)
+    try:
+        with Segment(partial, begin) as made, explained(partial):
+            made.write_back()
+        sync(partial)
+        partial.replace(path)
+        sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unlink(partial)
+        raise
+    return Segment(path, begin)
 
 
 def number_of(path: Path) -> int:
@@ -193,9 +225,14 @@ def closed_path(path: Path) -> Path:
 
 def remove(path: Path) -> None:
     """Delete a file, its log, and what was built from it."""
-    for extra in ("-wal", "-shm", "-journal", ""):
-        path.with_name(path.name + extra).unlink(missing_ok=True)
+    unlink(path)
     remove_built(path)
+
+
+def unlink(path: Path) -> None:
+    """Delete a file and its log. The file goes first: without its log it would be an older state of itself."""
+    for extra in ("", "-wal", "-shm", "-journal"):
+        path.with_name(path.name + extra).unlink(missing_ok=True)
 
 
 def remove_built(path: Path) -> None:

@@ -10,7 +10,6 @@ import logging
 import sqlite3
 import time
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +27,7 @@ from mertd.memory.memory_folder import (
     tidy,
     upkeep,
 )
-from mertd.memory.segment import KIND_TABLES, Segment, explained, open_path, sync
+from mertd.memory.segment import KIND_TABLES, Segment, begin_file, explained, open_path, unlink
 from mertd.memory.writing import Writer, carry
 from mertd.wire import Embedding, Event, Status
 
@@ -159,10 +158,11 @@ class Store:
         return self._begin_file(None)
 
     def _begin_file(self, previous: Path | None) -> Segment:
-        path = open_path(self.folder, next_number(self.folder))
-        found = Segment(path, partial(self._carry_from, previous))
-        sync(self.folder)  # the name of the file, too, must survive the loss of power
-        return found
+        """Begin a file. Raises `StoreError`."""
+        try:
+            return begin_file(open_path(self.folder, next_number(self.folder)), partial(self._carry_from, previous))
+        except OSError as error:
+            raise StoreError(f"no further file can be made in {self.folder}: {error.strerror}") from error
 
     @staticmethod
     def _carry_from(previous: Path | None, db: sqlite3.Connection) -> None:
@@ -184,10 +184,7 @@ class Store:
         with upkeep(self.folder, waits=False) as held:
             if not held:
                 return
-            try:
-                following = self._begin_file(self._segment.path)
-            except OSError as error:
-                raise StoreError(f"no further file can be made in {self.folder}: {error.strerror}") from error
+            following = self._begin_file(self._segment.path)
             self._segment.close()
             self._segment = following
             self._writer = Writer(following)
@@ -213,15 +210,8 @@ def compact(path: Path) -> Path:
     with Segment(path) as full:
         target = full.compact()
     if target != path:
-        remove_after_copy(path)
+        unlink(path)  # what was built from either stays
     return target
-
-
-def remove_after_copy(path: Path) -> None:
-    """Delete a file of which a whole copy exists under another name. What was built from either stays."""
-    for extra in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + extra).unlink()
 
 
 def is_damage(error: StoreError) -> bool:
