@@ -6,6 +6,7 @@
 000003.damaged         a file that could not be read, set aside
 writer.lock            held by the one process that writes what it receives
 upkeep.lock            held while files are replaced or deleted
+commit.lock            held by a process while it commits to the file that is being written, and writes its log back
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ from mertd.memory.checking import verify
 from mertd.memory.holes import HoleReason
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import segments
-from mertd.memory.segment import Segment, unlink
+from mertd.memory.rewriting import rewrite
+from mertd.memory.segment import Segment
 from mertd.memory.store import Store
 from mertd.wire import Audio, Embedding, Event, Span, Time
 from messages import MODEL, event
@@ -256,9 +257,9 @@ def test_what_a_killed_process_left_half_done_is_finished(tmp_path: Path) -> Non
     (tmp_path / "000001.closed.partial").write_bytes(b"half a copy")
     with Store(tmp_path):
         assert not (tmp_path / "000001.closed.partial").exists()
-    with Segment(path) as segment:
-        segment.compact()  # and then killed, before the original was deleted
-    assert path.exists()
+    original = path.read_bytes()
+    rewrite(path)
+    path.write_bytes(original)  # killed before the original was deleted
     with Store(tmp_path) as store:
         assert not path.exists()
         store.append([small(10)])
@@ -312,8 +313,7 @@ def test_a_file_that_is_deleted_while_it_is_opened_is_read_as_its_copy(tmp_path:
             found = real(candidate)
             if not opened:
                 opened.append(candidate)
-                found.compact()
-                unlink(path)
+                rewrite(path)
             return found
 
         monkeypatch.setattr(memory_folder, "Segment", slow)
