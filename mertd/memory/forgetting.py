@@ -17,7 +17,8 @@ from mertd.memory.holes import HoleReason
 from mertd.memory.memory_folder import existing, open_if_there, segments, tidy, upkeep
 from mertd.memory.queries import FOREVER_NS, TIMES
 from mertd.memory.rewriting import rewrite
-from mertd.memory.segment import CLOSED_SUFFIX, KIND_TABLES, Segment, explained, remove, remove_built
+from mertd.memory.segment import KIND_TABLES, Segment, explained
+from mertd.memory.segment_files import CLOSED_SUFFIX, remove, remove_built
 
 READERS_S = 10.0
 """Seconds to wait for those who read the file that is being written."""
@@ -123,7 +124,7 @@ def _forget_in_open(path: Path, scope: Scope) -> int:
 
 def _delete(db: sqlite3.Connection, scope: Scope) -> int:
     deleted = sum(_delete_kind(db, kind, scope) for kind in KIND_TABLES)
-    # Whoever has built something from the file notices by this number that it must build anew.
+    # What was built from the file has this number: another one says that it must be built anew.
     db.execute(
         "INSERT INTO facts VALUES ('forgotten', 1) ON CONFLICT (name) DO UPDATE SET value = facts.value + 1",
     )

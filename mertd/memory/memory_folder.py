@@ -20,16 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mertd.errors import StoreError
-from mertd.memory.segment import (
-    CLOSED_SUFFIX,
-    OPEN_SUFFIX,
-    PARTIAL_SUFFIX,
-    NoTablesError,
-    Segment,
-    closed_path,
-    number_of,
-    remove,
-)
+from mertd.memory.segment import NoTablesError, Segment
+from mertd.memory.segment_files import CLOSED_SUFFIX, OPEN_SUFFIX, PARTIAL_SUFFIX, closed_path, number_of, remove
 
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"

@@ -1,7 +1,7 @@
 """Full files written anew: when they have become full, when something of them is forgotten, when the format changes.
 
-A full file is never changed in place. Its copy is made beside it, and takes its name when it is whole and on the disk: whoever
-reads the file goes on with what it has opened, and a process that is killed leaves either the one or the other.
+A full file is never changed in place. Its copy is made beside it, and takes its name when it is whole and on the disk. A reader
+goes on with the file that it has opened, and a process that is killed leaves either the one or the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mertd.memory import tables
-from mertd.memory.segment import PARTIAL_SUFFIX, Segment, closed_path, sync, unlink
+from mertd.memory.segment import Segment
+from mertd.memory.segment_files import PARTIAL_SUFFIX, closed_path, sync, unlink
 from mertd.memory.tables import migrate, version
 
 CLOSED_PAGE = 65_536

@@ -30,7 +30,8 @@ from mertd.memory.memory_folder import (
     upkeep,
 )
 from mertd.memory.rewriting import bring_up_to_date
-from mertd.memory.segment import KIND_TABLES, Segment, begin_file, explained, open_path
+from mertd.memory.segment import KIND_TABLES, Segment, begin_file, explained
+from mertd.memory.segment_files import open_path
 from mertd.memory.writing import Writer, carry
 from mertd.wire import Embedding, Event, Status
 
