@@ -19,6 +19,7 @@ COMMANDS = {
     "tail": ("tail_command", "Show embeddings as they come."),
     "remember": ("remember_command", "Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."),
     "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
+    "replay": ("replay_command", "Publish what is remembered once more, marked as replay, to develop clients with."),
     "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
