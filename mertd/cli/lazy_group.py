@@ -20,6 +20,7 @@ COMMANDS = {
     "remember": ("remember_command", "Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."),
     "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
     "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
+    "changes": ("changes_command", "Show the sections of what was heard: where the sound changed, and where it came back."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
     "devices": ("devices_command", "List the input devices, each with the address that opens it; * marks the default one."),
