@@ -36,17 +36,17 @@ class ProgrammeSection:
 def programme(
     folder: Path, key: StreamKey, since_ns: int, until_ns: int, reach: Reach = DEFAULT_REACH
 ) -> Iterator[ProgrammeSection]:
-    """Yield the sections of a stream that lie at least in part between two times. Raises `StoreError`."""
+    """Yield the sections of a stream that lie at least in part between two times, each as a whole. Raises `StoreError`."""
     first = first_since(folder, key, since_ns)
     if first is None:
         return
     place, cut_off = back_from(folder, key, first, reach.past)
     detector = ChangeDetector(reach, cut_off)
     present: ProgrammeSection | None = None
-    needed = 4 * reach.half + 1  # windows that begin after the end: they make the last boundaries before it certain
+    following = 0  # windows that begin after the end
     for _, window in windows(folder, key, place):
-        needed -= window.start_ns >= until_ns
-        if needed < 0:
+        following += window.start_ns >= until_ns
+        if following > reach.horizon or (present is not None and present.start_ns >= until_ns):
             break
         if present is None:
             begins = Beginning.EARLIER if cut_off else Beginning.START

@@ -23,7 +23,7 @@ PART_SEQS = 512
 MIN_RETURN = 0.5
 """Least similarity of a sound with an earlier section to count as a return to it."""
 
-RETURN_SHARE = 0.8
+RETURN_SHARE = 0.95
 """Share of the similarity that windows of one section have with its mean, and that a return must reach."""
 
 

@@ -86,9 +86,7 @@ def test_a_change_after_a_sound_that_was_the_same_to_the_bit_is_found() -> None:
 
 def test_the_scale_of_vectors_has_no_effect() -> None:
     windows = stream(SECTIONS)
-    tiny, huge = (
-        [replace(one, vector=one.vector.astype(np.float64) * scale) for one in windows] for scale in (1e-30, 1e30)
-    )
+    tiny, huge = ([replace(one, vector=one.vector.astype(np.float64) * scale) for one in windows] for scale in (1e-30, 1e30))
     assert find_changes(tiny) == find_changes(windows) == find_changes(huge)
 
 
@@ -220,9 +218,7 @@ def test_windows_that_clients_ask_for_hide_nothing() -> None:
     """They come between those that are due, each a little later than the last."""
     windows = stream(SECTIONS)
     crowd = [
-        replace(one, seq=10 * one.seq + extra, first=one.first + extra * RATE // 10)
-        for one in windows
-        for extra in range(10)
+        replace(one, seq=10 * one.seq + extra, first=one.first + extra * RATE // 10) for one in windows for extra in range(10)
     ]
     plain, crowded = (of(find_changes(one), ChangeKind.CHANGE) for one in (windows, crowd))
     assert [change.time_ns for change in crowded] == [change.time_ns for change in plain]
