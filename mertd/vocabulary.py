@@ -84,6 +84,7 @@ class Phase(StrEnum):
 
     STARTING = "starting"  # until the model is ready for the first time
     RUNNING = "running"  # windows are embedded as they become due
+    REPLAYING = "replaying"  # this is no daemon: what a memory holds is published again
     STOPPING = "stopping"  # no more windows are embedded
 
 

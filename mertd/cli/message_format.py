@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from mertd.vocabulary import EventName
-from mertd.wire import Embedding, Event
+from mertd.wire import REPLAY_MARK, Embedding, Event
 
 
 class MessageFormatter:
@@ -20,17 +20,21 @@ class MessageFormatter:
         skipped = f"  {message.skipped} skipped" if message.skipped else ""
         missing_s = message.audio.missing / message.window.rate if message.window.rate else 0.0
         missing = f"  {missing_s:.2f} s missing" if message.audio.missing else ""
-        untrained = "" if message.model.trained else "  UNTRAINED"
+        marks = ("" if message.model.trained else "  UNTRAINED") + _replay_mark(message)
         return (
             f"{_clock(message.time.start_ns)} – {_clock(message.time.end_ns)} ±{message.time.error_ns / 1e6:.0f} ms"
             f"  {message.stream}#{message.seq}  layer {layers} [{numbers} …] {shape}"
-            f"  {message.audio.rms_dbfs:.1f} dBFS  {message.latency_ns.total / 1e9:.1f} s late{skipped}{missing}{untrained}"
+            f"  {message.audio.rms_dbfs:.1f} dBFS  {message.latency_ns.total / 1e9:.1f} s late{skipped}{missing}{marks}"
         )
 
     def event(self, message: Event) -> str:
         """Return a line with time, stream, event and its details."""
         detail = _change(message) or "  ".join(f"{name}={value}" for name, value in message.detail.items())
-        return f"{_clock(message.time_ns)}  {message.stream}  {message.event}  {detail}"
+        return f"{_clock(message.time_ns)}  {message.stream}  {message.event}  {detail}{_replay_mark(message)}"
+
+
+def _replay_mark(message: Embedding | Event) -> str:
+    return "  REPLAY" if message.daemon.startswith(REPLAY_MARK) else ""
 
 
 def _change(message: Event) -> str:

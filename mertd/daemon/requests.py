@@ -110,7 +110,7 @@ class Requests:
 
     def _chosen_streams(self, request: Mapping[str, Any]) -> list[Stream]:
         """Return the stream that the request names, or all of them."""
-        name = _get(request, "stream", str, "")
+        name = checked(request, "stream", str, "")
         if name and name not in self._streams:
             raise WireError(f"no stream {name!r}; choose one of {', '.join(self._streams)}")
         return [self._streams[name]] if name else list(self._streams.values())
@@ -118,21 +118,21 @@ class Requests:
     # One request each
 
     def _find_past(self, request: Mapping[str, Any]) -> Page | Awaitable[Page]:
-        kind = _get(request, "kind", str, "embedding")
+        kind = checked(request, "kind", str, "embedding")
         if kind not in ("embedding", "event"):
             raise WireError(f"kind {kind!r} has no history; choose embedding or event")
         if "last" in request:
             if extra := {"first", "end"} & request.keys():
                 raise WireError(f"last and {extra.pop()} cannot be combined")
             self._chosen_streams(request)
-            return self._history.last(kind, _get(request, "stream", str, ""), _get(request, "last", int))
-        boot = _get(request, "boot", bytes, self._boot)
-        first = _get(request, "first", int)
-        end = _get(request, "end", int) if "end" in request else None
+            return self._history.last(kind, checked(request, "stream", str, ""), checked(request, "last", int))
+        boot = checked(request, "boot", bytes, self._boot)
+        first = checked(request, "first", int)
+        end = checked(request, "end", int) if "end" in request else None
         if boot != self._boot:
             if not self._older.available:
                 raise WireError("that run of the daemon is over, and its messages are gone")
-            return self._older.between(boot, kind, _get(request, "stream", str), first, end)
+            return self._older.between(boot, kind, checked(request, "stream", str), first, end)
         name = self._one_stream(request).address.name
         oldest = self._history.oldest(kind, name)
         if self._older.available and (oldest is None or first < oldest):
@@ -175,8 +175,8 @@ class Requests:
         return Page(self._history.last("event", stream.address.name, 1).messages, False)
 
     def _set(self, request: Mapping[str, Any]) -> Page:
-        hop = _get(request, "hop", float) if "hop" in request else None
-        gate = _get(request, "gate", float) if "gate" in request else None
+        hop = checked(request, "hop", float) if "hop" in request else None
+        gate = checked(request, "gate", float) if "gate" in request else None
         if hop is None and gate is None:
             raise WireError("set needs hop, in seconds, or gate, in dBFS")
         if hop is not None and not MIN_HOP_S <= hop <= MAX_HOP_S:
@@ -218,7 +218,7 @@ def _concerns(message: Embedding | Event, window: Window) -> bool:
     )
 
 
-def _get(request: Mapping[str, Any], key: str, kind: type, *default: Any) -> Any:
+def checked(request: Mapping[str, Any], key: str, kind: type, *default: Any) -> Any:
     """Return a value of the request, or `default` if it is not there. Raises `WireError` if it is of another type."""
     if key not in request and default:
         return default[0]

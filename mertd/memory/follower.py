@@ -26,7 +26,7 @@ from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.request import ask_page
 from mertd.text import printable
-from mertd.wire import Embedding, Event, Status
+from mertd.wire import REPLAY_MARK, Embedding, Event, Status
 
 BATCH = 512
 """Messages of one transaction, at most: as many as wait already."""
@@ -137,17 +137,27 @@ class Follower:
             if received is None:
                 self._reason = HoleReason.MISSED
                 break
+            if received.message.daemon.startswith(REPLAY_MARK):
+                self._refuse_replay(received.endpoint)
+                continue
             if isinstance(received.message, Status):
                 return batch, received.message
             batch.append(received.message)
         return batch, None
+
+    def _refuse_replay(self, endpoint: str) -> None:
+        """Say that a replay is not remembered. Raises `EndpointError` if nothing else is followed."""
+        text = f"{endpoint} is a replay of a memory, which is not remembered again; give --connect and --control of a daemon"
+        if len(self._following.endpoints) == 1 and not self.stored:
+            raise EndpointError(text)
+        self._complain(text)
 
     def _drain(self, subscriber: Subscriber) -> None:
         """Store what still comes at the end, in one attempt."""
         deadline, batch = time.monotonic() + DRAIN_S, list[Embedding | Event]()
         try:
             while time.monotonic() < deadline and (received := subscriber.receive(QUIET_S)) is not None:
-                if not isinstance(received.message, Status):
+                if not isinstance(received.message, Status) and not received.message.daemon.startswith(REPLAY_MARK):
                     batch.append(received.message)
             self.stored += self._store.append(batch, self._reason).stored
         except MertdError as error:

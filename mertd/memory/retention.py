@@ -9,7 +9,7 @@ from pathlib import Path
 from mertd.errors import StoreError
 from mertd.memory.amounts import Keep
 from mertd.memory.memory_folder import open_if_there, segments, upkeep
-from mertd.memory.segment import remove
+from mertd.memory.segment_files import remove
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from command_process import PATIENCE_S, wait_until
+from command_process import PATIENCE_S, running, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from memory.stored import small
 from mertd.cli.app import run
@@ -57,7 +57,7 @@ def test_remember_on_its_own(tmp_path: Path) -> None:
     with Daemon(*TINY, *SHORT, *CHORDS) as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 2)
         words = ["remember", "--connect", daemon.publish, "--control", daemon.control, "--memory", str(folder), "--keep", "2y"]
-        with subprocess.Popen([sys.executable, "-m", "mertd", *words], stdout=subprocess.PIPE, text=True) as remembering:
+        with running([sys.executable, "-m", "mertd", *words], stdout=subprocess.PIPE, text=True) as remembering:
             wait_until(lambda: len(stored(folder)) > 3, PATIENCE_S, lambda: "nothing was stored")
             remembering.send_signal(signal.SIGINT)
             said, _ = remembering.communicate(timeout=PATIENCE_S)

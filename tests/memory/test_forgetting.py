@@ -77,7 +77,7 @@ def test_everything_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_holds_old_pages_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mertd.memory.segment.BUSY_S", 0.05)
+    monkeypatch.setattr("mertd.memory.forgetting.READERS_S", 0.05)
     with fill(tmp_path, 10, 1 << 30):
         reading = Memory(tmp_path).embeddings()
         next(reading)

@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 
 from memory.stored import BOOTS, assert_same, key, small, vector
 from mertd.errors import StoreError
+from mertd.memory import memory_folder, tables
+from mertd.memory import segment as segment_module
 from mertd.memory.checking import verify
 from mertd.memory.holes import HoleReason
 from mertd.memory.memory import Memory
+from mertd.memory.memory_folder import segments
+from mertd.memory.rewriting import rewrite
 from mertd.memory.segment import Segment
 from mertd.memory.store import Store
 from mertd.wire import Audio, Embedding, Event, Span, Time
@@ -253,9 +257,9 @@ def test_what_a_killed_process_left_half_done_is_finished(tmp_path: Path) -> Non
     (tmp_path / "000001.closed.partial").write_bytes(b"half a copy")
     with Store(tmp_path):
         assert not (tmp_path / "000001.closed.partial").exists()
-    with Segment(path) as segment:
-        segment.compact()  # and then killed, before the original was deleted
-    assert path.exists()
+    original = path.read_bytes()
+    rewrite(path)
+    path.write_bytes(original)  # killed before the original was deleted
     with Store(tmp_path) as store:
         assert not path.exists()
         store.append([small(10)])
@@ -266,6 +270,55 @@ def test_what_a_killed_process_left_half_done_is_finished(tmp_path: Path) -> Non
     with Store(tmp_path) as store:
         assert store.append([small(5), small(11)]).duplicates == 1
     assert verify(tmp_path).faults == []
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To whoever opens it at that moment it is a file of the memory, with its log on and its tables filled."""
+    seen = []
+
+    def create(db: sqlite3.Connection) -> None:
+        seen.append(segments(tmp_path))
+        tables.create(db)
+        seen.append(segments(tmp_path))
+
+    monkeypatch.setattr(segment_module, "create", create)
+    with Store(tmp_path, max_file=150_000) as store:
+        first = store.current.path
+        assert seen == [[], []]
+        store.append([small(seq, vector=vector(seq, 768)) for seq in range(100)])
+        store.append([small(100)])
+        assert store.current.path != first
+        assert seen[2:] == [[first], [first]]
+
+
+def test_a_log_without_its_file_is_removed(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([small(0)])
+    for name in ("000007.sqlite-wal", "000007.sqlite-shm", "000008.closed.sqlite-journal"):
+        (tmp_path / name).write_bytes(b"of a file that was deleted")
+    with Store(tmp_path) as store:
+        store.append([small(1)])
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("000007", "000008"))]
+    assert [m.seq for m in Memory(tmp_path).embeddings()] == [0, 1]
+
+
+def test_a_file_that_is_deleted_while_it_is_opened_is_read_as_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log is deleted with it: what was opened would lack what the log holds."""
+    with Store(tmp_path) as store:
+        store.append([small(seq) for seq in range(5)])
+        path = store.current.path
+        real, opened = memory_folder.Segment, []
+
+        def slow(candidate: Path) -> Segment:
+            found = real(candidate)
+            if not opened:
+                opened.append(candidate)
+                rewrite(path)
+            return found
+
+        monkeypatch.setattr(memory_folder, "Segment", slow)
+        assert [m.seq for m in Memory(tmp_path).embeddings()] == [0, 1, 2, 3, 4]
+        assert opened == [path]
 
 
 def test_what_is_no_memory_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from mertd.memory.changes.detector import DEFAULT_REACH, ChangeDetector, Reach
 from mertd.memory.changes.reading import Place, StreamKey, back_from, first_of_run, stream_keys, windows
 from mertd.memory.changes.stream_window import Change
 from mertd.memory.memory_folder import segments
-from mertd.memory.segment import number_of
+from mertd.memory.segment_files import number_of
 from mertd.text import printable
 
 RETRY_S = 2.0

@@ -16,7 +16,8 @@ from mertd.memory.changes.stream_window import StreamWindow
 from mertd.memory.half_floats import unpack
 from mertd.memory.memory_folder import open_if_there, segments
 from mertd.memory.rows import nominal_ns
-from mertd.memory.segment import Segment, explained, number_of
+from mertd.memory.segment import Segment
+from mertd.memory.segment_files import number_of
 
 PAGE = 512
 """Windows that are read at once."""
@@ -49,15 +50,14 @@ def stream_keys(folder: Path, boot: bytes | None = None, first_file: int = -1) -
     """Return the streams with windows: of one run of a daemon or of all, in files from a number on. Raises `StoreError`."""
     keys: set[StreamKey] = set()
     for segment in _files(folder, first_file):
-        with explained(segment.path):
-            found = segment.db.execute(
-                "SELECT daemon, streams.name, space, rows * size, length FROM sources"
-                " JOIN streams ON streams.id = stream JOIN embeddings ON source = sources.id"
-                " AND seq = (SELECT max(seq) FROM embeddings WHERE source = sources.id) JOIN forms ON forms.id = form"
-                " WHERE ? IS NULL OR boot = ?",
-                (boot, boot),
-            )
-            keys |= {StreamKey(*key) for key in found}
+        found = segment.rows(
+            "SELECT daemon, streams.name, space, rows * size, length FROM sources"
+            " JOIN streams ON streams.id = stream JOIN embeddings ON source = sources.id"
+            " AND seq = (SELECT max(seq) FROM embeddings WHERE source = sources.id) JOIN forms ON forms.id = form"
+            " WHERE ? IS NULL OR boot = ?",
+            (boot, boot),
+        )
+        keys |= {StreamKey(*key) for key in found}
     return sorted(keys)
 
 
@@ -82,17 +82,16 @@ def first_since(folder: Path, key: StreamKey, since_ns: int) -> Place | None:
     """Return the place of the first window that begins at a time or later; None if there is none. Raises `StoreError`."""
     for segment in _files(folder):
         sources, forms = _sources(segment, key), _forms(segment, key)
-        with explained(segment.path):
-            (newest,) = segment.db.execute("SELECT max(start_ns) FROM embeddings").fetchone()
-            if newest is None or newest < since_ns or not sources or not forms:
-                continue
-            found = segment.db.execute(
-                f"SELECT source, min(seq) FROM embeddings WHERE start_ns >= ? AND +source IN ({_marks(sources)})"
-                f" AND +form IN ({_marks(forms)}) GROUP BY source ORDER BY source LIMIT 1",
-                (since_ns, *sources, *forms),
-            ).fetchone()
-        if found is not None:
-            return Place(segment.number, *found)
+        ((newest,),) = segment.rows("SELECT max(start_ns) FROM embeddings")
+        if newest is None or newest < since_ns:
+            continue
+        found = segment.rows(
+            f"SELECT source, min(seq) FROM embeddings WHERE start_ns >= ? AND +source IN ({_marks(sources)})"
+            f" AND +form IN ({_marks(forms)}) GROUP BY source ORDER BY source LIMIT 1",
+            (since_ns, *sources, *forms),
+        )
+        if found:
+            return Place(segment.number, *found[0])
     return None
 
 
@@ -139,35 +138,32 @@ def _files(folder: Path, first: int = -1, newest_first: bool = False) -> Iterato
 
 
 def _sources(segment: Segment, key: StreamKey) -> dict[int, bytes]:
-    with explained(segment.path):
-        return dict(
-            segment.db.execute(
-                "SELECT sources.id, boot FROM sources JOIN streams ON streams.id = stream WHERE daemon = ? AND name = ?"
-                " ORDER BY sources.id",
-                (key.daemon, key.stream),
-            ).fetchall()
+    return dict(
+        segment.rows(
+            "SELECT sources.id, boot FROM sources JOIN streams ON streams.id = stream WHERE daemon = ? AND name = ?"
+            " ORDER BY sources.id",
+            (key.daemon, key.stream),
         )
+    )
 
 
 def _forms(segment: Segment, key: StreamKey) -> dict[int, int]:
     """Return the forms of the stream's windows in a file, each with its samples a second."""
-    with explained(segment.path):
-        return dict(
-            segment.db.execute(
-                "SELECT id, rate FROM forms WHERE space = ? AND rows * size = ? AND length = ?",
-                (key.space, key.size, key.length),
-            ).fetchall()
+    return dict(
+        segment.rows(
+            "SELECT id, rate FROM forms WHERE space = ? AND rows * size = ? AND length = ?",
+            (key.space, key.size, key.length),
         )
+    )
 
 
 def _page(segment: Segment, columns: str, place: Place, forms: dict[int, int], backwards: bool = False) -> Sequence[Any]:
     beyond, order = ("<", "DESC") if backwards else (">", "ASC")
-    with explained(segment.path):
-        return segment.db.execute(
-            f"SELECT {columns} FROM embeddings WHERE source = ? AND seq {beyond} ? AND +form IN ({_marks(forms)})"
-            f" ORDER BY seq {order} LIMIT {PAGE}",
-            (place.source, place.seq, *forms),
-        ).fetchall()
+    return segment.rows(
+        f"SELECT {columns} FROM embeddings WHERE source = ? AND seq {beyond} ? AND +form IN ({_marks(forms)})"
+        f" ORDER BY seq {order} LIMIT {PAGE}",
+        (place.source, place.seq, *forms),
+    )
 
 
 def _marks(values: Any) -> str:
