@@ -1,7 +1,7 @@
 """Changes of one stream, live: boundaries where novelty peaks, and returns to a sound that was there before.
 
-The threshold comes from the stream itself: the novelty of the quietest part of its recent past. A change is reported `delay_ns`
-after its middle, because the sound after it must be heard first.
+The threshold comes from the stream itself: the novelty of the quietest part of its last hour, and of its last minute. A change
+is reported `delay_ns` after its middle, because the sound after it must be heard first.
 
 Rules of this file: no I/O, no clock, no random numbers. What is reported depends on the windows alone, not on when they come,
 and only on the last `Reach.past` of them: so a detector that begins there finds what one finds that has run for years.
@@ -59,6 +59,11 @@ class Reach:
     half: int = HALF
     history: int = HISTORY
     horizon: int = HORIZON
+
+    @property
+    def near(self) -> int:
+        """Windows before a boundary that must be quiet, too: a lively sound after a steady one is not full of changes."""
+        return 3 * self.half
 
     @property
     def warm_up(self) -> int:
@@ -165,7 +170,7 @@ class ChangeDetector:
         self._assign(middle)
         if values.index(max(values)) != half or middle.novelty < self._threshold():
             return []
-        self._sections.end()
+        self._sections.end(middle.middle_ns)
         change = self._change(middle)
         returned = self._returned(change)
         if self.used <= self._quiet:
@@ -176,10 +181,11 @@ class ChangeDetector:
         """Return the novelty that the border in the middle must reach."""
         assert self._latest is not None
         past = np.array(list(self._values)[: -self.reach.half - 1], np.float64)
-        past = past[np.isfinite(past)]
+        near = past[-self.reach.near :]
+        past, near = past[np.isfinite(past)], near[np.isfinite(near)]
         if len(past) < MIN_HISTORY:
             return math.inf
-        return max(usual_limit(past), MIN_NOVELTY * self._latest.variance, ROUNDING)
+        return max(usual_limit(past), usual_limit(near), MIN_NOVELTY * self._latest.variance, ROUNDING)
 
     def _change(self, border: _Border) -> Change:
         assert self._latest is not None
@@ -213,7 +219,7 @@ class ChangeDetector:
     def _begin_anew(self) -> None:
         """Forget what came before a gap, except for its sections: nothing is known of the sound in it."""
         self._assign(None)
-        self._sections.end()
+        self._sections.end(None)
         self._block.clear()
         self._borders.clear()
 

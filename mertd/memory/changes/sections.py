@@ -30,17 +30,21 @@ RETURN_SHARE = 0.95
 class SectionPart(DirectionSum):
     """Windows that follow on each other, without a boundary between them."""
 
-    def __init__(self, window: StreamWindow, direction: Direction, number: int, continues: bool) -> None:
+    def __init__(self, window: StreamWindow, direction: Direction, number: int, continues: bool, start_ns: int) -> None:
         """`number`: windows of the stream before it. `continues`: there is no boundary before it."""
         super().__init__(len(direction))
         self.number, self.continues = number, continues
-        self._boot, self._first_seq, self._start_ns = window.boot, window.seq, window.start_ns
+        self._boot, self._first_seq, self._start_ns = window.boot, window.seq, start_ns
         self.extend(window, direction)
 
     def extend(self, window: StreamWindow, direction: Direction) -> None:
         """Add the next window."""
         self.add(direction)
         self._last_seq, self._end_ns = window.seq, window.end_ns
+
+    def end(self, boundary_ns: int) -> None:
+        """Note where it ends: its last windows hear what is behind it, too."""
+        self._end_ns = boundary_ns
 
     def takes(self, window: StreamWindow) -> bool:
         """Return whether a window may be part of it."""
@@ -63,6 +67,7 @@ class Sections:
         """`minimum`: windows of a part that a sound can come back to, at least."""
         self._minimum = minimum
         self._present: SectionPart | None = None
+        self._boundary_ns: int | None = None  # where the next part begins; None: with its first window
         self._earlier: deque[SectionPart] = deque()
 
     def __len__(self) -> int:
@@ -74,12 +79,17 @@ class Sections:
             self._present.extend(window, direction)
             return
         continues = self._present is not None
-        self.end()
-        self._present = SectionPart(window, direction, number, continues)
+        if continues:
+            self.end(window.middle_ns)
+        start_ns = window.start_ns if self._boundary_ns is None else self._boundary_ns
+        self._present = SectionPart(window, direction, number, continues, start_ns)
 
-    def end(self) -> None:
-        """Note that there is a boundary or a gap behind the windows that were added."""
+    def end(self, boundary_ns: int | None) -> None:
+        """Note that there is a boundary behind the windows that were added; None: a gap."""
+        self._boundary_ns = boundary_ns
         if self._present is not None:
+            if boundary_ns is not None:
+                self._present.end(boundary_ns)
             self._earlier.append(self._present)
             self._present = None
 

@@ -49,8 +49,8 @@ class SectionSpan:
     boot: bytes
     first_seq: int
     last_seq: int
-    start_ns: int  # of the first window
-    end_ns: int  # of the last window
+    start_ns: int  # its boundaries, or where the first window begins and the last one ends
+    end_ns: int
 
 
 @dataclass(frozen=True)
