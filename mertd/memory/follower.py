@@ -19,7 +19,7 @@ from mertd.memory.amounts import Keep
 from mertd.memory.holes import Hole, HoleReason
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
-from mertd.memory.retention import retain
+from mertd.memory.retention import Retention
 from mertd.memory.store import Store, is_damage
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.client.subscriber import Subscriber
@@ -97,6 +97,7 @@ class Follower:
         self._complaint = ""
         self._upkeep_at = 0.0  # monotonic seconds
         self._builder = IndexBuilder(following.folder)
+        self._retention = Retention(following.folder, following.keep)
         self._asked: set[Hole] = set()  # of which no history has anything
 
     def run(self) -> None:
@@ -211,7 +212,7 @@ class Follower:
 
     def _keep_up(self) -> None:
         try:
-            retain(self._following.folder, self._following.keep)
+            self._retention.apply()
             self._fill_holes()
             self._builder.start()
         except MertdError as error:

@@ -133,6 +133,7 @@ class FolderLock:
             ) from error
 
     def release(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile has the descriptor, too
         os.close(self._descriptor)
 
 

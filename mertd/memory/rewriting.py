@@ -28,18 +28,20 @@ def rewrite(path: Path, change: Callable[[sqlite3.Connection], object] | None = 
     """
     target = closed_path(path)
     partial = target.with_suffix(PARTIAL_SUFFIX)
+    changed = target.with_suffix(f".changed{PARTIAL_SUFFIX}")
     unlink(partial)
+    unlink(changed)
     try:
         with Segment(path, of_any_version=True) as segment:
-            segment.db.execute(f"PRAGMA page_size = {CLOSED_PAGE}")
-            segment.db.execute("VACUUM INTO ?", (str(partial),))
+            _pack(segment.db, partial if change is None else changed)
         if change is not None:
-            _change(partial, change)
+            _change(changed, change, partial)
         sync(partial)
         partial.replace(target)
         sync(target.parent)
     finally:
         unlink(partial)
+        unlink(changed)
     if target != path:
         unlink(path)
     return target
@@ -54,10 +56,16 @@ def bring_up_to_date(path: Path) -> None:
     rewrite(path, None if found == tables.FORMAT else lambda db: migrate(db, path.name))
 
 
-def _change(path: Path, change: Callable[[sqlite3.Connection], object]) -> None:
-    """Change a file that nobody else knows, and pack it again. It is thrown away if that fails, so it needs no journal."""
+def _pack(db: sqlite3.Connection, into: Path) -> None:
+    """Copy a file into another one, without what was deleted; both are where the memory is, not with temporary files."""
+    db.execute(f"PRAGMA page_size = {CLOSED_PAGE}")
+    db.execute("VACUUM INTO ?", (str(into),))
+
+
+def _change(path: Path, change: Callable[[sqlite3.Connection], object], into: Path) -> None:
+    """Change a file that nobody else knows, and pack it into another one. It is thrown away, so it needs no journal."""
     with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = OFF")
         db.execute("PRAGMA synchronous = OFF")
         change(db)
-        db.execute("VACUUM")
+        _pack(db, into)

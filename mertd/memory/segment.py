@@ -28,6 +28,9 @@ MIN_SQLITE = (3, 27, 0)
 BUSY_S = 10.0
 """Seconds to wait for another process that has locked a file, as `mertd memory forget` does for moments."""
 
+MAX_LOG = 16 << 20
+"""Bytes to which the log is cut when nobody reads the file any more who had kept it from being written back."""
+
 OPEN_PAGE = 4_096
 """Bytes of a page of a file that is written to: what a commit writes at least, twice."""
 
@@ -78,6 +81,7 @@ class Segment:
         # FULL: a commit waits for the disk. secure_delete: what is forgotten is overwritten.
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
+        db.execute(f"PRAGMA journal_size_limit = {MAX_LOG}")
         if version(db, self.path.name) == 0:
             with self.transaction():
                 create(db)
@@ -224,6 +228,7 @@ def _connect(path: Path, writable: bool) -> sqlite3.Connection:
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     connection = sqlite3.connect(uri, timeout=BUSY_S, isolation_level=None, uri=True, check_same_thread=False)
     try:
+        connection.execute("PRAGMA mmap_size = 0")  # a file that others make shorter would end this process
         connection.execute("PRAGMA schema_version")  # reads the file, and so notices what is none
     except BaseException:
         connection.close()

@@ -18,6 +18,7 @@ from typing import Self
 
 from mertd.errors import StoreError
 from mertd.memory.commit_lock import CommitLock
+from mertd.memory.file_system import shared_type
 from mertd.memory.holes import HoleReason
 from mertd.memory.memory_folder import (
     WRITER_LOCK,
@@ -68,6 +69,8 @@ class Store:
         Raises `StoreError` if another process writes to it, or it cannot be opened.
         """
         make(folder)
+        if (kind := shared_type(folder)) is not None:
+            log.warning("%s is on a network file system (%s); only processes of this machine may use the memory", folder, kind)
         self.folder = folder
         self._max_file = max_file
         self._max_age_s = max_age_s

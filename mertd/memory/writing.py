@@ -80,7 +80,7 @@ class Writer:
         """Store a message, and what is missing before it. Raises `sqlite3.Error`."""
         source = self._source(message.boot, message.daemon, message.stream)
         expected = self._next[source, message.kind]
-        if message.seq not in INTEGERS:
+        if message.seq + 1 not in INTEGERS:
             log.error("%s/%s: message %d cannot be stored", message.kind, message.stream, message.seq)
             return
         if message.seq > expected:
