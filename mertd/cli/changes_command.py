@@ -36,7 +36,7 @@ def changes(
 ) -> None:
     """Show the sections of what was heard: where the sound changed, and where it came back."""
     from mertd.memory.changes.programme import programme
-    from mertd.memory.changes.reading import stream_keys
+    from mertd.memory.changes.stream_reading import stream_keys
     from mertd.memory.changes.wording import section_map
     from mertd.memory.memory import Memory
     from mertd.memory.queries import FOREVER_NS

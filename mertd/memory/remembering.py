@@ -13,7 +13,7 @@ from typing import Any
 from mertd.errors import MertdError
 from mertd.memory.amounts import parse_keep
 from mertd.memory.changes.live_changes import LiveChanges
-from mertd.memory.changes.reading import StreamKey
+from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.changes.stream_window import Change
 from mertd.memory.changes.wording import event_detail
 from mertd.memory.default_folder import chosen_folder

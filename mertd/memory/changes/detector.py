@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from mertd.memory.changes.direction_spread import Direction, LatestDirections, direction
 from mertd.memory.changes.novelty import novelty, side_weights
-from mertd.memory.changes.sections import Sections
+from mertd.memory.changes.sound_sections import Sections
 from mertd.memory.changes.stream_window import Change, ChangeKind, Found, Gap, StreamWindow
 
 HALF = 4

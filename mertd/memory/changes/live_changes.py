@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mertd.errors import MertdError
 from mertd.memory.changes.detector import DEFAULT_REACH, ChangeDetector, Reach
-from mertd.memory.changes.reading import Place, StreamKey, back_from, first_of_run, stream_keys, windows
+from mertd.memory.changes.stream_reading import Place, StreamKey, back_from, first_of_run, stream_keys, windows
 from mertd.memory.changes.stream_window import Change
 from mertd.memory.memory_folder import segments
 from mertd.memory.segment_files import number_of
@@ -36,7 +36,9 @@ class LiveChanges:
         self, folder: Path, boot: bytes, told: Mapping[str, int], report: Report, reach: Reach = DEFAULT_REACH
     ) -> None:
         """`boot`: the run. `told`: by stream, the last window whose changes were published."""
-        self._folder, self._boot, self._told = folder, boot, told
+        self._folder = folder
+        self._boot = boot
+        self._told = told
         self._report, self._reach = report, reach
         self._streams: dict[StreamKey, tuple[ChangeDetector, Place]] = {}
         self._first_file = -1  # where streams that are new may appear

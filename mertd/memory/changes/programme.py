@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from mertd.memory.changes.detector import DEFAULT_REACH, ChangeDetector, Reach
-from mertd.memory.changes.reading import StreamKey, back_from, first_since, windows
+from mertd.memory.changes.stream_reading import StreamKey, back_from, first_since, windows
 from mertd.memory.changes.stream_window import Change, ChangeKind, Found, Gap
 
 

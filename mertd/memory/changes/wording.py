@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mertd.memory.changes.programme import Beginning, ProgrammeSection
-from mertd.memory.changes.reading import StreamKey
+from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.changes.stream_window import Change, SectionSpan
 
 

@@ -17,7 +17,7 @@ from memory.stored import BOOTS
 from mertd.memory.changes.detector import Reach, find_changes
 from mertd.memory.changes.live_changes import LiveChanges
 from mertd.memory.changes.programme import Beginning, programme
-from mertd.memory.changes.reading import BEGINNING, StreamKey, back_from, first_since, stream_keys, windows
+from mertd.memory.changes.stream_reading import BEGINNING, StreamKey, back_from, first_since, stream_keys, windows
 from mertd.memory.changes.stream_window import Change, ChangeKind, StreamWindow
 from mertd.memory.changes.wording import event_detail, section_map
 from mertd.memory.queries import FOREVER_NS

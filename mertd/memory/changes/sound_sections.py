@@ -34,7 +34,9 @@ class SectionPart(DirectionSum):
         """`number`: windows of the stream before it. `continues`: there is no boundary before it."""
         super().__init__(len(direction))
         self.number, self.continues = number, continues
-        self._boot, self._first_seq, self._start_ns = window.boot, window.seq, start_ns
+        self._boot = window.boot
+        self._first_seq = window.seq
+        self._start_ns = start_ns
         self.extend(window, direction)
 
     def extend(self, window: StreamWindow, direction: Direction) -> None:
