@@ -110,7 +110,11 @@ def test_a_reader_that_has_had_enough(live: Daemon) -> None:
         ),
         (["tail", "--connect", "nonsense"], "'nonsense' is not an endpoint"),
         (["tail", "--control", "nonsense", "--last", "3"], "nonsense is not an endpoint"),
-        (["status", "--control", "ipc:///nowhere/control"], "no daemon answers at ipc:///nowhere/control"),
+        pytest.param(
+            ["status", "--control", "ipc:///nowhere/control"],
+            "no daemon answers at ipc:///nowhere/control",
+            marks=pytest.mark.slow,  # it asks for three seconds
+        ),
     ],
 )
 def test_nobody_there(words: list[str], complaint: str) -> None:
