@@ -259,6 +259,8 @@ export type EventName =
   | "health"
   | "backend_changed"
   | "changed"
+  | "change"
+  | "return"
   | "reloaded"
   | "paused"
   | "resumed"

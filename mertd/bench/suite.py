@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mertd import __version__
-from mertd.bench import capacity, daemon, fanout, inference, startup
+from mertd.bench import capacity, change_detection, daemon, fanout, inference, startup
 from mertd.bench.measure import Spread
 from mertd.bench.sections import Plan
 from mertd.embed.weights.loading import load, save
@@ -45,6 +45,8 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                     trials = capacity.measure([*options, "--hop", f"{HOP_S:g}"], seconds, first, most, progress)
                     carried = capacity.most_carried(trials)
                     found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
+                case "changes":
+                    found[section] = change_detection.measure_changes(path, layer, plan.pieces, plan.seconds, progress)
     return found
 
 

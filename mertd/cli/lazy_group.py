@@ -21,6 +21,7 @@ COMMANDS = {
     "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
     "replay": ("replay_command", "Publish what is remembered once more, marked as replay, to develop clients with."),
     "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
+    "changes": ("changes_command", "Show the sections of what was heard: where the sound changed, and where it came back."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
     "devices": ("devices_command", "List the input devices, each with the address that opens it; * marks the default one."),

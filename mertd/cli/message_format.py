@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from mertd.vocabulary import EventName
 from mertd.wire import REPLAY_MARK, Embedding, Event
 
 
@@ -28,12 +29,25 @@ class MessageFormatter:
 
     def event(self, message: Event) -> str:
         """Return a line with time, stream, event and its details."""
-        detail = "  ".join(f"{name}={value}" for name, value in message.detail.items())
+        detail = _change(message) or "  ".join(f"{name}={value}" for name, value in message.detail.items())
         return f"{_clock(message.time_ns)}  {message.stream}  {message.event}  {detail}{_replay_mark(message)}"
 
 
 def _replay_mark(message: Embedding | Event) -> str:
     return "  REPLAY" if message.daemon.startswith(REPLAY_MARK) else ""
+
+
+def _change(message: Event) -> str:
+    """Return in words what the events `change` and `return` say; nothing for others, or if they say something else."""
+    match message.event, message.detail:
+        case EventName.CHANGE, {"strength": float() as strength, "bound_ns": int() as bound_ns, "delay_ns": int() as delay_ns}:
+            return f"strength {strength:.2f}  ±{bound_ns / 1e9:g} s  known {delay_ns / 1e9:.1f} s later"
+        case EventName.RETURN, {
+            "similarity": float() as similarity,
+            "like": {"start_ns": int() as start_ns, "end_ns": int() as end_ns},
+        }:
+            return f"like {_clock(start_ns)} – {_clock(end_ns)}  similarity {similarity:+.2f}"
+    return ""
 
 
 def _clock(unix_ns: int) -> str:

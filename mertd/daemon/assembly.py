@@ -20,6 +20,7 @@ from mertd.capture.address import Address
 from mertd.config import Settings, weights_spec
 from mertd.daemon.audio_stream import Stream, StreamOptions
 from mertd.daemon.binding import Endpoints, bind_sockets
+from mertd.daemon.change_reports import ChangeReports
 from mertd.daemon.clocks import EpochClocks
 from mertd.daemon.companion import Companion
 from mertd.daemon.composer import Composer, Origin
@@ -91,6 +92,7 @@ def _assemble(
         worker = EmbedWorker(model, rings, ModelReports(streams, state, notifier, outside.observer))
         streams.dispatcher.attach(worker)
         older = OlderHistory()
+        changes = ChangeReports(streams)
 
         def status() -> Status:
             return reporter.status()
@@ -103,7 +105,7 @@ def _assemble(
         requests = Requests(boot, streams, state, sockets.publisher.history, status, older)
         name = settings.name or fingerprint(sockets.publisher.endpoint)
         own = _own_facts(outside.log, sockets)
-        companions = _make_companions(settings, sockets, older)
+        companions = _make_companions(settings, sockets, boot, older, changes)
         reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own, companions))
 
         def publish(message: Embedding | Event) -> None:
@@ -119,7 +121,8 @@ def _assemble(
             origin = Origin(boot, name, address.name)
             streams[address.name] = _make_stream(settings, address, ring, origin, publish, streams)
         undo.pop_all()
-    return Parts(sockets, rings, worker, streams, reporter, Reloader(settings, outside.reread, streams, notifier), companions)
+    reloader = Reloader(settings, outside.reread, streams, notifier)
+    return Parts(sockets, rings, worker, streams, reporter, reloader, changes, companions)
 
 
 def _allocate_ring(settings: Settings) -> Ring:
@@ -141,14 +144,22 @@ def _make_stream(
     return Stream(address, options, ring, timeline, streams)
 
 
-def _make_companions(settings: Settings, sockets: Sockets, older: OlderHistory) -> list[Companion]:
+def _make_companions(
+    settings: Settings, sockets: Sockets, boot: bytes, older: OlderHistory, changes: ChangeReports
+) -> list[Companion]:
     """Return the processes that are started with the daemon and are clients of it."""
     if not settings.remember:
         return []
     keys = sockets.authenticator.folder if sockets.authenticator is not None else ""
-    told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep)
-    memory = Companion("memory", "mertd.memory.remembering", told, older.answered)
+    told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep, boot)
+
+    def replied(message: Any) -> None:
+        older.answered(message)
+        changes.reported(message)
+
+    memory = Companion("memory", "mertd.memory.remembering", lambda: (*told, dict(changes.told)), replied)
     older.attach(memory)
+    changes.attach(memory)
     return [memory]
 
 

@@ -75,8 +75,15 @@ class Follower:
         stored: messages so far.
     """
 
-    def __init__(self, following: Following, stopping: threading.Event, alive: Callable[[], None] = lambda: None) -> None:
-        """Open the memory. `stopping`: set to stop it. `alive`: called at least every few seconds.
+    def __init__(
+        self,
+        following: Following,
+        stopping: threading.Event,
+        alive: Callable[[], None] = lambda: None,
+        on_stored: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Open the memory. `stopping`: set to stop it. `alive`: called at least every few seconds. `on_stored`: called whenever
+        messages were stored.
 
         Raises `StoreError` if another process writes to it, or it cannot be opened.
         """
@@ -84,6 +91,7 @@ class Follower:
         self._following = following
         self._stopping = stopping
         self._alive = alive
+        self._on_stored = on_stored
         self._store = Store(following.folder)
         self._reason = HoleReason.MISSED
         self._complaint = ""
@@ -174,6 +182,7 @@ class Follower:
             elif appended.missing:
                 log.warning("%d messages are missing; `mertd memory info` lists them", appended.missing)
             self.stored += appended.stored
+            self._on_stored()
             return
 
     def _wait_and_reopen(self, error: StoreError) -> None:

@@ -12,6 +12,10 @@ from typing import Any
 
 from mertd.errors import MertdError
 from mertd.memory.amounts import parse_keep
+from mertd.memory.changes.live_changes import LiveChanges
+from mertd.memory.changes.stream_reading import StreamKey
+from mertd.memory.changes.stream_window import Change
+from mertd.memory.changes.wording import event_detail
 from mertd.memory.default_folder import chosen_folder
 from mertd.memory.follower import Follower, Following
 from mertd.memory.memory import Memory
@@ -35,11 +39,21 @@ REPORT_S = 1.0
 """Seconds between two reports to the daemon, at least."""
 
 
-def main(publish: str, control: str, keys: str, memory: str | None, keep: str | None, pipe: Connection) -> None:
+def main(
+    publish: str,
+    control: str,
+    keys: str,
+    memory: str | None,
+    keep: str | None,
+    boot: bytes,
+    told: dict[str, int],
+    pipe: Connection,
+) -> None:
     """Follow a daemon until it says that this shall end.
 
     `publish`, `control`: as its sockets are bound. `keys`: folder of the keys, empty without encryption. `memory`: directory,
-    None for the default. `keep`: how much to keep, None for everything.
+    None for the default. `keep`: how much to keep, None for everything. `boot`: the daemon's run. `told`: by stream, the last
+    window whose changes it has published.
     """
     stopping = threading.Event()
     outbox = Outbox(pipe)
@@ -50,10 +64,17 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
         match message:
             case ("history", *question):
                 questions.put(tuple(question))
+            case ("through", number, ends):
+                changes.when_through(ends, lambda: outbox.send(("through", number)))
             case _:
                 stopping.set()
 
+    def report(key: StreamKey, found: list[Change]) -> None:
+        outbox.send(("changes", key.stream, found[0].seq, [_as_event(change, key) for change in found]))
+
+    changes = LiveChanges(folder, boot, told, report)
     begin(pipe, on_message)
+    threading.Thread(target=changes.run, name="changes", daemon=True).start()
     threading.Thread(target=_answer, args=(folder, questions, outbox), name="history", daemon=True).start()
     reported = float("-inf")
 
@@ -70,7 +91,12 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
         keys=(ClientKeys.load(LOCAL, keys),) if keys else None,
         keep=parse_keep(keep),
     )
-    Follower(following, stopping, alive).run()
+    Follower(following, stopping, alive, changes.stored).run()
+
+
+def _as_event(change: Change, key: StreamKey) -> tuple[str, int, int, int, dict[str, Any]]:
+    """Return what the daemon publishes of a change: name, epoch, index, time and detail of the event."""
+    return change.kind.value, change.epoch, change.index, change.time_ns, event_detail(change, key.space)
 
 
 def _answer(folder: Path, questions: queue.SimpleQueue[tuple[Any, ...]], outbox: Outbox) -> None:
