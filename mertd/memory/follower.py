@@ -20,7 +20,7 @@ from mertd.memory.holes import Hole, HoleReason
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
 from mertd.memory.retention import Retention
-from mertd.memory.store import Store, is_damage
+from mertd.memory.store import Store, must_reopen
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
@@ -188,7 +188,7 @@ class Follower:
     def _wait_and_reopen(self, error: StoreError) -> None:
         self._alive()
         self._stopping.wait(RETRY_S)
-        if not is_damage(error):
+        if not must_reopen(error):
             return
         self._store.close()
         while not self._stopping.is_set():

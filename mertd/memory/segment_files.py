@@ -70,6 +70,16 @@ def size_of(path: Path) -> int:
     return total
 
 
+def identity(path: Path) -> list[tuple[int, int]]:
+    """Return what tells a file and its log from others of the same names; nothing for what is gone."""
+    found = []
+    for extra in ("", *LOG_SUFFIXES):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.with_name(path.name + extra).stat()
+            found.append((status.st_dev, status.st_ino))
+    return found
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a directory, are on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
