@@ -19,7 +19,17 @@ from mertd.errors import StoreError
 from mertd.memory import tables
 from mertd.memory.private_copy import needs_copy, opened_copy
 from mertd.memory.rows import FORM_COLUMNS, Source
-from mertd.memory.segment_files import CLOSED_SUFFIX, LOG_SUFFIXES, PARTIAL_SUFFIX, identity, number_of, size_of, sync, unlink
+from mertd.memory.segment_files import (
+    CLOSED_SUFFIX,
+    LOG_SUFFIXES,
+    PARTIAL_SUFFIX,
+    check_room,
+    identity,
+    number_of,
+    size_of,
+    sync,
+    unlink,
+)
 from mertd.memory.tables import create, migrate, version
 
 MIN_SQLITE = (3, 27, 0)
@@ -145,7 +155,8 @@ class Segment:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what is done within, all or nothing. Raises `sqlite3.Error`."""
+        """Commit what is done within, all or nothing. Raises `sqlite3.Error`, or `StoreError` if the disk is full."""
+        check_room(self.path.parent)
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db

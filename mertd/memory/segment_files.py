@@ -17,8 +17,25 @@ LOG_SUFFIXES = ("-wal", "-shm")
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file that is not whole yet; nothing reads it."""
 
+RESERVE = 16 << 20
+"""Bytes that must be free before anything is written."""
+
 BUILT_SUFFIXES = (".similar", ".centre")
 """Endings of files that were built from a full file, and can be built again."""
+
+
+def check_room(folder: Path) -> None:
+    """Raise `StoreError` if the disk is nearly full.
+
+    SQLite maps the index of its log into memory. Where a file system then has no block for it, the process would be killed by
+    SIGBUS: with blocks below 4 kB, and with those that copy on write.
+    """
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be reached: {error.strerror}") from error
+    if found.f_blocks and found.f_bavail * found.f_frsize < RESERVE:
+        raise StoreError(f"{folder}: the disk is full; the memory needs {RESERVE >> 20} MB that are free")
 
 
 def number_of(path: Path) -> int:
