@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,8 +73,11 @@ class OpenVinoBackend:
 
 def import_openvino() -> Any:
     """Return the openvino module. Raises `BackendError` if it is not installed."""
+    # What it sends to Intel, and the file that it writes into the home directory for that, are a module of its own, without
+    # which it does (openvino/tools/ovc/telemetry_utils.py).
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     try:
         import openvino
     except ImportError as error:
-        raise BackendError(f"openvino is not installed here ({error})") from error
+        raise BackendError(f"openvino is not installed here ({error}); `pip install 'mertd[openvino]'`") from error
     return openvino
