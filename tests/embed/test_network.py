@@ -35,7 +35,7 @@ BACKENDS: dict[str, tuple[Make, float]] = {
     # How far the states may be from the reference, in units of their own size: float32 rounding, or float16's.
     "onnx": (OnnxBackend, 1e-4),
     "openvino float32": (lambda w, layers: OpenVinoBackend(w, layers, "float32"), 1e-4),
-    "openvino bfloat16": (lambda w, layers: OpenVinoBackend(w, layers, "bfloat16"), 6e-2),
+    "openvino bfloat16": (lambda w, layers: OpenVinoBackend(w, layers, "bfloat16"), 2e-2),
     "mlx float32 conv1d": (lambda w, layers: MlxBackend(w, layers, "float32", "conv1d"), 1e-4),
     "mlx float32 product": (lambda w, layers: MlxBackend(w, layers, "float32", "product"), 1e-4),
     "mlx float16 conv1d": (lambda w, layers: MlxBackend(w, layers, "float16", "conv1d"), 2e-2),

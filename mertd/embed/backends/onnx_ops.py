@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import Architecture
-from mertd.embed.backends.parts import spans
+from mertd.embed.backends.map_parts import spans
 from mertd.embed.network import first_convolution, hidden_states
 
 if TYPE_CHECKING:

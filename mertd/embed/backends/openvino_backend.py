@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from mertd.embed.architecture import conv_layer
 from mertd.embed.backends.backend import Array
+from mertd.embed.backends.bfloat16 import split, whole
 from mertd.embed.threads import current
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
@@ -38,6 +40,8 @@ class OpenVinoBackend:
         self._weights = weights
         self._layers = layers
         self._threads = threads
+        first = conv_layer(0)
+        self._first = {name: value.astype(np.float32) for name, value in weights.tensors.items() if name.startswith(first)}
         self._length = 0
         self._compiled: Any = None
 
@@ -64,9 +68,13 @@ class OpenVinoBackend:
         return {}
 
     def embed(self, windows: Array) -> Array:
+        from mertd.embed.backends.openvino_ops import first_inputs
+
         self.prepare(windows.shape[1])
+        architecture, parts = self._weights.architecture, split if self.precision == "bfloat16" else whole
         try:
-            return np.concatenate([self._compiled(window[None])[0] for window in windows])
+            inputs = (first_inputs(architecture, self._first, window, parts) for window in windows)
+            return np.concatenate([self._compiled(window)[0] for window in inputs])
         finally:
             self._compiled.release_memory()  # a daemon waits far longer than it works: 0.2 GB, at no cost that can be measured
 

@@ -1,4 +1,4 @@
-"""Feature maps that are computed part by part, so that a CPU holds one part of the largest maps at a time and not all of them."""
+"""Feature maps that are computed part by part: a CPU then holds one part of the largest maps at a time, and not all of them."""
 
 from __future__ import annotations
 
