@@ -24,11 +24,11 @@ from mertd.memory.changes.stream_window import Change, ChangeKind, StreamWindow
 HOPS = 6
 """Hops in a window."""
 
-SHORTEST = 55 / 30
-"""Length of the shortest piece, in windows."""
+SHORTEST_S = 55.0
+"""Length of the shortest piece, in seconds."""
 
-LONGEST = 85 / 30
-"""Length of the longest piece, in windows."""
+LONGEST_S = 85.0
+"""Length of the longest piece, in seconds."""
 
 
 def measure_changes(
@@ -38,7 +38,7 @@ def measure_changes(
 
     Raises `SynthesiserError` if FluidSynth or a soundfont is not installed.
     """
-    programme = make_programme(pieces, SHORTEST * window_s, LONGEST * window_s, find_soundfont(), progress)
+    programme = make_programme(pieces, SHORTEST_S, LONGEST_S, find_soundfont(), progress)
     embedder = Embedder(ModelSettings(weights, (layer,), "auto", round(window_s * SAMPLE_RATE)))
     windows = cut(programme.samples, window_s)
     network: list[NDArray[np.float32]] = []
