@@ -20,11 +20,11 @@ from mertd.memory.holes import Hole, HoleReason
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
 from mertd.memory.retention import Retention
-from mertd.memory.store import Store, is_damage
+from mertd.memory.store import Store, must_reopen
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
-from mertd.stream.request import ask_page
+from mertd.stream.request import RefusalError, ask_page
 from mertd.text import printable
 from mertd.wire import REPLAY_MARK, Embedding, Event, Status
 
@@ -188,7 +188,7 @@ class Follower:
     def _wait_and_reopen(self, error: StoreError) -> None:
         self._alive()
         self._stopping.wait(RETRY_S)
-        if not is_damage(error):
+        if not must_reopen(error):
             return
         self._store.close()
         while not self._stopping.is_set():
@@ -235,7 +235,7 @@ class Follower:
             try:
                 page = ask_page(control, {**request, "first": hole.first, "end": end}, keys=keys)
             except MertdError as error:
-                refused += "refuses" in str(error)
+                refused += isinstance(error, RefusalError) and not error.is_temporary
                 continue
             refused += 1
             found = [m for m in page.messages if isinstance(m, Embedding | Event) and m.boot == hole.source.boot]

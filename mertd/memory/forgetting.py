@@ -20,6 +20,12 @@ from mertd.memory.rewriting import rewrite
 from mertd.memory.segment import KIND_TABLES, Segment, explained
 from mertd.memory.segment_files import CLOSED_SUFFIX, remove, remove_built
 
+TIMES_FORGOTTEN = "forgotten"
+"""Fact of a file: how often something of it was forgotten. What was built from it at another number must be built anew."""
+
+UNFINISHED = "forgetting"
+"""Fact of a file: 1 while its log may still hold what was deleted, also after a process was killed then."""
+
 READERS_S = 10.0
 """Seconds to wait for those who read the file that is being written."""
 
@@ -80,7 +86,8 @@ def forget(folder: Path, scope: Scope) -> int:
 def _forget_in(path: Path, scope: Scope) -> int:
     with Segment(path) as segment:
         wanted = sum(_count(segment.db, kind, scope) for kind in KIND_TABLES)
-    if not wanted:
+        unfinished = segment.fact(UNFINISHED)
+    if not wanted and not unfinished:
         return 0
     remove_built(path)
     forget_in = _forget_in_full if path.name.endswith(CLOSED_SUFFIX) else _forget_in_open
@@ -96,6 +103,7 @@ def _forget_in_full(path: Path, scope: Scope) -> int:
     def change(db: sqlite3.Connection) -> None:
         nonlocal deleted, kept
         deleted = _delete(db, scope)
+        _set_fact(db, UNFINISHED, 0)
         kept = sum(_count(db, kind, Scope()) for kind in KIND_TABLES)
 
     rewrite(path, change)
@@ -111,12 +119,15 @@ def _forget_in_open(path: Path, scope: Scope) -> int:
         with commits.held(), Segment(path, begin=lambda _: None) as segment:
             with segment.transaction() as db:
                 deleted = _delete(db, scope)
+                _set_fact(db, UNFINISHED, 1)
             # The log holds old pages until they are written back, which waits for those who read.
             if not segment.write_back(wait_s=READERS_S):
                 raise StoreError(
                     f"{path.name} is being read by another process, so its log still holds what was deleted; end that process, "
                     "and give the command again"
                 )
+            with segment.transaction() as db:
+                _set_fact(db, UNFINISHED, 0)
     finally:
         commits.close()
     return deleted
@@ -124,11 +135,13 @@ def _forget_in_open(path: Path, scope: Scope) -> int:
 
 def _delete(db: sqlite3.Connection, scope: Scope) -> int:
     deleted = sum(_delete_kind(db, kind, scope) for kind in KIND_TABLES)
-    # What was built from the file has this number: another one says that it must be built anew.
-    db.execute(
-        "INSERT INTO facts VALUES ('forgotten', 1) ON CONFLICT (name) DO UPDATE SET value = facts.value + 1",
-    )
+    found = db.execute("SELECT value FROM facts WHERE name = ?", (TIMES_FORGOTTEN,)).fetchone()
+    _set_fact(db, TIMES_FORGOTTEN, (found[0] if found else 0) + 1)
     return deleted
+
+
+def _set_fact(db: sqlite3.Connection, name: str, value: int) -> None:
+    db.execute("INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value))
 
 
 def _count(db: sqlite3.Connection, kind: str, scope: Scope) -> int:

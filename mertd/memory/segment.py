@@ -19,7 +19,17 @@ from mertd.errors import StoreError
 from mertd.memory import tables
 from mertd.memory.private_copy import needs_copy, opened_copy
 from mertd.memory.rows import FORM_COLUMNS, Source
-from mertd.memory.segment_files import CLOSED_SUFFIX, LOG_SUFFIXES, PARTIAL_SUFFIX, number_of, size_of, sync, unlink
+from mertd.memory.segment_files import (
+    CLOSED_SUFFIX,
+    LOG_SUFFIXES,
+    PARTIAL_SUFFIX,
+    check_room,
+    identity,
+    number_of,
+    size_of,
+    sync,
+    unlink,
+)
 from mertd.memory.tables import create, migrate, version
 
 MIN_SQLITE = (3, 27, 0)
@@ -42,6 +52,10 @@ class NoTablesError(StoreError):
     """A file has just been made, or the process that made it was killed then: nothing is in it."""
 
 
+class FileGoneError(StoreError):
+    """A file, or its log, was deleted or replaced while it was open for writing: what is written to it would be lost."""
+
+
 class Segment:
     """A connection to one file. `number`: its place among the files, and part of its name."""
 
@@ -55,11 +69,13 @@ class Segment:
         """
         self.path, self.number = path, number_of(path)
         self._writable = begin is not None
+        self._identity: list[tuple[int, int]] = []
         self.db = _opened(path, self._writable)
         try:
             with explained(path):
                 if begin is not None:
                     self._prepare(begin)
+                    self._identity = identity(path)
                 found = version(self.db, path.name)
                 if found == 0:
                     raise NoTablesError(f"{path} has no tables yet; another process is making it")
@@ -139,7 +155,8 @@ class Segment:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what is done within, all or nothing. Raises `sqlite3.Error`."""
+        """Commit what is done within, all or nothing. Raises `sqlite3.Error`, or `StoreError` if the disk is full."""
+        check_room(self.path.parent)
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
@@ -148,6 +165,13 @@ class Segment:
             with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back itself
                 self.db.execute("ROLLBACK")
             raise
+
+    def check_in_place(self) -> None:
+        """Raise `FileGoneError` if the file or its log is no longer the one that was opened; its log is then written back."""
+        if identity(self.path) != self._identity:
+            with contextlib.suppress(sqlite3.Error):
+                self.write_back()
+            raise FileGoneError(f"{self.path} or its log was deleted or replaced while it was written to")
 
     def write_back(self, wait_s: float = 0.0) -> bool:
         """Write the whole log into the file and empty it. Returns False if it cannot be emptied, because it is being read.

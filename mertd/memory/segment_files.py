@@ -17,8 +17,25 @@ LOG_SUFFIXES = ("-wal", "-shm")
 PARTIAL_SUFFIX = ".partial"
 """Ending of a file that is not whole yet; nothing reads it."""
 
+RESERVE = 16 << 20
+"""Bytes that must be free before anything is written."""
+
 BUILT_SUFFIXES = (".similar", ".centre")
 """Endings of files that were built from a full file, and can be built again."""
+
+
+def check_room(folder: Path) -> None:
+    """Raise `StoreError` if the disk is nearly full.
+
+    SQLite maps the index of its log into memory. Where a file system then has no block for it, the process would be killed by
+    SIGBUS: with blocks below 4 kB, and with those that copy on write.
+    """
+    try:
+        found = os.statvfs(folder)
+    except OSError as error:
+        raise StoreError(f"{folder} cannot be reached: {error.strerror}") from error
+    if found.f_blocks and found.f_bavail * found.f_frsize < RESERVE:
+        raise StoreError(f"{folder}: the disk is full; the memory needs {RESERVE >> 20} MB that are free")
 
 
 def number_of(path: Path) -> int:
@@ -68,6 +85,16 @@ def size_of(path: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             total += path.with_name(path.name + extra).stat().st_size
     return total
+
+
+def identity(path: Path) -> list[tuple[int, int]]:
+    """Return what tells a file and its log from others of the same names; nothing for what is gone."""
+    found = []
+    for extra in ("", *LOG_SUFFIXES):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.with_name(path.name + extra).stat()
+            found.append((status.st_dev, status.st_ino))
+    return found
 
 
 def sync(path: Path) -> None:

@@ -31,7 +31,7 @@ from mertd.memory.memory_folder import (
     upkeep,
 )
 from mertd.memory.rewriting import bring_up_to_date
-from mertd.memory.segment import KIND_TABLES, Segment, begin_file, explained
+from mertd.memory.segment import KIND_TABLES, FileGoneError, Segment, begin_file, explained
 from mertd.memory.segment_files import open_path
 from mertd.memory.writing import Writer, carry
 from mertd.wire import Embedding, Event, Status
@@ -106,7 +106,8 @@ class Store:
     def append(self, messages: Iterable[Embedding | Event], reason: HoleReason = HoleReason.MISSED) -> Appended:
         """Store messages, all or none, and return when they are on the disk. `reason`: why those between them are missing.
 
-        Raises `StoreError` if they cannot be written, as with a full disk; the memory is then as before.
+        Raises `StoreError` if they cannot be written, as with a full disk; the memory is then as before. `must_reopen` says
+        whether this object is of no use any more.
         """
         if self._reason_of_holes is not HoleReason.MISSED:
             reason = self._reason_of_holes
@@ -134,6 +135,7 @@ class Store:
         """Commit what is added within, all or nothing."""
         writer = self._writer
         with self._commits.held(), explained(self._segment.path):
+            self._segment.check_in_place()
             writer.begin(reason)
             try:
                 with self._segment.transaction():
@@ -229,6 +231,11 @@ def is_damage(error: StoreError) -> bool:
     """Return whether an error says that a file is damaged, not that it cannot be reached or is another version's."""
     cause = error.__cause__
     return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError | sqlite3.IntegrityError)
+
+
+def must_reopen(error: StoreError) -> bool:
+    """Return whether a memory must be opened anew after an error: its file is damaged, or was taken away."""
+    return isinstance(error, FileGoneError) or is_damage(error)
 
 
 def _checked(segment: Segment) -> Segment:

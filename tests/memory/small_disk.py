@@ -19,6 +19,7 @@ from memory.publishing import Station, station
 from memory.stored import small, vector
 from mertd.errors import StoreError
 from mertd.memory import follower as follower_module
+from mertd.memory import segment_files
 from mertd.memory.checking import verify
 from mertd.memory.follower import Follower, Following
 from mertd.memory.forgetting import Scope, forget
@@ -107,7 +108,7 @@ def follow(disk: Disk, said: Lines, history: bool) -> None:
     with station() as found, remembering(found, disk.memory) as one:
         found.embedding(vector=vector(0, WIDE))
         until(found, lambda: stored(disk.memory) == [0])
-        disk.fill(leave=200_000)
+        disk.fill(leave=segment_files.RESERVE + 200_000)
         while not said.lines:
             found.embedding(vector=vector(len(found.sent), WIDE))
             assert len(found.sent) < 5_000, "the disk is never full"
@@ -190,7 +191,8 @@ def main() -> None:
     follower_module.RETRY_S = 0.05
     said = Lines()
     logging.getLogger("mertd").addHandler(said)
-    for history in (True, False):
+    for history, reserve in ((True, 4 << 20), (False, 0)):  # without a reserve it is SQLite that meets the end
+        segment_files.RESERVE = reserve
         with disk(Path(sys.argv[1])) as one:
             said.lines.clear()
             follow(one, said, history)

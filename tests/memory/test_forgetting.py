@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,7 +87,18 @@ def test_a_reader_that_holds_old_pages_is_named(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(StoreError, match="is being read by another process"):
             forget(tmp_path, Scope())
         reading.close()  # type: ignore[attr-defined]
-        assert forget(tmp_path, Scope()) == 0, "the rows are gone; the log goes with the next write"
+        assert any(secret in on_disk(tmp_path) for secret in secrets(range(10))), "the log still has it"
+        assert forget(tmp_path, Scope()) == 0, "the rows are gone"
+        assert not any(secret in on_disk(tmp_path) for secret in secrets(range(10)))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_while_it_forgets_damages_nothing() -> None:
+    """A process of its own, because it forks."""
+    command = [sys.executable, str(Path(__file__).parent / "forgetting_kills.py"), "--kills", "16"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_files_are_not_replaced_while_something_is_being_forgotten(tmp_path: Path) -> None:

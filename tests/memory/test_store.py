@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from memory.stored import BOOTS, assert_same, key, small, vector
 from mertd.errors import StoreError
-from mertd.memory import memory_folder, tables
+from mertd.memory import memory_folder, segment_files, tables
 from mertd.memory import segment as segment_module
 from mertd.memory.checking import verify
 from mertd.memory.holes import HoleReason
@@ -230,6 +230,16 @@ def test_a_transaction_that_fails_leaves_the_memory_as_before(tmp_path: Path) ->
         assert store.append([small(0, "new")]).stored == 1
         assert store.append([small(1)]).stored == 1
     assert verify(tmp_path).faults == []
+
+
+def test_nothing_is_written_to_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as store:
+        store.append([small(0)])
+        with monkeypatch.context() as full:
+            full.setattr(segment_files, "RESERVE", 1 << 60)
+            with pytest.raises(StoreError, match="the disk is full; the memory needs"):
+                store.append([small(1)])
+        assert store.append([small(1)]).stored == 1
 
 
 @pytest.mark.parametrize("where", ["first page", "a vector"])
