@@ -24,7 +24,7 @@ from mertd.memory.store import Store, must_reopen
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
-from mertd.stream.request import ask_page
+from mertd.stream.request import RefusalError, ask_page
 from mertd.text import printable
 from mertd.wire import REPLAY_MARK, Embedding, Event, Status
 
@@ -235,7 +235,7 @@ class Follower:
             try:
                 page = ask_page(control, {**request, "first": hole.first, "end": end}, keys=keys)
             except MertdError as error:
-                refused += "refuses" in str(error)
+                refused += isinstance(error, RefusalError) and not error.is_temporary
                 continue
             refused += 1
             found = [m for m in page.messages if isinstance(m, Embedding | Event) and m.boot == hole.source.boot]

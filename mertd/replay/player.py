@@ -62,7 +62,7 @@ STOP_LINGER_S = 0.5
 
 KEYS: Mapping[RequestName, set[str]] = {
     RequestName.STATUS: set(),
-    RequestName.HISTORY: {"kind", "stream", "last", "first", "end", "boot"},
+    RequestName.HISTORY: {"kind", "stream", "last", "first", "end", "boot", "since"},
     RequestName.SHUTDOWN: set(),
 }
 """The requests that a replay answers, and the keys that each may have."""
@@ -189,6 +189,9 @@ class Player:
         if "last" in request:
             return self._sockets.publisher.history.last(kind, stream, checked(request, "last", int))
         boot = checked(request, "boot", bytes, self.progress.boot)
+        if "since" in request:
+            after = boot if "boot" in request and boot in self._span.runs else None
+            return asyncio.to_thread(self.progress.page_since, after, kind, stream, checked(request, "since", int))
         if boot not in self._span.runs:
             raise WireError("that run of the daemon is not in this replay")
         end = checked(request, "end", int) if "end" in request else None

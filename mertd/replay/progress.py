@@ -100,6 +100,15 @@ class Progress:
                 return Page(frames[:place], True)
         return Page(frames[:PAGE_MESSAGES], len(frames) > PAGE_MESSAGES)
 
+    def page_since(self, after: bytes | None, kind: str, stream: str, since_ns: int) -> Page:
+        """Return a page of the earliest run that has messages from a time on, of the runs after one. Raises `StoreError`."""
+        runs = self._span.runs
+        for boot in runs[0 if after is None else runs.index(after) + 1 :]:
+            first = self._span.first_since(boot, kind, stream, since_ns)
+            if first is not None and (found := self.page(boot, kind, stream, first, None)).messages:
+                return found
+        return Page([], False)
+
     def _new_stream(self, name: str) -> dict[str, Any]:
         counters = dict.fromkeys(("restarts", "epoch", "samples", "missing", "due", "silent", "skipped", "waiting"), 0)
         for kind, counter in COUNTERS.items():  # what comes before the span is not missing

@@ -134,6 +134,17 @@ class RememberedSpan:
             return []
         return [as_replayed(m) for m in self._memory.between(self._boots[boot], kind, stream, first, end, limit)]
 
+    def first_since(self, boot: bytes, kind: str, stream: str, since_ns: int) -> int | None:
+        """Return the lowest `seq` of a run, by its number in the replay, from a time on; None if it has none."""
+        selection = replace(self._selection, since_ns=max(self._selection.since_ns, since_ns))
+        for segment in self._memory.segments():
+            for number, source in segment.sources().items():
+                if (source.boot, source.stream) != (self._boots[boot], stream):
+                    continue
+                if (first := first_within(segment, kind, number, selection)) is not None:
+                    return first
+        return None
+
     @property
     def runs(self) -> list[bytes]:
         """Numbers of the runs in the replay, in order."""

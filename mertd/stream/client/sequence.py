@@ -100,6 +100,16 @@ class Sequence:
         self._next[missing.kind, missing.stream] = missing.first
         self._first[missing.kind, missing.stream] = missing.first
 
+    @property
+    def expected(self) -> tuple[bytes | None, Mapping[tuple[str, str], int]]:
+        """The run whose messages come, None if none has come yet, and the `seq` of the next messages by kind and stream."""
+        return self._boot, self._next
+
+    def resume_at(self, cursor: Cursor) -> None:
+        """Expect what follows on a place that was reached otherwise."""
+        self._resume = cursor
+        self._boot = None
+
     def accept(self, message: Embedding | Event) -> int | None:
         """Note a message. Return how many before it are lost for good; None if it has come before."""
         self._note_boot(message.boot)
