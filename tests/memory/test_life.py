@@ -17,7 +17,7 @@ def live(seconds: float) -> None:
 
 
 def test_readers_see_all_that_is_stored_at_any_moment() -> None:
-    live(1.0)
+    live(0.5)
 
 
 @pytest.mark.slow
