@@ -14,6 +14,7 @@ from mertd import __version__
 from mertd.bench import capacity, change_detection, daemon, fanout, inference, startup
 from mertd.bench.measure import Spread
 from mertd.bench.sections import Plan
+from mertd.defaults import WINDOW_S
 from mertd.embed.weights.loading import load, save
 
 HOP_S = 5.0
@@ -46,7 +47,8 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                     carried = capacity.most_carried(trials)
                     found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
                 case "changes":
-                    found[section] = change_detection.measure_changes(path, layer, plan.pieces, plan.seconds, progress)
+                    window_s = WINDOW_S if plan.quick else plan.seconds  # a short one hears notes, not pieces
+                    found[section] = change_detection.measure_changes(path, layer, plan.pieces, window_s, progress)
     return found
 
 
