@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from mertd.stream.client.sequence import COUNTERS, Cursor, Found, MissingRange, Sequence
-from mertd.wire import Embedding, Event, Status
+from mertd.wire import Embedding, Event, Message, Status
 
 EARLIEST_NS = -(1 << 63)
 """Before all messages."""
@@ -43,6 +43,12 @@ class NextRun:
     stream: str
     since_ns: int
     after: bytes | None
+
+    def has(self, message: Message) -> bool:
+        """Return whether a message may be an answer."""
+        if not isinstance(message, Embedding | Event):
+            return False
+        return (message.kind, message.stream) == (self.kind, self.stream) and message.boot != self.after
 
 
 Asked = MissingRange | NextRun

@@ -51,7 +51,7 @@ def test_a_second_client_is_refused_until_the_first_one_is_gone(tmp_path: Path) 
     CursorFile(path).close()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", "null", '{"mertd_cursor": 1}', "boot", "seq", "cut"])
+@pytest.mark.parametrize("damage", ["", "\0" * 64, "{", "[1]", "null", '{"mertd_cursor": 1}', "boot", "seq", "cut"])
 def test_a_damaged_file_is_an_error_and_stays(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "cursor"
     cursor = CursorFile(path)
