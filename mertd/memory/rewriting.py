@@ -7,13 +7,14 @@ goes on with the file that it has opened, and a process that is killed leaves ei
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 from mertd.memory import tables
 from mertd.memory.segment import Segment
-from mertd.memory.segment_files import PARTIAL_SUFFIX, check_room, closed_path, size_of, sync, unlink
+from mertd.memory.segment_files import PARTIAL_SUFFIX, check_room, closed_path, give, size_of, sync, unlink
 from mertd.memory.tables import migrate, version
 
 CLOSED_PAGE = 65_536
@@ -37,6 +38,8 @@ def rewrite(path: Path, change: Callable[[sqlite3.Connection], object] | None = 
             _pack(segment.db, partial if change is None else changed)
         if change is not None:
             _change(changed, change, partial)
+        shutil.copymode(path, partial)
+        give(partial, path)
         sync(partial)
         partial.replace(target)
         sync(target.parent)

@@ -98,6 +98,24 @@ def identity(path: Path) -> list[tuple[int, int]]:
     return found
 
 
+def open_lock(path: Path) -> int:
+    """Open a lock, and make it if need be, as the directory's owner could. Return the descriptor. Raises `StoreError`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+    give(descriptor, path.parent)
+    return descriptor
+
+
+def give(file: int | Path, like: Path) -> None:
+    """Let a file that root has made belong to whom another one belongs."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        with contextlib.suppress(OSError):  # some file systems know no owners
+            os.chown(file, owner.st_uid, owner.st_gid)
+
+
 def sync(path: Path) -> None:
     """Wait until a file, or the names in a directory, are on the disk. Raises `OSError`."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

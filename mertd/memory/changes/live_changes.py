@@ -53,6 +53,7 @@ class LiveChanges:
         self._streams: dict[StreamKey, tuple[ChangeDetector, Place]] = {}
         self._first_file = -1  # where streams that are new may appear
         self._woken = threading.Event()
+        self._woken.set()  # what a process that was killed had found, and not told, is in the memory already
         self._hurried = threading.Event()
         self._asked: tuple[Mapping[str, int], Callable[[], object]] | None = None
 
