@@ -123,7 +123,7 @@ export interface Embedding<F extends Form = Decoded> {
   };
   /** windows skipped since the last embedding of this stream */
   skipped: F["integer"];
-  /** true if the message comes from the history */
+  /** true if the message comes from the history, or from [a replay](#replays) */
   replay: boolean;
 }
 
@@ -149,7 +149,7 @@ export interface Event<F extends Form = Decoded> {
   time_ns: F["time"];
   /** depends on the event */
   detail: Record<string, unknown>;
-  /** true if the message comes from the history */
+  /** true if the message comes from the history, or from [a replay](#replays) */
   replay: boolean;
 }
 
@@ -167,7 +167,7 @@ export interface Status<F extends Form = Decoded> {
   uptime_ns: F["time"];
   /** version of mertd */
   version: string;
-  /** `starting`, `running` or `stopping` */
+  /** `starting`, `running`, `replaying` ([a replay](#replays)) or `stopping` */
   phase: Open<Phase>;
   /** description of the model, see below; empty until it is ready */
   model: ModelStatus<F> | Record<string, never>;
@@ -259,6 +259,8 @@ export type EventName =
   | "health"
   | "backend_changed"
   | "changed"
+  | "change"
+  | "return"
   | "reloaded"
   | "paused"
   | "resumed"
@@ -269,6 +271,7 @@ export type EventName =
 export type Phase =
   | "starting"
   | "running"
+  | "replaying"
   | "stopping";
 
 export type StreamState =

@@ -54,7 +54,7 @@ daemon=''
 app="$HOME/Library/Application Support/mertd/mertd.app"
 endpoints=(--bind "ipc://$folder/run/publish" --control "ipc://$folder/run/control")
 small=(--weights "random:0?size=tiny" --layers 2 --window 2 --hop 1)
-failed=''
+failed='' runs=''
 : >"$out" || exit 1
 
 mertd() {
@@ -101,8 +101,12 @@ limited() {
 }
 
 # needed COMMAND…: like look, and a failure is one of the whole check.
-needed() { look "$@" || failed="$failed
-  $*"; }
+needed() {
+  look "$@" && return
+  failed="$failed
+  $*"
+  return 1
+}
 
 undo() {
   trap - EXIT INT TERM
@@ -203,8 +207,19 @@ microphone() {
 }
 
 install_service() {
-  installed=yes
-  needed mertd service install -- "${small[@]}" "${endpoints[@]}" "$@"
+  installed=yes runs=yes
+  needed mertd service install -- "${small[@]}" "${endpoints[@]}" "$@" || runs=''
+}
+
+# heard WITH COUNT SECONDS OPTIONS…: what the service publishes. WITH: look or needed.
+heard() {
+  local with=$1 count=$2 seconds=$3
+  shift 3
+  if [ -n "$runs" ]; then
+    "$with" mertd tail --connect "ipc://$folder/run/publish" --control "ipc://$folder/run/control" "$@" --count "$count" --timeout "$seconds"
+  else
+    say "The service does not run, so nothing of it can be heard."
+  fi
 }
 
 service() {
@@ -215,7 +230,7 @@ service() {
   look mertd service install --dry-run -- "${small[@]}" "${endpoints[@]}" --source synth:chords
   install_service --source synth:chords
   needed mertd service status
-  needed mertd tail --connect "ipc://$folder/run/publish" --control "ipc://$folder/run/control" --count 3 --timeout 60
+  heard needed 3 60
   look plutil -lint "$HOME/Library/LaunchAgents/local.mertd.plist" "$app/Contents/Info.plist"
   look codesign -dvvv "$app"
   look codesign --verify --strict --verbose "$app"
@@ -241,12 +256,12 @@ consent() {
   say "macOS will ask whether mertd may use the microphone. First answer: Don't Allow."
   install_service --source device:
   look mertd service status
-  look mertd tail --connect "ipc://$folder/run/publish" --control "ipc://$folder/run/control" --events --count 2 --timeout 30
+  heard look 2 30 --events
   look mertd doctor --quick
   say "And once more. This time answer: Allow. Then speak, or play some music."
   look tccutil reset Microphone local.mertd
   install_service --source device: --hop 1.5
-  look mertd tail --connect "ipc://$folder/run/publish" --control "ipc://$folder/run/control" --events --count 5 --timeout 60
+  heard look 5 60 --events
   look mertd service logs --lines 100
   needed mertd service uninstall
   installed=''
@@ -262,7 +277,7 @@ tap() {
   hear --source tap:
   [ -e "$HOME/Library/LaunchAgents/local.mertd.plist" ] && return
   install_service --source tap:
-  look mertd tail --connect "ipc://$folder/run/publish" --control "ipc://$folder/run/control" --events --count 3 --timeout 60
+  heard look 3 60 --events
   needed mertd service uninstall
   installed=''
 }

@@ -9,6 +9,12 @@ PUBLISH_ENDPOINT = "tcp://127.0.0.1:5590"
 CONTROL_ENDPOINT = "tcp://127.0.0.1:5591"
 """Where a daemon answers requests by default."""
 
+REPLAY_PUBLISH_ENDPOINT = "tcp://127.0.0.1:5592"
+"""Where a replay publishes by default: not where a daemon does, so that nobody takes one for the other."""
+
+REPLAY_CONTROL_ENDPOINT = "tcp://127.0.0.1:5593"
+"""Where a replay answers requests by default."""
+
 SAMPLE_RATE = 24_000
 """Samples a second that MERT reads, and so of every index on the wire, in Hz."""
 

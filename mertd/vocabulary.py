@@ -25,6 +25,8 @@ class EventName(StrEnum):
     HEALTH = "health"  # a child process has changed its `HealthState`
     BACKEND_CHANGED = "backend_changed"  # another backend computes from now on
     CHANGED = "changed"  # hop or gate were set
+    CHANGE = "change"  # the sound changed, as the process that remembers has found
+    RETURN = "return"  # with this change it came back to what it was like before
     RELOADED = "reloaded"  # the configuration was read again
     PAUSED = "paused"  # the source was closed on request
     RESUMED = "resumed"  # the source was opened again on request
@@ -82,6 +84,7 @@ class Phase(StrEnum):
 
     STARTING = "starting"  # until the model is ready for the first time
     RUNNING = "running"  # windows are embedded as they become due
+    REPLAYING = "replaying"  # this is no daemon: what a memory holds is published again
     STOPPING = "stopping"  # no more windows are embedded
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -43,6 +44,16 @@ settings.register_profile("fast", deadline=None, derandomize=False, print_blob=T
 settings.register_profile("ci", deadline=None, derandomize=False, print_blob=True, max_examples=300)
 settings.register_profile("seeds", deadline=None, derandomize=False, print_blob=True, max_examples=15, database=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+
+def pytest_configure() -> None:
+    """What tests start must not ignore Ctrl-C and hang-ups, even if the tests run in the background, or under nohup.
+
+    An ignored signal stays ignored in a new program, a caught one does not.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,6 +14,7 @@ import sys
 import termios
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -168,17 +169,28 @@ class Daemon:
 
 @contextmanager
 def listening(daemon: Daemon, *kinds: str) -> Iterator[list[Message]]:
-    """Everything that a daemon, not yet bound, publishes until it ends: the list is filled on leaving. Fails if one is lost."""
-    subscriber = Subscriber(daemon.publish, kinds=kinds)
+    """Everything that a daemon, not yet bound, publishes until it ends: the list is filled on leaving. Fails if one is lost.
+
+    ZeroMQ connects some time after the daemon has bound, so what was published before comes from the daemon's history.
+    """
+    ended = threading.Event()
     heard: list[Message] = []
-    try:
-        yield heard
-        daemon.process.wait(PATIENCE_S)
-        while (received := subscriber.receive(0.3)) is not None:
-            assert received.lost == 0
-            heard.append(received.message)
-    finally:
-        subscriber.close()
+
+    def listen() -> None:
+        with Subscriber(daemon.publish, kinds=kinds, control=daemon.control, resume={}) as subscriber:
+            while (received := subscriber.receive(0.3)) is not None or not ended.is_set():
+                if received is not None:
+                    assert received.lost == 0
+                    heard.append(received.message)
+
+    with ThreadPoolExecutor(1) as pool:
+        listener = pool.submit(listen)
+        try:
+            yield heard
+            daemon.process.wait(PATIENCE_S)
+        finally:
+            ended.set()
+    listener.result()
 
 
 def embeddings(messages: list[Message], stream: str) -> list[Embedding]:

@@ -41,11 +41,14 @@ MAY_IMPORT = {
     "config": {"memory"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
+    "replay": {"", "memory", "daemon"} | CORE | SIDES,
     "evaluate": {"memory", "config", "offline"} | CORE | SIDES,
     "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "service", "memory", "evaluate"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "service", "doctor", "bench", "memory", "evaluate", "safe_path"} | CORE | SIDES,
+    "cli": {"", "config", "daemon", "offline", "replay", "service", "doctor", "bench", "memory", "evaluate", "safe_path"}
+    | CORE
+    | SIDES,
     "__main__": {"cli", "safe_path"},
     "": {"errors", "memory", "wire", "stream"},
 }

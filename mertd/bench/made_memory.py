@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from mertd.bench.music_vectors import PIECE_WINDOWS, PIECES_A_BLOCK, MusicVectors
 from mertd.memory.memory_folder import segments
-from mertd.memory.segment import open_path
-from mertd.memory.store import Store, compact
+from mertd.memory.rewriting import rewrite
+from mertd.memory.segment_files import LOG_SUFFIXES, open_path
+from mertd.memory.store import Store
 from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
 
 SPACE = "5eec4e5eec4e"
@@ -110,5 +111,8 @@ def _write_file(folder: Path, music: MusicVectors, number: int, blocks: range) -
         with Store(own, UNLIMITED, UNLIMITED) as store:
             fill(store, music, blocks, number)
         (written,) = segments(own)
-        full = compact(written.rename(open_path(own, number)))
+        target = open_path(own, number)
+        for extra in (*LOG_SUFFIXES, ""):
+            written.with_name(written.name + extra).rename(target.with_name(target.name + extra))
+        full = rewrite(target)
         full.rename(folder / full.name)

@@ -9,7 +9,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
-"""Names for `--only`."""
+"""What is measured if nothing else is asked for."""
+
+ON_REQUEST = ("changes",)
+"""What is measured only if `--only` names it: it needs FluidSynth."""
 
 
 @dataclass(frozen=True)
@@ -23,4 +26,5 @@ class Plan:
     batches: Sequence[int] = ()
     first_streams: int = 1
     most_streams: int = 64
+    pieces: int = 6  # of music, in which changes are to be found
     quick: bool = False

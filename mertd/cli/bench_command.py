@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mertd.bench.sections import SECTIONS, Plan
+from mertd.bench.sections import ON_REQUEST, SECTIONS, Plan
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Threads
 from mertd.embed.threads import MAX_THREADS
@@ -21,7 +21,8 @@ commands = single_command()
 @commands.command()
 def bench(
     only: Annotated[
-        list[str] | None, typer.Option(metavar="SECTION", help=f"{', '.join(SECTIONS[:-1])} or {SECTIONS[-1]}; repeatable.")
+        list[str] | None,
+        typer.Option(metavar="SECTION", help=f"{', '.join(SECTIONS)}, and on request {', '.join(ON_REQUEST)}; repeatable."),
     ] = None,
     weights: Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED (random:0).")] = None,
     seconds: Annotated[float | None, typer.Option(min=1, help="Seconds of audio in a window (30).")] = None,
@@ -32,6 +33,7 @@ def bench(
     threads: Threads = None,
     first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
     most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
+    pieces: Annotated[int, typer.Option(min=2, help="Pieces of made music in which changes are to be found.")] = 6,
     quick: Annotated[bool, typer.Option("--quick", help="A tiny network and short rounds, to see that all works.")] = False,
     json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the figures as JSON; - is standard output.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them; needs matplotlib.")] = None,
@@ -47,6 +49,7 @@ def bench(
         batches=batch or (),
         first_streams=first_streams,
         most_streams=most_streams,
+        pieces=pieces,
         quick=quick,
     )
     if threads is not None:

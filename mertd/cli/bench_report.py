@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from mertd.bench.sections import SECTIONS, Plan
+from mertd.bench.sections import ON_REQUEST, SECTIONS, Plan
 from mertd.bench.suite import run
 from mertd.cli.output import new_console, say_json, spinner
 from mertd.errors import UsageError, did_you_mean
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
     """Measure what `plan` names and show it. `json`: a file, or `-` for standard output in place of tables."""
+    known = SECTIONS + ON_REQUEST
     for section in plan.sections:
-        if section not in SECTIONS:
-            hint = did_you_mean(section, SECTIONS)
-            raise UsageError(f"--only {section!r}: unknown section; choose one of {', '.join(SECTIONS)}{hint}")
+        if section not in known:
+            hint = did_you_mean(section, known)
+            raise UsageError(f"--only {section!r}: unknown section; choose one of {', '.join(known)}{hint}")
     if plot is not None:
         if importlib.util.find_spec("matplotlib") is None:
             raise UsageError("--plot: matplotlib is not installed; pip install 'mertd[bench]' installs it")
@@ -65,6 +66,7 @@ def _tables(found: dict[str, Any]) -> None:
         ("fanout", _fanout),
         ("startup", _startup),
         ("streams", _streams),
+        ("changes", _changes),
     ):
         if section in found:
             show(console, found[section])
@@ -148,3 +150,15 @@ def _streams(console: Console, found: dict[str, Any]) -> None:
     with _table(console, title, "streams", "windows due", "embedded", "skipped") as table:
         for trial in found["trials"]:
             table.add_row(*(str(trial[name]) for name in ("streams", "due", "embedded", "skipped")))
+
+
+def _changes(console: Console, found: dict[str, Any]) -> None:
+    untrained = "" if found["trained"] else ", UNTRAINED"
+    title = (
+        f"Changes found in {found['pieces']} pieces, {found['cuts']} cuts and {found['fades']} fades, layer {found['layer']}"
+    )
+    columns = ("vectors", "precision", "recall", "of cuts", "of fades", "bound, s", "median error, s", "delay, s")
+    with _table(console, f"{title}{untrained}", *columns) as table:
+        for name, row in found["detectors"].items():
+            shares = (f"{row[key]:.2f}" for key in ("precision", "recall", "recall_cuts", "recall_fades"))
+            table.add_row(name, *shares, *(f"{row[key]:.1f}" for key in ("bound_s", "error_s", "delay_s")))

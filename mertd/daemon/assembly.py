@@ -8,7 +8,7 @@ import platform
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,12 +19,13 @@ import zmq.asyncio
 from mertd.capture.address import Address
 from mertd.config import Settings, weights_spec
 from mertd.daemon.audio_stream import Stream, StreamOptions
+from mertd.daemon.binding import Endpoints, bind_sockets
+from mertd.daemon.change_reports import ChangeReports
 from mertd.daemon.clocks import EpochClocks
 from mertd.daemon.companion import Companion
 from mertd.daemon.composer import Composer, Origin
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.event_log import log_event
-from mertd.daemon.instance import Instance, explain
 from mertd.daemon.model_reports import ModelReports
 from mertd.daemon.notify import Notifier
 from mertd.daemon.observer import NoObserver, Observer
@@ -38,18 +39,11 @@ from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE
-from mertd.descriptors import raise_limit
 from mertd.embed.model_settings import ModelSettings
 from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
 from mertd.ring import Ring
-from mertd.stream.endpoint import InUseError
-from mertd.stream.keyring import Keyring
-from mertd.stream.server.authenticator import Authenticator
-from mertd.stream.server.connections import Connections
-from mertd.stream.server.control_server import ControlServer
-from mertd.stream.server.history import History
-from mertd.stream.server.publisher import Publisher
+from mertd.stream.server.history import Page
 from mertd.windows import Schedule
 from mertd.wire import Embedding, Event, Status
 
@@ -98,17 +92,20 @@ def _assemble(
         worker = EmbedWorker(model, rings, ModelReports(streams, state, notifier, outside.observer))
         streams.dispatcher.attach(worker)
         older = OlderHistory()
+        changes = ChangeReports(streams)
 
         def status() -> Status:
             return reporter.status()
 
-        def make_requests(history: History) -> Requests:
-            return Requests(boot, streams, state, history, status, older)
+        def answer(request: dict[str, Any]) -> Page | Awaitable[Page]:
+            return requests.answer(request)
 
-        sockets, requests = _bind(settings, context, make_requests, undo)
+        endpoints = Endpoints(settings.bind, settings.control, settings.curve, settings.keys)
+        sockets = bind_sockets(endpoints, context, answer, undo)
+        requests = Requests(boot, streams, state, sockets.publisher.history, status, older)
         name = settings.name or fingerprint(sockets.publisher.endpoint)
         own = _own_facts(outside.log, sockets)
-        companions = _make_companions(settings, sockets, older)
+        companions = _make_companions(settings, sockets, boot, older, changes)
         reporter = StatusReporter(boot, name, StatusSources(state, streams, worker, sockets.publisher, own, companions))
 
         def publish(message: Embedding | Event) -> None:
@@ -124,34 +121,8 @@ def _assemble(
             origin = Origin(boot, name, address.name)
             streams[address.name] = _make_stream(settings, address, ring, origin, publish, streams)
         undo.pop_all()
-    return Parts(sockets, rings, worker, streams, reporter, Reloader(settings, outside.reread, streams, notifier), companions)
-
-
-def _bind(
-    settings: Settings, context: zmq.asyncio.Context, make_requests: Callable[[History], Requests], undo: ExitStack
-) -> tuple[Sockets, Requests]:
-    raise_limit()
-    synchronous: zmq.Context[zmq.Socket[bytes]] = zmq.Context(context)  # the same one: keys are checked once per context
-    authenticator = Authenticator(context, Keyring(settings.keys)) if settings.curve else None
-    if authenticator is not None:
-        undo.callback(authenticator.close)
-    connections = Connections(synchronous, authenticator.handshake_failed if authenticator is not None else lambda *_: None)
-    undo.callback(connections.close)
-    try:
-        publisher = Publisher(synchronous, settings.bind, authenticator, connections)
-    except InUseError as error:
-        raise explain(error, "--bind") from error
-    undo.callback(publisher.close)
-    requests = make_requests(publisher.history)
-    try:
-        control = ControlServer(synchronous, settings.control, requests.answer, authenticator, connections)
-    except InUseError as error:
-        raise explain(error, "--control") from error
-    undo.callback(control.close)
-    instance = Instance(publisher.endpoint, control.endpoint, authenticator.folder if authenticator is not None else "")
-    undo.callback(instance.close)
-    connections.start()
-    return Sockets(connections, authenticator, publisher, control, instance), requests
+    reloader = Reloader(settings, outside.reread, streams, notifier)
+    return Parts(sockets, rings, worker, streams, reporter, reloader, changes, companions)
 
 
 def _allocate_ring(settings: Settings) -> Ring:
@@ -173,14 +144,22 @@ def _make_stream(
     return Stream(address, options, ring, timeline, streams)
 
 
-def _make_companions(settings: Settings, sockets: Sockets, older: OlderHistory) -> list[Companion]:
+def _make_companions(
+    settings: Settings, sockets: Sockets, boot: bytes, older: OlderHistory, changes: ChangeReports
+) -> list[Companion]:
     """Return the processes that are started with the daemon and are clients of it."""
     if not settings.remember:
         return []
     keys = sockets.authenticator.folder if sockets.authenticator is not None else ""
-    told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep)
-    memory = Companion("memory", "mertd.memory.remembering", told, older.answered)
+    told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep, boot)
+
+    def replied(message: Any) -> None:
+        older.answered(message)
+        changes.reported(message)
+
+    memory = Companion("memory", "mertd.memory.remembering", lambda: (*told, dict(changes.told)), replied)
     older.attach(memory)
+    changes.attach(memory)
     return [memory]
 
 

@@ -38,11 +38,11 @@ class Companion:
         self,
         name: str,
         module: str,
-        arguments: tuple[Any, ...],
+        arguments: Callable[[], tuple[Any, ...]],
         on_reply: Callable[[Any], None] = lambda _: None,
         spawn: Spawn | None = None,
     ) -> None:
-        """`module`: whose `main(*arguments, pipe)` it runs. `on_reply`: is given what it says besides that it works.
+        """`module`: whose `main(*arguments(), pipe)` it runs. `on_reply`: is given what it says besides that it works.
         `spawn`: starts the process, by default the real one.
         """
         self.process = ManagedProcess(name, BOUNDS, self, spawn or spawner(name, module))
@@ -57,7 +57,7 @@ class Companion:
 
     def arguments(self) -> tuple[Any, ...]:
         """Return what each run is told."""
-        return self._arguments
+        return self._arguments()
 
     def on_message(self, message: Any) -> None:
         """Note that it works."""

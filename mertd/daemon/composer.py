@@ -44,10 +44,11 @@ class Composer:
         self._clocks = clocks
         self._publish = publish
 
-    def event(self, name: EventName, epoch: int, index: int, detail: dict[str, Any]) -> None:
-        """Publish that something happened at sample `index` of `epoch`."""
+    def event(self, name: EventName, epoch: int, index: int, detail: dict[str, Any], unix_ns: int | None = None) -> None:
+        """Publish that something happened at sample `index` of `epoch`. `unix_ns`: when, if the clock need not be asked."""
         origin = self._origin
-        unix_ns = self._clocks.unix_ns(epoch, index)
+        if unix_ns is None:
+            unix_ns = self._clocks.unix_ns(epoch, index)
         event = Event(origin.boot, origin.daemon, origin.stream, epoch, self.events, name.value, index, unix_ns, fit(detail))
         self._publish(event)
         self.events += 1

@@ -1,6 +1,6 @@
 """History older than what the supervisor keeps: asked of the process that remembers, if there is one.
 
-Whatever that process does, a request ends: without an answer in time there is nothing older.
+Whatever that process does, a request ends: without an answer in time the client is told to ask again.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import itertools
 from typing import Any
 
 from mertd.daemon.companion import Companion
+from mertd.errors import WireError
+from mertd.stream.request import TRY_AGAIN
 from mertd.stream.server.history import Page
 
 PATIENCE_S = 2.0
@@ -23,10 +25,16 @@ class OlderHistory:
         self._companion: Companion | None = None
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[Page]] = {}
+        self._same: dict[tuple[Any, ...], int] = {}  # numbers of questions that wait: a client may repeat its request
 
     def attach(self, companion: Companion) -> None:
         """Set the process that remembers."""
         self._companion = companion
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is such a process, even if it does not run at this moment."""
+        return self._companion is not None
 
     @property
     def available(self) -> bool:
@@ -34,23 +42,44 @@ class OlderHistory:
         return self._companion is not None and self._companion.process.pid is not None
 
     def answered(self, message: Any) -> None:
-        """Take an answer of the process: ("page", number, messages in frames, whether there are more)."""
+        """Take an answer: ("page", number, messages in frames, whether there are more), or ("no page", number)."""
         match message:
             case ("page", int() as number, list() as messages, bool() as more):
                 waiting = self._waiting.get(number)
                 if waiting is not None and not waiting.done():
                     waiting.set_result(Page(messages, more))
+            case ("no page", int() as number):
+                waiting = self._waiting.get(number)
+                if waiting is not None and not waiting.done():
+                    waiting.set_exception(WireError(f"the memory cannot be read at this moment; {TRY_AGAIN}"))
 
     async def between(self, boot: bytes, kind: str, stream: str, first: int, end: int | None) -> Page:
-        """Return messages with first <= `seq` < end (None: up to the newest) of one run of a daemon; an empty page if none."""
-        if self._companion is None:
-            return Page([], False)
-        number = next(self._numbers)
-        waiting = self._waiting[number] = asyncio.get_running_loop().create_future()
+        """Return messages with first <= `seq` < end (None: up to the newest) of one run of a daemon; an empty page if none.
+
+        Raises `WireError` if there is no answer in time.
+        """
+        return await self._ask("history", boot, kind, stream, first, end)
+
+    async def since(self, daemon: str, after: bytes | None, kind: str, stream: str, since_ns: int) -> Page:
+        """Return the first messages since a time of the earliest run that has any; an empty page if none has.
+
+        `after`: only of runs after this one. Raises `WireError` if there is no answer in time.
+        """
+        return await self._ask("since", daemon, after, kind, stream, since_ns)
+
+    async def _ask(self, name: str, *question: Any) -> Page:
+        if self._companion is None or self._companion.process.pid is None:
+            raise WireError(f"the memory does not run at this moment; {TRY_AGAIN}")
+        number = self._same.get((name, *question))
+        if number is None:
+            number = self._same[name, *question] = next(self._numbers)
+            self._waiting[number] = asyncio.get_running_loop().create_future()
+            self._companion.process.send((name, number, *question))
         try:
-            self._companion.process.send(("history", number, boot, kind, stream, first, end))
-            return await asyncio.wait_for(waiting, PATIENCE_S)
+            async with asyncio.timeout(PATIENCE_S):
+                return await asyncio.shield(self._waiting[number])
         except TimeoutError:
-            return Page([], False)
+            raise WireError(f"the memory has not answered within {PATIENCE_S:g} s; {TRY_AGAIN}") from None
         finally:
-            del self._waiting[number]
+            self._waiting.pop(number, None)
+            self._same.pop((name, *question), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from mertd.daemon.change_reports import ChangeReports
 from mertd.daemon.companion import Companion
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.instance import Instance
@@ -39,4 +40,5 @@ class Parts:
     streams: Streams
     reporter: StatusReporter
     reloader: Reloader
+    changes: ChangeReports
     companions: Sequence[Companion] = ()

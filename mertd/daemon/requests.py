@@ -25,7 +25,7 @@ SEARCHED_MESSAGES = 8
 
 KEYS = {
     RequestName.STATUS: set[str](),
-    RequestName.HISTORY: {"kind", "stream", "last", "first", "end", "boot"},
+    RequestName.HISTORY: {"kind", "stream", "last", "first", "end", "boot", "since"},
     RequestName.NOW: {"stream"},
     RequestName.PAUSE: {"stream"},
     RequestName.RESUME: {"stream"},
@@ -110,7 +110,7 @@ class Requests:
 
     def _chosen_streams(self, request: Mapping[str, Any]) -> list[Stream]:
         """Return the stream that the request names, or all of them."""
-        name = _get(request, "stream", str, "")
+        name = checked(request, "stream", str, "")
         if name and name not in self._streams:
             raise WireError(f"no stream {name!r}; choose one of {', '.join(self._streams)}")
         return [self._streams[name]] if name else list(self._streams.values())
@@ -118,21 +118,23 @@ class Requests:
     # One request each
 
     def _find_past(self, request: Mapping[str, Any]) -> Page | Awaitable[Page]:
-        kind = _get(request, "kind", str, "embedding")
+        kind = checked(request, "kind", str, "embedding")
         if kind not in ("embedding", "event"):
             raise WireError(f"kind {kind!r} has no history; choose embedding or event")
+        if "since" in request:
+            return self._find_since(kind, request)
         if "last" in request:
             if extra := {"first", "end"} & request.keys():
                 raise WireError(f"last and {extra.pop()} cannot be combined")
             self._chosen_streams(request)
-            return self._history.last(kind, _get(request, "stream", str, ""), _get(request, "last", int))
-        boot = _get(request, "boot", bytes, self._boot)
-        first = _get(request, "first", int)
-        end = _get(request, "end", int) if "end" in request else None
+            return self._history.last(kind, checked(request, "stream", str, ""), checked(request, "last", int))
+        boot = checked(request, "boot", bytes, self._boot)
+        first = checked(request, "first", int)
+        end = checked(request, "end", int) if "end" in request else None
         if boot != self._boot:
-            if not self._older.available:
+            if not self._older.exists:
                 raise WireError("that run of the daemon is over, and its messages are gone")
-            return self._older.between(boot, kind, _get(request, "stream", str), first, end)
+            return self._older.between(boot, kind, checked(request, "stream", str), first, end)
         name = self._one_stream(request).address.name
         oldest = self._history.oldest(kind, name)
         if self._older.available and (oldest is None or first < oldest):
@@ -142,12 +144,34 @@ class Requests:
     async def _find_older(self, kind: str, stream: str, first: int, end: int | None) -> Page:
         """Return a page from the memory; if that has nothing of it, from the history after all."""
         page = await self._older.between(self._boot, kind, stream, first, end)
-        if not page.messages:
-            return self._history.between(kind, stream, first, end)
+        return self._with_newer(page, end) if page.messages else self._history.between(kind, stream, first, end)
+
+    def _with_newer(self, page: Page, end: int | None = None) -> Page:
+        """Return a page from the memory that knows whether the history has more behind it, which is not stored yet."""
         last = decode(page.messages[-1])
         assert isinstance(last, Embedding | Event)
-        newer = self._history.between(kind, stream, last.seq + 1, end)  # what the memory does not have yet
+        if last.boot != self._boot:
+            return page
+        newer = self._history.between(last.kind, last.stream, last.seq + 1, end)
         return Page(page.messages, page.more or bool(newer.messages))
+
+    def _find_since(self, kind: str, request: Mapping[str, Any]) -> Page | Awaitable[Page]:
+        """Return what the first run has since a time; with `boot`, the first run after that one."""
+        if extra := {"first", "end", "last"} & request.keys():
+            raise WireError(f"since and {extra.pop()} cannot be combined")
+        since_ns = checked(request, "since", int)
+        after = checked(request, "boot", bytes) if "boot" in request else None
+        if not self._older.exists:
+            name = self._one_stream(request).address.name
+            return self._history.since(kind, name, since_ns) if after != self._boot else Page([], False)
+        name = checked(request, "stream", str) if "stream" in request else self._one_stream(request).address.name
+        return self._find_older_since(kind, name, since_ns, after)
+
+    async def _find_older_since(self, kind: str, stream: str, since_ns: int, after: bytes | None) -> Page:
+        page = await self._older.since(self._status().daemon, after, kind, stream, since_ns)
+        if page.messages:
+            return self._with_newer(page)
+        return self._history.since(kind, stream, since_ns) if after != self._boot else page  # it is not stored yet
 
     async def _embed_now(self, stream: Stream) -> Page:
         name = stream.address.name
@@ -175,8 +199,8 @@ class Requests:
         return Page(self._history.last("event", stream.address.name, 1).messages, False)
 
     def _set(self, request: Mapping[str, Any]) -> Page:
-        hop = _get(request, "hop", float) if "hop" in request else None
-        gate = _get(request, "gate", float) if "gate" in request else None
+        hop = checked(request, "hop", float) if "hop" in request else None
+        gate = checked(request, "gate", float) if "gate" in request else None
         if hop is None and gate is None:
             raise WireError("set needs hop, in seconds, or gate, in dBFS")
         if hop is not None and not MIN_HOP_S <= hop <= MAX_HOP_S:
@@ -218,7 +242,7 @@ def _concerns(message: Embedding | Event, window: Window) -> bool:
     )
 
 
-def _get(request: Mapping[str, Any], key: str, kind: type, *default: Any) -> Any:
+def checked(request: Mapping[str, Any], key: str, kind: type, *default: Any) -> Any:
     """Return a value of the request, or `default` if it is not there. Raises `WireError` if it is of another type."""
     if key not in request and default:
         return default[0]

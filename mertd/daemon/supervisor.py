@@ -107,6 +107,7 @@ class Supervisor:
         sockets = parts.sockets
         streams = parts.streams
         shutdown.add("say that it stops", self._begin_stopping)
+        shutdown.add("publish the last changes", parts.changes.settle)
         for name, stream in streams.items():
             shutdown.add(f"publish that {name} stops", partial(self._announce_stop, stream))
         stops = {parts.worker.process: parts.worker.stop, **{stream.process: stream.stop for stream in streams.values()}}

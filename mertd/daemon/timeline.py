@@ -141,6 +141,12 @@ class Timeline:
         """Publish an event at sample `index` of the current epoch, by default the newest one."""
         self._composer.event(name, self.epoch, self.end if index is None else index, detail)
 
+    def past_event(self, name: EventName, epoch: int, index: int, unix_ns: int, detail: dict[str, Any]) -> None:
+        """Publish what was found out about an earlier sample. Raises `ValueError` for one that there has not been."""
+        if not (0 <= epoch <= self.epoch and 0 <= index <= self.end):
+            raise ValueError(f"sample {index} of epoch {epoch} has not been received")
+        self._composer.event(name, epoch, index, detail, unix_ns)
+
     # What it looks like from outside
 
     @property

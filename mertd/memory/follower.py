@@ -19,14 +19,14 @@ from mertd.memory.amounts import Keep
 from mertd.memory.holes import Hole, HoleReason
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
-from mertd.memory.retention import retain
-from mertd.memory.store import Store, is_damage
+from mertd.memory.retention import Retention
+from mertd.memory.store import Store, must_reopen
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
-from mertd.stream.request import ask_page
+from mertd.stream.request import RefusalError, ask_page
 from mertd.text import printable
-from mertd.wire import Embedding, Event, Status
+from mertd.wire import REPLAY_MARK, Embedding, Event, Status
 
 BATCH = 512
 """Messages of one transaction, at most: as many as wait already."""
@@ -75,8 +75,15 @@ class Follower:
         stored: messages so far.
     """
 
-    def __init__(self, following: Following, stopping: threading.Event, alive: Callable[[], None] = lambda: None) -> None:
-        """Open the memory. `stopping`: set to stop it. `alive`: called at least every few seconds.
+    def __init__(
+        self,
+        following: Following,
+        stopping: threading.Event,
+        alive: Callable[[], None] = lambda: None,
+        on_stored: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Open the memory. `stopping`: set to stop it. `alive`: called at least every few seconds. `on_stored`: called whenever
+        messages were stored.
 
         Raises `StoreError` if another process writes to it, or it cannot be opened.
         """
@@ -84,11 +91,13 @@ class Follower:
         self._following = following
         self._stopping = stopping
         self._alive = alive
+        self._on_stored = on_stored
         self._store = Store(following.folder)
         self._reason = HoleReason.MISSED
         self._complaint = ""
         self._upkeep_at = 0.0  # monotonic seconds
         self._builder = IndexBuilder(following.folder)
+        self._retention = Retention(following.folder, following.keep)
         self._asked: set[Hole] = set()  # of which no history has anything
 
     def run(self) -> None:
@@ -129,17 +138,27 @@ class Follower:
             if received is None:
                 self._reason = HoleReason.MISSED
                 break
+            if received.message.daemon.startswith(REPLAY_MARK):
+                self._refuse_replay(received.endpoint)
+                continue
             if isinstance(received.message, Status):
                 return batch, received.message
             batch.append(received.message)
         return batch, None
+
+    def _refuse_replay(self, endpoint: str) -> None:
+        """Say that a replay is not remembered. Raises `EndpointError` if nothing else is followed."""
+        text = f"{endpoint} is a replay of a memory, which is not remembered again; give --connect and --control of a daemon"
+        if len(self._following.endpoints) == 1 and not self.stored:
+            raise EndpointError(text)
+        self._complain(text)
 
     def _drain(self, subscriber: Subscriber) -> None:
         """Store what still comes at the end, in one attempt."""
         deadline, batch = time.monotonic() + DRAIN_S, list[Embedding | Event]()
         try:
             while time.monotonic() < deadline and (received := subscriber.receive(QUIET_S)) is not None:
-                if not isinstance(received.message, Status):
+                if not isinstance(received.message, Status) and not received.message.daemon.startswith(REPLAY_MARK):
                     batch.append(received.message)
             self.stored += self._store.append(batch, self._reason).stored
         except MertdError as error:
@@ -163,12 +182,13 @@ class Follower:
             elif appended.missing:
                 log.warning("%d messages are missing; `mertd memory info` lists them", appended.missing)
             self.stored += appended.stored
+            self._on_stored()
             return
 
     def _wait_and_reopen(self, error: StoreError) -> None:
         self._alive()
         self._stopping.wait(RETRY_S)
-        if not is_damage(error):
+        if not must_reopen(error):
             return
         self._store.close()
         while not self._stopping.is_set():
@@ -192,7 +212,7 @@ class Follower:
 
     def _keep_up(self) -> None:
         try:
-            retain(self._following.folder, self._following.keep)
+            self._retention.apply()
             self._fill_holes()
             self._builder.start()
         except MertdError as error:
@@ -215,7 +235,7 @@ class Follower:
             try:
                 page = ask_page(control, {**request, "first": hole.first, "end": end}, keys=keys)
             except MertdError as error:
-                refused += "refuses" in str(error)
+                refused += isinstance(error, RefusalError) and not error.is_temporary
                 continue
             refused += 1
             found = [m for m in page.messages if isinstance(m, Embedding | Event) and m.boot == hole.source.boot]

@@ -9,7 +9,7 @@ from pathlib import Path
 from mertd.errors import MertdError, StoreError
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import open_if_there, segments
-from mertd.memory.segment import CLOSED_SUFFIX
+from mertd.memory.segment_files import CLOSED_SUFFIX
 
 JOIN_S = 0.3
 """Seconds to wait for a file that is in work, when all shall stop."""

@@ -6,6 +6,7 @@
 000003.damaged         a file that could not be read, set aside
 writer.lock            held by the one process that writes what it receives
 upkeep.lock            held while files are replaced or deleted
+commit.lock            held by a process while it commits to the file that is being written, and writes its log back
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mertd.errors import StoreError
-from mertd.memory.segment import CLOSED_SUFFIX, OPEN_SUFFIX, NoTablesError, Segment, closed_path, number_of, remove
+from mertd.memory.segment import NoTablesError, Segment
+from mertd.memory.segment_files import CLOSED_SUFFIX, OPEN_SUFFIX, PARTIAL_SUFFIX, closed_path, number_of, open_lock, remove
 
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"
@@ -44,6 +46,13 @@ def make(folder: Path) -> None:
 
 def segments(folder: Path) -> list[Path]:
     """Return the files of the memory, oldest first; of a file that is there in both forms, the full one."""
+    found = _listed(folder)
+    while (again := _listed(folder)) != found:  # a file took another name while the directory was read
+        found = again
+    return found
+
+
+def _listed(folder: Path) -> list[Path]:
     found: dict[int, Path] = {}
     for path in sorted(folder.glob(f"[0-9]*{OPEN_SUFFIX}")):
         if path.name.partition(".")[0].isdecimal() and (path.name.endswith(CLOSED_SUFFIX) or number_of(path) not in found):
@@ -58,9 +67,12 @@ def next_number(folder: Path) -> int:
 
 
 def tidy(folder: Path) -> None:
-    """Remove what a killed process left half done: copies that are not whole, and files of which a whole copy exists."""
-    for partial in folder.glob("[0-9]*.partial*"):
+    """Remove what a killed process left half done: unfinished files, files with a whole copy, logs without file."""
+    for partial in folder.glob(f"[0-9]*{PARTIAL_SUFFIX}*"):
         partial.unlink(missing_ok=True)
+    for log in folder.glob(f"[0-9]*{OPEN_SUFFIX}-*"):
+        if not log.with_name(log.name.rpartition("-")[0]).exists():
+            log.unlink(missing_ok=True)
     kept = set(segments(folder))
     for path in folder.glob(f"[0-9]*{OPEN_SUFFIX}"):
         if path not in kept:
@@ -82,12 +94,16 @@ def open_if_there(path: Path) -> Segment | None:
     """Open a file for reading that may meanwhile have been renamed, because it is full, or deleted. Raises `StoreError`."""
     for candidate in (path, closed_path(path)):
         try:
-            return Segment(candidate)
+            found = Segment(candidate)
         except NoTablesError:
             return None
         except StoreError:
             if candidate.exists():
                 raise
+            continue
+        if candidate.exists():  # so its log, which is deleted after it, is there too
+            return found
+        found.close()
     return None
 
 
@@ -97,10 +113,7 @@ class FolderLock:
     def __init__(self, folder: Path, name: str, waits: bool = False) -> None:
         """`waits`: for as long as another process has it. Raises `StoreError` if it is taken."""
         path = folder / name
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+        self._descriptor = open_lock(path)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
             os.ftruncate(self._descriptor, 0)
@@ -117,6 +130,7 @@ class FolderLock:
             ) from error
 
     def release(self) -> None:
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)  # a process that was forked meanwhile has the descriptor, too
         os.close(self._descriptor)
 
 

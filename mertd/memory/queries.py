@@ -14,7 +14,7 @@ from mertd.memory import rows
 from mertd.memory.half_floats import unpack_rows
 from mertd.memory.holes import Hole
 from mertd.memory.rows import EMBEDDING_COLUMNS, EVENT_COLUMNS
-from mertd.memory.segment import Segment, explained
+from mertd.memory.segment import KIND_TABLES, Segment, explained
 from mertd.wire import Embedding, Event
 
 BLOCK_ROWS = 8_192
@@ -60,6 +60,46 @@ def numbered(segment: Segment, kind: str, source: int, first: int, end: int, lim
     """Return messages with first <= `seq` < end of a source of this file, up to a limit. Raises `StoreError`."""
     where = "source = ? AND seq >= ? AND seq < ? ORDER BY seq LIMIT ?"
     return list(_read(segment, kind, where, (source, first, end, limit)))
+
+
+def numbered_within(
+    segment: Segment, kind: str, source: int, first: int, selection: Selection, limit: int
+) -> list[Embedding | Event]:
+    """Return messages of a source of this file with first <= `seq` from the time of a selection, by `seq`, up to a limit.
+
+    Raises `StoreError`.
+    """
+    where = f"source = ? AND seq >= ? AND {TIMES[kind]} >= ? AND {TIMES[kind]} < ? ORDER BY seq LIMIT ?"
+    return list(_read(segment, kind, where, (source, first, selection.since_ns, selection.until_ns, limit)))
+
+
+def first_within(segment: Segment, kind: str, source: int, selection: Selection) -> int | None:
+    """Return the lowest `seq` that a source of this file has from the time of a selection; None if it has none.
+
+    Raises `StoreError`.
+    """
+    time = TIMES[kind]
+    where = f"source = ? AND {time} >= ? AND {time} < ? ORDER BY seq LIMIT 1"
+    with explained(segment.path):
+        query = f"SELECT seq FROM {KIND_TABLES[kind]} WHERE {where}"
+        found = segment.db.execute(query, (source, selection.since_ns, selection.until_ns)).fetchone()
+    return None if found is None else int(found[0])
+
+
+def bounds_within(segment: Segment, kind: str, selection: Selection) -> tuple[int, int] | None:
+    """Return the times of the first and the last message of a kind within a time, of all streams; None if there is none.
+
+    Raises `StoreError`.
+    """
+    time, table = TIMES[kind], KIND_TABLES[kind]
+    with explained(segment.path):
+        bounds = [
+            segment.db.execute(
+                f"SELECT {edge}({time}) FROM {table} WHERE {time} >= ? AND {time} < ?", (selection.since_ns, selection.until_ns)
+            ).fetchone()[0]
+            for edge in ("min", "max")
+        ]
+    return None if bounds[0] is None else (bounds[0], bounds[1])
 
 
 def newest(segment: Segment, kind: str, streams: tuple[str, ...], limit: int) -> list[Embedding | Event]:

@@ -12,22 +12,16 @@ from typing import Any
 
 from mertd.errors import MertdError
 from mertd.memory.amounts import parse_keep
+from mertd.memory.changes.live_changes import LiveChanges
+from mertd.memory.changes.stream_reading import StreamKey
+from mertd.memory.changes.stream_window import Change
+from mertd.memory.changes.wording import event_detail
 from mertd.memory.default_folder import chosen_folder
 from mertd.memory.follower import Follower, Following
-from mertd.memory.memory import Memory
-from mertd.memory.memory_folder import segments
-from mertd.memory.segment import KIND_TABLES
+from mertd.memory.pages import page, page_since
 from mertd.processes.child import Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
-from mertd.stream.server.history import PAGE_MESSAGES
-from mertd.wire import encode
-
-PAGE_BYTES = 1_000_000
-"""Bytes of a page, at most: a little less than a page of the daemon's own history."""
-
-MAX_SEQ = (1 << 63) - 1
-"""The largest number of a message that is stored."""
 
 log = logging.getLogger(__name__)
 
@@ -35,11 +29,21 @@ REPORT_S = 1.0
 """Seconds between two reports to the daemon, at least."""
 
 
-def main(publish: str, control: str, keys: str, memory: str | None, keep: str | None, pipe: Connection) -> None:
+def main(
+    publish: str,
+    control: str,
+    keys: str,
+    memory: str | None,
+    keep: str | None,
+    boot: bytes,
+    told: dict[str, int],
+    pipe: Connection,
+) -> None:
     """Follow a daemon until it says that this shall end.
 
     `publish`, `control`: as its sockets are bound. `keys`: folder of the keys, empty without encryption. `memory`: directory,
-    None for the default. `keep`: how much to keep, None for everything.
+    None for the default. `keep`: how much to keep, None for everything. `boot`: the daemon's run. `told`: by stream, the last
+    window whose changes it has published.
     """
     stopping = threading.Event()
     outbox = Outbox(pipe)
@@ -48,12 +52,19 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
 
     def on_message(message: Any) -> None:
         match message:
-            case ("history", *question):
-                questions.put(tuple(question))
+            case ("history" | "since" as name, *question):
+                questions.put((name, *question))
+            case ("through", number, ends):
+                changes.when_through(ends, lambda: outbox.send(("through", number)))
             case _:
                 stopping.set()
 
+    def report(key: StreamKey, found: list[Change]) -> None:
+        outbox.send(("changes", key.stream, found[0].seq, [_as_event(change, key) for change in found]))
+
+    changes = LiveChanges(folder, boot, told, report)
     begin(pipe, on_message)
+    threading.Thread(target=changes.run, name="changes", daemon=True).start()
     threading.Thread(target=_answer, args=(folder, questions, outbox), name="history", daemon=True).start()
     reported = float("-inf")
 
@@ -70,31 +81,22 @@ def main(publish: str, control: str, keys: str, memory: str | None, keep: str | 
         keys=(ClientKeys.load(LOCAL, keys),) if keys else None,
         keep=parse_keep(keep),
     )
-    Follower(following, stopping, alive).run()
+    Follower(following, stopping, alive, changes.stored).run()
+
+
+def _as_event(change: Change, key: StreamKey) -> tuple[str, int, int, int, dict[str, Any]]:
+    """Return what the daemon publishes of a change: name, epoch, index, time and detail of the event."""
+    return change.kind.value, change.epoch, change.index, change.time_ns, event_detail(change, key.space)
 
 
 def _answer(folder: Path, questions: queue.SimpleQueue[tuple[Any, ...]], outbox: Outbox) -> None:
     """Answer the daemon's questions for messages that it no longer has, one after the other."""
     while True:
-        number, *wanted = questions.get()
+        name, number, *wanted = questions.get()
         try:
-            found, more = page(folder, *wanted)
+            found, more = (page if name == "history" else page_since)(folder, *wanted)
         except MertdError as error:
             log.warning("no history from the memory: %s", error)
-            found, more = [], False
-        outbox.send(("page", number, found, more))
-
-
-def page(folder: Path, boot: bytes, kind: str, stream: str, first: int, end: int | None) -> tuple[list[list[bytes]], bool]:
-    """Return messages with first <= `seq` < end (None: up to the newest) in frames, and whether more are there."""
-    if not segments(folder) or kind not in KIND_TABLES:
-        return [], False
-    last = MAX_SEQ if end is None else min(end, MAX_SEQ)
-    messages = Memory(folder).between(boot, kind, stream, max(first, 0), last, PAGE_MESSAGES + 1)
-    frames = [encode(message) for message in messages[:PAGE_MESSAGES]]
-    used = 0
-    for place, pair in enumerate(frames):
-        used += sum(map(len, pair))
-        if used > PAGE_BYTES and place:
-            return frames[:place], True
-    return frames, len(messages) > PAGE_MESSAGES
+            outbox.send(("no page", number))
+        else:
+            outbox.send(("page", number, found, more))

@@ -1,38 +1,49 @@
 """One file of the memory, open for reading or for writing.
 
 The file that is written to is in SQLite's WAL mode with synchronous=FULL: what a commit has returned from survives the loss of
-power. A file that is full is written anew with large pages, under another name, and never changes again but for `forget`.
+power. A file that is full is written anew with large pages, under another name, and never changes again: what must go later
+goes with another copy (mertd/memory/rewriting.py).
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
 
 from mertd.errors import StoreError
+from mertd.memory import tables
+from mertd.memory.private_copy import needs_copy, opened_copy
 from mertd.memory.rows import FORM_COLUMNS, Source
+from mertd.memory.segment_files import (
+    CLOSED_SUFFIX,
+    LOG_SUFFIXES,
+    PARTIAL_SUFFIX,
+    check_room,
+    identity,
+    number_of,
+    remove_built,
+    size_of,
+    sync,
+    unlink,
+)
 from mertd.memory.tables import create, migrate, version
 
-OPEN_SUFFIX = ".sqlite"
-CLOSED_SUFFIX = ".closed.sqlite"
-
-BUILT_SUFFIXES = (".similar", ".centre")
-"""Endings of files that were built from a full file, and can be built again."""
+MIN_SQLITE = (3, 27, 0)
+"""The first version with `VACUUM INTO`."""
 
 BUSY_S = 10.0
 """Seconds to wait for another process that has locked a file, as `mertd memory forget` does for moments."""
 
+MAX_LOG = 16 << 20
+"""Bytes to which the log is cut when nobody reads the file any more who had kept it from being written back."""
+
 OPEN_PAGE = 4_096
 """Bytes of a page of a file that is written to: what a commit writes at least, twice."""
-
-CLOSED_PAGE = 65_536
-"""Bytes of a page of a full file: rows of 1.6 kB leave a fifth of a small page empty."""
 
 KIND_TABLES = {"embedding": "embeddings", "event": "events"}
 """Tables by kind of message."""
@@ -42,41 +53,52 @@ class NoTablesError(StoreError):
     """A file has just been made, or the process that made it was killed then: nothing is in it."""
 
 
+class FileGoneError(StoreError):
+    """A file, or its log, was deleted or replaced while it was open for writing: what is written to it would be lost."""
+
+
 class Segment:
     """A connection to one file. `number`: its place among the files, and part of its name."""
 
-    def __init__(self, path: Path, begin: Callable[[sqlite3.Connection], None] | None = None) -> None:
+    def __init__(
+        self, path: Path, begin: Callable[[sqlite3.Connection], None] | None = None, of_any_version: bool = False
+    ) -> None:
         """Open a file. `begin`: makes it writable, and fills its tables when they have just been created.
 
-        A writable file is brought up to date. Raises `StoreError` if it cannot be opened, is damaged, is no memory, or is of a
-        newer version.
+        Only a file that is not full may be written to. It is brought up to date; `of_any_version` opens what is not up to date
+        for reading. Raises `StoreError` if it cannot be opened, is damaged, is no memory, or is of another version.
         """
         self.path, self.number = path, number_of(path)
-        try:
-            self.db = _connect(path, begin is not None)
-        except sqlite3.Error as error:
-            raise StoreError(f"{path} cannot be opened: {error}") from error
+        self._writable = begin is not None
+        self._identity = identity(path)
+        self.db = _opened(path, self._writable)
         try:
             with explained(path):
                 if begin is not None:
                     self._prepare(begin)
-                if version(self.db, path.name) == 0:
+                    self._identity = identity(path)
+                found = version(self.db, path.name)
+                if found == 0:
                     raise NoTablesError(f"{path} has no tables yet; another process is making it")
+                if found < tables.FORMAT and not of_any_version:
+                    raise StoreError(
+                        f"{path} is of version {found} of the memory, and this mertd reads version {tables.FORMAT}; "
+                        "`mertd run --remember` or `mertd remember` brings it up to date"
+                    )
         except BaseException:
             self.db.close()
             raise
 
     def _prepare(self, begin: Callable[[sqlite3.Connection], None]) -> None:
         db = self.db
-        if self.path.name.endswith(CLOSED_SUFFIX):
-            db.execute("PRAGMA journal_mode = DELETE")
-        elif not self._has_wal():
+        if not self._has_wal():
             raise StoreError(
                 f"{self.path} is on a file system without SQLite's write-ahead log; keep the memory on a local disk"
             )
         # FULL: a commit waits for the disk. secure_delete: what is forgotten is overwritten.
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
+        db.execute(f"PRAGMA journal_size_limit = {MAX_LOG}")
         if version(db, self.path.name) == 0:
             with self.transaction():
                 create(db)
@@ -99,43 +121,45 @@ class Segment:
         """The size of the file and its log."""
         return size_of(self.path)
 
+    def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """Return what a query finds. Raises `StoreError`."""
+        with explained(self.path):
+            return self.db.execute(statement, values).fetchall()
+
     def count(self, kind: str) -> int:
         """Return how many messages of a kind are here."""
-        (found,) = self.db.execute(f"SELECT count(*) FROM {KIND_TABLES[kind]}").fetchone()
-        return int(found)
+        return int(self.rows(f"SELECT count(*) FROM {KIND_TABLES[kind]}")[0][0])
 
     def sources(self) -> dict[int, Source]:
         """Return the streams and runs of daemons by their id in this file."""
-        rows = self.db.execute("SELECT sources.id, boot, daemon, name FROM sources JOIN streams ON streams.id = sources.stream")
+        rows = self.rows("SELECT sources.id, boot, daemon, name FROM sources JOIN streams ON streams.id = sources.stream")
         return {number: Source(*rest) for number, *rest in rows}
 
     def forms(self) -> dict[int, tuple[Any, ...]]:
         """Return the forms of embeddings by their id in this file."""
-        return {number: tuple(rest) for number, *rest in self.db.execute(f"SELECT id, {FORM_COLUMNS} FROM forms")}
+        return {number: tuple(rest) for number, *rest in self.rows(f"SELECT id, {FORM_COLUMNS} FROM forms")}
 
     def span_ns(self) -> tuple[int, int] | None:
         """Return the times of the first and the last message, by the start of windows; None if it is empty."""
-        found = self.db.execute(
+        (found,) = self.rows(
             "SELECT min(low), max(high) FROM (SELECT min(start_ns) AS low, max(start_ns) AS high FROM embeddings"
             " UNION ALL SELECT min(time_ns), max(time_ns) FROM events)"
-        ).fetchone()
+        )
         return (found[0], found[1]) if found[0] is not None else None
 
     def fact(self, name: str, default: int = 0) -> int:
-        """Return a number that is kept about the file."""
-        found = self.db.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return int(found[0]) if found else default
-
-    def set_fact(self, name: str, value: int) -> None:
-        self.db.execute(
-            "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value", (name, value)
-        )
+        """Return a number that is kept about the file. Raises `FileGoneError` for a full one whose place another has taken."""
+        if self.closed:
+            self._check_current()
+        found = self.rows("SELECT value FROM facts WHERE name = ?", (name,))
+        return int(found[0][0]) if found else default
 
     # Transactions
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Commit what is done within, all or nothing. Raises `sqlite3.Error`."""
+        """Commit what is done within, all or nothing. Raises `sqlite3.Error`, or `StoreError` if the disk is full."""
+        check_room(self.path.parent)
         self.db.execute("BEGIN IMMEDIATE")
         try:
             yield self.db
@@ -145,25 +169,39 @@ class Segment:
                 self.db.execute("ROLLBACK")
             raise
 
-    def compact(self) -> Path:
-        """Write a copy of the file with large pages, without what was deleted; return its path. Close this one before.
+    def _check_current(self) -> None:
+        """Raise `FileGoneError` if this full file was replaced or deleted; what was built from it since then goes with it."""
+        if identity(self.path)[:1] != self._identity[:1]:
+            remove_built(self.path)
+            raise FileGoneError(f"{self.path} was replaced, because something of it was forgotten, or deleted; try again")
 
-        The copy appears under its name when it is whole and on the disk. Raises `sqlite3.Error` or `OSError`.
+    def check_in_place(self) -> None:
+        """Raise `FileGoneError` if the file or its log is no longer the one that was opened; its log is then written back."""
+        if identity(self.path) != self._identity:
+            with contextlib.suppress(sqlite3.Error):
+                self.write_back()
+            raise FileGoneError(f"{self.path} or its log was deleted or replaced while it was written to")
+
+    def write_back(self, wait_s: float = 0.0) -> bool:
+        """Write the whole log into the file and empty it. Returns False if it cannot be emptied, because it is being read.
+
+        `wait_s`: how long to wait for those who read. Raises `sqlite3.Error`.
         """
-        target = closed_path(self.path)
-        partial = target.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
+        self.db.execute(f"PRAGMA busy_timeout = {round(wait_s * 1e3)}")
         try:
-            self.db.execute(f"PRAGMA page_size = {CLOSED_PAGE}")
-            self.db.execute("VACUUM INTO ?", (str(partial),))
-            sync(partial)
-            partial.replace(target)
-            sync(target.parent)
+            (busy, *_) = self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         finally:
-            partial.unlink(missing_ok=True)
-        return target
+            self.db.execute(f"PRAGMA busy_timeout = {round(BUSY_S * 1e3)}")
+        return not busy
 
     def close(self) -> None:
+        """Close the file. Its log stays: who may only read could not make one, and without one cannot read the file."""
+        if not self._writable:
+            self.db.close()
+            return
+        # SQLite deletes the log with the last connection, but not with one that is read-only.
+        with contextlib.suppress(sqlite3.Error), contextlib.closing(_connect(self.path, writable=False)):
+            self.db.close()
         self.db.close()
 
     def __enter__(self) -> Self:
@@ -173,57 +211,27 @@ class Segment:
         self.close()
 
 
-def number_of(path: Path) -> int:
-    """Return the number in the name of a file. Raises `StoreError` if there is none."""
-    digits = path.name.partition(".")[0]
-    if not digits.isdecimal():
-        raise StoreError(f"{path} is not named as a file of the memory, such as 000001.sqlite")
-    return int(digits)
+def begin_file(path: Path, begin: Callable[[sqlite3.Connection], None]) -> Segment:
+    """Make a file and open it for writing. `begin`: fills its tables.
 
-
-def open_path(folder: Path, number: int) -> Path:
-    """Return the name of a file that is being written."""
-    return folder / f"{number:06d}{OPEN_SUFFIX}"
-
-
-def closed_path(path: Path) -> Path:
-    """Return the name of a file once it is full."""
-    return path.with_name(f"{number_of(path):06d}{CLOSED_SUFFIX}")
-
-
-def remove(path: Path) -> None:
-    """Delete a file, its log, and what was built from it."""
-    for extra in ("-wal", "-shm", "-journal", ""):
-        path.with_name(path.name + extra).unlink(missing_ok=True)
-    remove_built(path)
-
-
-def remove_built(path: Path) -> None:
-    """Delete what was built from a file: it holds vectors too."""
-    stem = path.name.partition(".")[0]
-    for half in path.parent.glob(f".{stem}.*.partial"):  # of a process that was killed while it built
-        half.unlink(missing_ok=True)
-    for suffix in BUILT_SUFFIXES:
-        for built in path.parent.glob(f"{stem}.*{suffix}"):
-            built.unlink(missing_ok=True)
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file and its log; 0 if it is gone."""
-    total = 0
-    for extra in ("", "-wal"):
-        with contextlib.suppress(FileNotFoundError):
-            total += path.with_name(path.name + extra).stat().st_size
-    return total
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on the disk. Raises `OSError`."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    It appears under its name when its tables are on the disk and SQLite's log is on: no reader sees it before. Raises
+    `StoreError` or `OSError`.
+    """
+    partial = path.with_suffix(PARTIAL_SUFFIX)
+    unlink(partial)
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        with Segment(partial, begin) as made, explained(partial):
+            made.write_back()
+        sync(partial)
+        for extra in LOG_SUFFIXES:
+            partial.with_name(partial.name + extra).replace(path.with_name(path.name + extra))
+        partial.replace(path)
+        sync(path.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            unlink(partial)
+        raise
+    return Segment(path, begin)
 
 
 @contextmanager
@@ -235,11 +243,25 @@ def explained(path: Path) -> Iterator[None]:
         raise StoreError(f"{path}: {error}") from error
 
 
+def _opened(path: Path, writable: bool) -> sqlite3.Connection:
+    """Open a file, or a copy of it where only its log, which cannot be made, is missing. Raises `StoreError`."""
+    if sqlite3.sqlite_version_info < MIN_SQLITE:
+        needed = ".".join(map(str, MIN_SQLITE))
+        raise StoreError(f"Python's SQLite {sqlite3.sqlite_version} is too old for the memory, which needs {needed} or newer")
+    try:
+        return _connect(path, writable)
+    except sqlite3.Error as error:
+        if not writable and needs_copy(path):
+            return opened_copy(path)
+        raise StoreError(f"{path} cannot be opened: {error}") from error
+
+
 def _connect(path: Path, writable: bool) -> sqlite3.Connection:
     mode = "rwc" if writable else "ro"
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}"
     connection = sqlite3.connect(uri, timeout=BUSY_S, isolation_level=None, uri=True, check_same_thread=False)
     try:
+        connection.execute("PRAGMA mmap_size = 0")  # a file that others make shorter would end this process
         connection.execute("PRAGMA schema_version")  # reads the file, and so notices what is none
     except BaseException:
         connection.close()

@@ -9,14 +9,16 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Self
 
 from mertd.errors import StoreError
+from mertd.memory.commit_lock import CommitLock
+from mertd.memory.file_system import shared_type
 from mertd.memory.holes import HoleReason
 from mertd.memory.memory_folder import (
     WRITER_LOCK,
@@ -28,7 +30,9 @@ from mertd.memory.memory_folder import (
     tidy,
     upkeep,
 )
-from mertd.memory.segment import KIND_TABLES, Segment, explained, open_path, sync
+from mertd.memory.rewriting import bring_up_to_date
+from mertd.memory.segment import KIND_TABLES, FileGoneError, Segment, begin_file, explained
+from mertd.memory.segment_files import open_path
 from mertd.memory.writing import Writer, carry
 from mertd.wire import Embedding, Event, Status
 
@@ -65,19 +69,29 @@ class Store:
         Raises `StoreError` if another process writes to it, or it cannot be opened.
         """
         make(folder)
+        if (kind := shared_type(folder)) is not None:
+            log.warning("%s is on a network file system (%s); only processes of this machine may use the memory", folder, kind)
         self.folder = folder
         self._max_file = max_file
         self._max_age_s = max_age_s
         self._reason_of_holes = HoleReason.MISSED
         self._lock = FolderLock(folder, WRITER_LOCK)
         try:
-            with upkeep(folder, waits=True):
-                tidy(folder)
-                self._segment = self._open_last()
-                self._compact_full()
-            self._writer = Writer(self._segment)
+            self._commits = CommitLock(folder)
         except BaseException:
             self._lock.release()
+            raise
+        try:
+            with upkeep(folder, waits=True), self._commits.held():
+                tidy(folder)
+                self._segment = self._open_last()
+                self._bring_up_to_date()
+                # What a process that was killed had deleted is still in the log, or was not yet deleted in the file.
+                with explained(self._segment.path):
+                    self._segment.write_back()
+            self._writer = Writer(self._segment)
+        except BaseException:
+            self._release()
             raise
 
     @property
@@ -92,22 +106,17 @@ class Store:
     def append(self, messages: Iterable[Embedding | Event], reason: HoleReason = HoleReason.MISSED) -> Appended:
         """Store messages, all or none, and return when they are on the disk. `reason`: why those between them are missing.
 
-        Raises `StoreError` if they cannot be written, as with a full disk; the memory is then as before.
+        Raises `StoreError` if they cannot be written, as with a full disk; the memory is then as before. `must_reopen` says
+        whether this object is of no use any more.
         """
         if self._reason_of_holes is not HoleReason.MISSED:
             reason = self._reason_of_holes
         with explained(self._segment.path):
             if self._is_full():
                 self._begin_next()
-        writer = self._writer
-        writer.begin(reason)
-        try:
-            with explained(self._segment.path), self._segment.transaction():
-                for message in messages:
-                    writer.add(message)
-        except BaseException:
-            writer.reload()
-            raise
+        with self._writing(reason) as writer:
+            for message in messages:
+                writer.add(message)
         return Appended(writer.stored, writer.duplicates, writer.missing)
 
     def note_sent(self, status: Status, reason: HoleReason = HoleReason.MISSED) -> int:
@@ -117,18 +126,33 @@ class Store:
         """
         if not self._writer.lacks(status):
             return 0
-        self._writer.begin(reason)
-        try:
-            with explained(self._segment.path), self._segment.transaction():
-                self._writer.note_sent(status)
-        except BaseException:
-            self._writer.reload()
-            raise
-        return self._writer.missing
+        with self._writing(reason) as writer:
+            writer.note_sent(status)
+        return writer.missing
+
+    @contextmanager
+    def _writing(self, reason: HoleReason) -> Iterator[Writer]:
+        """Commit what is added within, all or nothing."""
+        writer = self._writer
+        with self._commits.held(), explained(self._segment.path):
+            self._segment.check_in_place()
+            writer.begin(reason)
+            try:
+                with self._segment.transaction():
+                    yield writer
+            except BaseException:
+                writer.reload()
+                raise
 
     def close(self) -> None:
         """Write the log into the file, and let others write."""
+        with suppress(StoreError, sqlite3.Error), self._commits.held(waits=False):  # what stays in the log is as safe there
+            self._segment.write_back()
         self._segment.close()
+        self._release()
+
+    def _release(self) -> None:
+        self._commits.close()
         self._lock.release()
 
     def __enter__(self) -> Self:
@@ -159,10 +183,11 @@ class Store:
         return self._begin_file(None)
 
     def _begin_file(self, previous: Path | None) -> Segment:
-        path = open_path(self.folder, next_number(self.folder))
-        found = Segment(path, partial(self._carry_from, previous))
-        sync(self.folder)  # the name of the file, too, must survive the loss of power
-        return found
+        """Begin a file. Raises `StoreError`."""
+        try:
+            return begin_file(open_path(self.folder, next_number(self.folder)), partial(self._carry_from, previous))
+        except OSError as error:
+            raise StoreError(f"no further file can be made in {self.folder}: {error.strerror}") from error
 
     @staticmethod
     def _carry_from(previous: Path | None, db: sqlite3.Connection) -> None:
@@ -184,50 +209,33 @@ class Store:
         with upkeep(self.folder, waits=False) as held:
             if not held:
                 return
-            try:
-                following = self._begin_file(self._segment.path)
-            except OSError as error:
-                raise StoreError(f"no further file can be made in {self.folder}: {error.strerror}") from error
+            following = self._begin_file(self._segment.path)
+            with suppress(sqlite3.Error), self._commits.held():
+                self._segment.write_back()
             self._segment.close()
             self._segment = following
             self._writer = Writer(following)
             self._reason_of_holes = HoleReason.MISSED
-            self._compact_full()
+            self._bring_up_to_date()
 
-    def _compact_full(self) -> None:
-        """Write files that are full, and not yet compact, anew. What fails is tried again with the next file."""
+    def _bring_up_to_date(self) -> None:
+        """Write files anew that are full but not compact, or of an older version. What fails is tried again another time."""
         for path in segments(self.folder)[:-1]:
-            if path.name.endswith(".closed.sqlite"):
-                continue
             try:
-                compact(path)
+                bring_up_to_date(path)
             except (StoreError, sqlite3.Error, OSError) as error:
-                log.warning("%s stays larger than need be: %s", path.name, error)
-
-
-def compact(path: Path) -> Path:
-    """Replace a file that is full, or of which something was deleted, by a compact copy. Return its path.
-
-    Raises `StoreError`, `sqlite3.Error` or `OSError`; the file is then still there.
-    """
-    with Segment(path) as full:
-        target = full.compact()
-    if target != path:
-        remove_after_copy(path)
-    return target
-
-
-def remove_after_copy(path: Path) -> None:
-    """Delete a file of which a whole copy exists under another name. What was built from either stays."""
-    for extra in ("-wal", "-shm", ""):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + extra).unlink()
+                log.warning("%s stays as it is: %s", path.name, error)
 
 
 def is_damage(error: StoreError) -> bool:
     """Return whether an error says that a file is damaged, not that it cannot be reached or is another version's."""
     cause = error.__cause__
     return isinstance(cause, sqlite3.DatabaseError) and not isinstance(cause, sqlite3.OperationalError | sqlite3.IntegrityError)
+
+
+def must_reopen(error: StoreError) -> bool:
+    """Return whether a memory must be opened anew after an error: its file is damaged, or was taken away."""
+    return isinstance(error, FileGoneError) or is_damage(error)
 
 
 def _checked(segment: Segment) -> Segment:

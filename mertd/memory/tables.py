@@ -7,7 +7,8 @@ before, which runs in one transaction, so a file is of one version or of the nex
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from mertd.errors import StoreError
 
@@ -66,9 +67,10 @@ def create(connection: sqlite3.Connection) -> None:
 
 def version(connection: sqlite3.Connection, name: str) -> int:
     """Return the version of a file; 0 if it has no tables yet. Raises `StoreError` for what is no memory, or is newer."""
-    (found,) = connection.execute("PRAGMA user_version").fetchone()
-    (mark,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    with _snapshot(connection):
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        (mark,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if not tables and not found:
         return 0
     if mark != APPLICATION_ID:
@@ -96,6 +98,19 @@ def migrate(
             connection.execute("ROLLBACK")
             raise
         found += 1
+
+
+@contextmanager
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Read one state of a file, whatever other processes commit meanwhile."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
 
 
 def _run(connection: sqlite3.Connection, statements: str) -> None:

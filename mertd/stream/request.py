@@ -31,8 +31,20 @@ PATIENCE_S = 3.0
 REPEAT_AFTER_S = (0.25, 0.5, 1.0, 2.0)
 """Seconds without a reply after which a request is sent again, if that changes nothing."""
 
+TRY_AGAIN = "try again later"
+"""What the error says if a request could not be answered at that moment: clients repeat it."""
+
 READING = {RequestName.STATUS, RequestName.HISTORY}
 """Requests that change nothing."""
+
+
+class RefusalError(EndpointError):
+    """A daemon refuses a request, and says why."""
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the daemon says that it may answer later."""
+        return TRY_AGAIN in str(self)
 
 
 @dataclass(frozen=True)
@@ -122,7 +134,7 @@ def unpack(endpoint: str, reply: bytes) -> Reply:
         case {"ok": True, "messages": list() as messages} if all(_are_frames(frames) for frames in messages):
             return Reply([decode(frames) for frames in messages], body.get("more") is True)
         case {"ok": False, "error": str() as text}:
-            raise EndpointError(f"{endpoint} refuses: {text}")
+            raise RefusalError(f"{endpoint} refuses: {text}")
     raise WireError(f"{endpoint} sent an invalid reply; is it a mertd, of this version?")
 
 

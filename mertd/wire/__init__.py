@@ -2,10 +2,11 @@
 
 from mertd.wire.codec import MAX_BYTES, SCHEMA, as_json, decode, encode
 from mertd.wire.fit import fit
-from mertd.wire.kinds import Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time
+from mertd.wire.kinds import REPLAY_MARK, Audio, Embedding, Event, Latency, Message, Model, Span, Status, Time
 
 __all__ = [
     "MAX_BYTES",
+    "REPLAY_MARK",
     "SCHEMA",
     "Audio",
     "Embedding",

@@ -14,6 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+REPLAY_MARK = "replay:"
+"""What stands before the name of the daemon in all messages of a replay; no daemon's own name can have a colon."""
+
 
 @dataclass(frozen=True)
 class Span:

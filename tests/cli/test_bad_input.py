@@ -184,6 +184,7 @@ def _give_up_roots_rights() -> None:
                 raise OSError(ctypes.get_errno(), "prctl")
 
 
+@pytest.mark.slow
 def test_a_device_that_is_not_there(place: Path) -> None:
     if ctypes.util.find_library("portaudio") is None and sys.platform == "linux":
         reason = "libportaudio2 is not installed"
@@ -195,6 +196,7 @@ def test_a_device_that_is_not_there(place: Path) -> None:
     assert "mertd devices" in line
 
 
+@pytest.mark.slow
 def test_a_pipe_with_samples_that_are_no_numbers(place: Path) -> None:
     samples = (music(2)[:, 0] / np.float32(32_768)).astype("<f4")
     samples[30_000] = np.nan
@@ -202,6 +204,7 @@ def test_a_pipe_with_samples_that_are_no_numbers(place: Path) -> None:
     check(place, options, 3, ["frame 30000 (1.25 s) is not a finite number; is it really f32le?"], stdin=samples.tobytes())
 
 
+@pytest.mark.slow
 def test_a_pipe_that_ends_in_the_middle_of_a_frame(place: Path) -> None:
     options = ["--source", "pipe:-?rate=24000&channels=2&format=s16le"]
     check(place, options, 3, ["ended within a frame: 3 bytes are left of 4"], stdin=music(1.7, channels=2).tobytes()[:-1])

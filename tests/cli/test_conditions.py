@@ -59,7 +59,9 @@ CALLS = {
     ("remember",): Call(
         ["--connect", "{publish}", "--control", "{control}", "--memory", "{here}/new"], noisy=True, works_when="new/*"
     ),
+    ("replay",): Call([*ANYWHERE, "--speed", "max", "--memory", "{here}/memory"]),
     ("similar",): Call(["--now", "--memory", "{here}/memory"]),
+    ("changes",): Call(["--to", "now", "--memory", "{here}/memory"]),
     ("memory", "info"): Call(["--memory", "{here}/memory"]),
     ("memory", "verify"): Call(["--memory", "{here}/memory"]),
     ("memory", "export"): Call(["{here}/memory.npz", "--memory", "{here}/memory"]),

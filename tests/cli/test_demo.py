@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from command_process import PATIENCE_S, Traces, mertd
+from command_process import PATIENCE_S, Traces, mertd, running
 
 TINY = ["--weights", "random:0?size=tiny"]
 
@@ -38,7 +38,7 @@ def test_a_signal_ends_it_with_its_daemon(number: signal.Signals, group: bool, c
     command = [sys.executable, "-m", "mertd", "demo", "--backend", "numpy"]  # full size: still loading when the signal comes
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     try:
-        with subprocess.Popen(command, **streams, env=traces.environment, start_new_session=True) as demo:
+        with running(command, **streams, env=traces.environment, start_new_session=True) as demo:
             assert demo.stderr is not None
             assert b"publishing on" in demo.stderr.readline()
             os.killpg(demo.pid, number) if group else demo.send_signal(number)

@@ -59,12 +59,14 @@ def test_no_weights_no_device_a_port_taken_and_a_stale_lock(home: dict[str, str]
     assert says(found, "locks", f"{stale} is left over", f"rm {stale}")
 
 
+@pytest.mark.slow
 def test_broken_weights(home: dict[str, str]) -> None:
     path = Path(home["HOME"], "broken.safetensors")
     path.write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
     assert says(examine({**home, "MERTD_WEIGHTS": str(path)}), "weights", str(path), "mertd model check")
 
 
+@pytest.mark.slow
 def test_a_bad_configuration(home: dict[str, str]) -> None:
     path = Path(home["HOME"], "mertd.toml")
     path.write_text("hop = 0\nwindw = 3")

@@ -77,6 +77,7 @@ def test_an_output_that_cannot_be(songs: Path, out: str) -> None:
     assert complaint.startswith(f"mertd: --out {out}: ")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough(songs: Path) -> None:
     """`mertd embed … | head -1` ends without a word: the pipe is closed before the first line."""
     read, write = os.pipe()
@@ -88,6 +89,7 @@ def test_a_reader_that_has_had_enough(songs: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_what_is_missing_of_a_file_is_said_three_times(songs: Path) -> None:
     """As a complaint with exit code 3, and in both outputs, beside the windows that are there."""
     (songs / "cut.wav").write_bytes((songs / "one.wav").read_bytes()[:-40_000])

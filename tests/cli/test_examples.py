@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -111,12 +113,14 @@ def test_clients_in_other_languages_read_the_same_numbers(clients: list[list[str
 
 @pytest.mark.slow
 def test_clients_in_other_languages_with_curve(clients: list[list[str]], tmp_path: Path) -> None:
+    """Over IPv6, where there is any: `localhost` is ::1 on some machines."""
     ring = Keyring(tmp_path / "keys")
     server, _ = ring.new_server()
     own = ring.new_client("radio", server.public)
     ring.allow("radio", own.public)
     options = ["--window", "1", "--hop", "1", "--source", "synth:chords", "--curve", "--keys", ring.folder]
-    with Daemon("--weights", "random:0", *options, keys=ring.client()) as daemon:
+    anywhere = ("tcp://[::1]:*", "tcp://[::1]:*") if has_ipv6() else None
+    with Daemon("--weights", "random:0", *options, keys=ring.client(), endpoints=anywhere) as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
         keys = {"CURVE_SERVER_KEY": server.public, "CURVE_PUBLIC_KEY": own.public, "CURVE_SECRET_KEY": own.secret}
         compare(clients, daemon.publish, daemon.control, keys, ring.client())
@@ -144,6 +148,14 @@ def compare(clients: list[list[str]], publish: str, control: str, keys: dict[str
         for line in printed:
             assert len(line.split()) == 4 + 768
             assert line == truth[line.split()[2]], command
+
+
+def has_ipv6() -> bool:
+    """Whether this machine has a loopback interface for IPv6."""
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6) as probe:
+        probe.bind(("::1", 0))
+        return True
+    return False
 
 
 def needs(*programs: str) -> None:

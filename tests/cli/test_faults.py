@@ -44,7 +44,8 @@ def write_all(path: Path, data: bytes) -> threading.Thread:
     return thread
 
 
-@pytest.mark.parametrize("pace", ["fast", pytest.param("realtime", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("pace", ["fast", "realtime"])
 def test_a_killed_model_is_replaced_and_every_window_is_embedded(pace: str, tmp_path: Path) -> None:
     """The audio is in the ring, which outlives the process; the vectors are those of an undisturbed run."""
     seconds = 12 if pace == "fast" else 4

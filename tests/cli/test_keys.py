@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from command_process import PATIENCE_S, complaints, mertd, wait_until
+from command_process import PATIENCE_S, complaints, mertd, running, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
@@ -100,7 +100,7 @@ def test_on_the_same_machine_it_just_works_and_a_revoked_client_is_cut_off(ring:
         tail = [sys.executable, "-m", "mertd", "tail", *where, "--key", "viewer"]
         with (
             Subscriber(daemon.publish, control=daemon.control, keys=ring.client()) as local,
-            subprocess.Popen(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as viewer,
+            running(tail, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as viewer,
         ):
             assert viewer.stdout is not None
             assert "chords#" in viewer.stdout.readline()

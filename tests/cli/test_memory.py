@@ -7,17 +7,19 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from command_process import PATIENCE_S, wait_until
+from command_process import PATIENCE_S, running, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from memory.stored import small
 from mertd.cli.app import run
 from mertd.memory.checking import verify
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
+from mertd.stream.client.subscriber import subscribe
 from mertd.stream.request import ask_page
 from mertd.wire import Embedding
 
@@ -57,7 +59,7 @@ def test_remember_on_its_own(tmp_path: Path) -> None:
     with Daemon(*TINY, *SHORT, *CHORDS) as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 2)
         words = ["remember", "--connect", daemon.publish, "--control", daemon.control, "--memory", str(folder), "--keep", "2y"]
-        with subprocess.Popen([sys.executable, "-m", "mertd", *words], stdout=subprocess.PIPE, text=True) as remembering:
+        with running([sys.executable, "-m", "mertd", *words], stdout=subprocess.PIPE, text=True) as remembering:
             wait_until(lambda: len(stored(folder)) > 3, PATIENCE_S, lambda: "nothing was stored")
             remembering.send_signal(signal.SIGINT)
             said, _ = remembering.communicate(timeout=PATIENCE_S)
@@ -147,6 +149,31 @@ def test_tail_begins_with_the_memory_and_goes_on_with_the_daemon(tmp_path: Path)
     assert len(boots) == 2
     for boot, count in zip(boots, (before, 6), strict=True):
         assert [line["seq"] for line in lines if line["boot"] == boot] == list(range(count)), "each once, in order"
+
+
+@pytest.mark.slow
+def test_a_client_begins_with_what_the_daemon_remembers(tmp_path: Path) -> None:
+    """Of a run that was killed, and of this one; then with what comes, and, started again, where it was."""
+    folder = tmp_path / "memory"
+    options = [*TINY, *SHORT, *CHORDS, "--name", "studio", "--remember", "--memory", folder]
+    with Daemon(*options) as daemon:
+        wait_until(lambda: len(stored(folder)) > 3, PATIENCE_S, lambda: "nothing was stored")
+    before = len(stored(folder))
+    with Daemon(*options, endpoints=(daemon.publish, daemon.control)) as again:
+        again.until(lambda s: s.streams["chords"]["embedded"] > 3)
+        found: list[tuple[bytes, int]] = []
+        for count in (before - 2, before + 3, before + 12):
+            place = {"cursor": tmp_path / "cursor", "since": timedelta(hours=1)}
+            with subscribe(again.publish, control=again.control, timeout=PATIENCE_S, **place) as client:  # type: ignore[arg-type]
+                for message in client:
+                    assert isinstance(message, Embedding)
+                    found.append((message.boot, message.seq))
+                    if len(found) >= count:
+                        client.acknowledge()
+                        break
+                assert client.lost == 0
+        old, new = dict.fromkeys(boot for boot, _ in found)
+    assert found == [*((old, seq) for seq in range(before)), *((new, seq) for seq in range(12))]
 
 
 def test_tail_of_a_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,6 +34,7 @@ def test_random_weights_in_a_file_are_those_of_the_seed(tmp_path: Path) -> None:
     assert from_file[0]["model"]["space"] != other[0]["model"]["space"]
 
 
+@pytest.mark.slow
 def test_random_weights_that_cannot_be_made(tmp_path: Path) -> None:
     size = mertd("model", "random", "--size", "huge", "--out", tmp_path / "a")
     folder = mertd("model", "random", "--size", "tiny", "--out", tmp_path / "nowhere" / "a")

@@ -48,6 +48,7 @@ def blocked(pid: int) -> set[int]:
     return {number for number in range(1, 65) if int(line, 16) >> (number - 1) & 1}
 
 
+@pytest.mark.slow
 @pytest.mark.linux  # other systems do not tell a child that its parent has died
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system does not end a stopped child with its parent")
 def test_even_stopped_children_of_a_killed_daemon_go() -> None:
@@ -70,6 +71,7 @@ def test_stops_right_after_binding() -> None:
         assert "ready on" not in daemon.stderr
 
 
+@pytest.mark.slow
 @both
 def test_stops_while_its_children_start(number: signal.Signals) -> None:
     """From the terminal, when no child has got as far as ignoring its signals: none of them may die of it, or say so."""
@@ -90,6 +92,7 @@ def test_stops_while_waiting_for_the_first_window(number: signal.Signals) -> Non
     assert_announced(heard, "chords")
 
 
+@pytest.mark.slow
 def test_stops_while_waiting_for_a_writer(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "radio")
     with Daemon(*TINY, "--source", f"pipe:{tmp_path / 'radio'}") as daemon:
@@ -136,6 +139,7 @@ def test_stops_although_its_children_hang() -> None:
     assert_announced(heard, "tone")
 
 
+@pytest.mark.slow
 def test_stops_when_its_source_is_held_up() -> None:
     """At fast pace, with a full ring and a model that does not answer."""
     with Daemon(*TINY, *SHORT, "--pace", "fast", "--ring", "2", "--source", "synth:chords") as daemon:
@@ -155,6 +159,7 @@ def test_a_reload_does_not_end_it() -> None:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > before.streams["chords"]["embedded"] + 1)
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_ends_it() -> None:
     """The daemon leads a session of its own on a new terminal, which then goes away."""
     ours, theirs = os.openpty()

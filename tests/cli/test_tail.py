@@ -13,7 +13,7 @@ import msgpack
 import pytest
 import zmq
 
-from command_process import PATIENCE_S, complaints, mertd
+from command_process import PATIENCE_S, complaints, mertd, running
 from daemon_process import SHORT, TINY, Daemon
 
 
@@ -68,7 +68,7 @@ def test_a_daemon_that_ends_is_seen_in_events() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)
         command = [sys.executable, "-m", "mertd", "tail", "--connect", daemon.publish, "--events", "--timeout", "3"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+        with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
             assert tail.stdout is not None
             assert "chords#" in tail.stdout.readline()  # it is connected
             daemon.stop()
@@ -80,7 +80,7 @@ def test_a_daemon_that_ends_is_seen_in_events() -> None:
 
 def test_ctrl_c_ends_it_quietly(live: Daemon) -> None:
     command = [sys.executable, "-m", "mertd", "tail", "--connect", live.publish]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
         assert tail.stdout is not None
         assert "#" in tail.stdout.readline()
         tail.send_signal(signal.SIGINT)
@@ -92,7 +92,7 @@ def test_ctrl_c_ends_it_quietly(live: Daemon) -> None:
 def test_a_reader_that_has_had_enough(live: Daemon) -> None:
     """As `mertd tail | head -1`."""
     command = [sys.executable, "-m", "mertd", "tail", "--connect", live.publish]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
+    with running(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as tail:
         assert tail.stdout is not None
         assert tail.stderr is not None
         tail.stdout.readline()
@@ -110,7 +110,11 @@ def test_a_reader_that_has_had_enough(live: Daemon) -> None:
         ),
         (["tail", "--connect", "nonsense"], "'nonsense' is not an endpoint"),
         (["tail", "--control", "nonsense", "--last", "3"], "nonsense is not an endpoint"),
-        (["status", "--control", "ipc:///nowhere/control"], "no daemon answers at ipc:///nowhere/control"),
+        pytest.param(
+            ["status", "--control", "ipc:///nowhere/control"],
+            "no daemon answers at ipc:///nowhere/control",
+            marks=pytest.mark.slow,  # it asks for three seconds
+        ),
     ],
 )
 def test_nobody_there(words: list[str], complaint: str) -> None:

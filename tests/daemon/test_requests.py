@@ -73,6 +73,8 @@ def test_every_request_has_its_keys() -> None:
         ({"request": "set", "hop": 60.0}, "a hop of 1440000 samples does not fit"),
         ({"request": "history", "stream": "room"}, "first is None; expected a whole number"),
         ({"request": "history", "last": 3, "end": 1}, "last and end cannot be combined"),
+        ({"request": "history", "since": 3, "first": 1}, "since and first cannot be combined"),
+        ({"request": "history", "since": "2h", "stream": "room"}, "since is '2h'; expected a whole number"),
         ({"request": "history", "last": 3, "kind": "status"}, "kind 'status' has no history; choose embedding or event"),
         ({"request": "history", "last": 3, "stream": "cellar"}, "no stream 'cellar'"),
         ({"request": "history", "first": 0, "stream": "room", "boot": b"x"}, "that run of the daemon is over"),
@@ -216,6 +218,10 @@ def test_history() -> None:
         assert all(isinstance(m, Embedding) and m.replay for m in last)
         between = await ask(daemon, "history", first=1, end=3, boot=BOOT)
         assert [m.seq for m in between if isinstance(m, Embedding)] == [1, 2]
+        since = await ask(daemon, "history", since=between[1].time.start_ns)  # type: ignore[union-attr]
+        assert [m.seq for m in since if isinstance(m, Embedding)] == list(range(2, len(starts)))
+        assert await ask(daemon, "history", since=0, boot=BOOT) == [], "there is no run after this one"
+        assert len(await ask(daemon, "history", since=0, boot=b"one before")) == len(starts)
         events = await ask(daemon, "history", kind="event", last=1)
         assert [type(m) for m in events] == [Event]
 

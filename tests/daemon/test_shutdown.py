@@ -26,6 +26,7 @@ from virtual_time import run
 
 STEPS = [
     "say that it stops",
+    "publish the last changes",
     "publish that room stops",
     "stop all processes",
     "kill embed",

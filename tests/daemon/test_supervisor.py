@@ -12,6 +12,7 @@ import pytest
 
 from daemon.scripted_daemon import ScriptedDaemon
 from mertd.capture.reports import Ended
+from mertd.daemon.change_reports import ChangeReports
 from mertd.daemon.notify import Notifier
 from mertd.daemon.parts import Parts, Sockets
 from mertd.daemon.reload import Reloader
@@ -83,6 +84,7 @@ class Stage:
             daemon.streams,
             reporter,
             reloader,
+            ChangeReports(daemon.streams),
         )
 
     def play(self, story: Callable[[], Any] | None = None) -> Stage:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from command_process import running
 from daemon_process import TINY
 from device import pulse
 
@@ -21,7 +22,7 @@ def hear(server: pulse.SoundServer, source: str, folder: Path) -> subprocess.Com
     options = [*TINY, "--window", "1", "--hop", "0.5", "--source", source, "--bind", endpoints[0], "--control", endpoints[1]]
     mertd = [sys.executable, "-m", "mertd"]
     environment = {key: value for key, value in server.environment.items() if key != "PULSE_SOURCE"}
-    with subprocess.Popen([*mertd, "run", *options], env=environment, stderr=subprocess.PIPE, text=True) as daemon:
+    with running([*mertd, "run", *options], env=environment, stderr=subprocess.PIPE, text=True) as daemon:
         where = ["--connect", endpoints[0], "--control", endpoints[1]]
         shown = [*mertd, "tail", "--json", "--events", "--count", "2", "--timeout", "60", *where]
         if source.endswith("nothing"):

@@ -79,6 +79,7 @@ def test_what_fails_is_told_and_undone(short: Path) -> None:
         assert done.returncode != 0
         assert "log in at the Mac itself" in text
         assert "failed:" in text
+        assert "nothing of it can be heard" in text, "and nobody waits for it"
         assert not [path for path in (short / "home").rglob("*") if path.is_file()]
     finally:
         mac.end()

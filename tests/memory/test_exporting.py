@@ -62,6 +62,25 @@ def test_parquet_is_read_by_others(memory: Memory, tmp_path: Path) -> None:
     assert rows[0]["trained"] is False
 
 
+def test_what_comes_out_is_what_is_remembered(tmp_path: Path) -> None:
+    """Bit by bit, in each format, whatever a stream is called."""
+    name = 'bä\0"\n\u2028c'
+    with Store(tmp_path / "memory") as store:
+        store.append([small(seq, stream, vector=vector(seq, 32)) for seq in range(20) for stream in ("a", name)])
+    memory = Memory(tmp_path / "memory")
+    expected = [(message.stream, message.seq, message.vector.tobytes()) for message in memory.embeddings()]
+    for form in (".npz", ".parquet", ".ndjson"):
+        export(memory, (tmp_path / "x").with_suffix(form), Selection())
+    arrays = np.load(tmp_path / "x.npz")
+    found = zip(arrays["stream"].tolist(), arrays["seq"].tolist(), (one.tobytes() for one in arrays["vector"]), strict=True)
+    assert list(found) == expected
+    rows = pq.read_table(tmp_path / "x.parquet").to_pylist()
+    assert [(row["stream"], row["seq"], np.array(row["vector"], np.float32).tobytes()) for row in rows] == expected
+    lines = [json.loads(line) for line in (tmp_path / "x.ndjson").read_text("utf-8").split("\n")[:-1]]
+    read = [(line["stream"], line["seq"], np.array(line["vector"]["data"], np.float32).tobytes()) for line in lines]
+    assert read == expected
+
+
 def test_more_than_a_group(tmp_path: Path) -> None:
     with Store(tmp_path / "memory") as store:
         store.append([small(seq, vector=np.full((1, 2), seq, np.float32)) for seq in range(GROUP + 3)])

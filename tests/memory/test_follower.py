@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -173,6 +174,28 @@ def test_a_damaged_file_is_replaced_while_it_runs(
         wait_until(lambda: "is damaged and is set aside" in caplog.text, PATIENCE_S, lambda: caplog.text)
         until(found, lambda: stored(tmp_path) == [0, 1])
     assert holes(tmp_path) == [], "what was in the damaged file came from the history again"
+
+
+@pytest.mark.parametrize("what", ["directory", "file", "log"])
+def test_a_memory_that_is_deleted_while_it_is_written_is_begun_again(
+    found: Station, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    """Without a look at the names, SQLite would go on with files that nobody can ever open again."""
+    monkeypatch.setattr(follower_module, "RETRY_S", 0.02)
+    folder = tmp_path / "memory"
+    with following(found, folder) as one:
+        found.embedding()
+        until(found, lambda: stored(folder) == [0])
+        path = one._store.current.path
+        if what == "directory":
+            shutil.rmtree(folder)
+        else:
+            path.with_name(path.name + ("-wal" if what == "log" else "")).unlink()
+        found.embedding()
+        wait_until(lambda: "was deleted or replaced while it was written to" in caplog.text, PATIENCE_S, lambda: caplog.text)
+        until(found, lambda: bool(list(folder.glob("*.sqlite"))) and sorted(stored(folder)) == [0, 1])
+    assert holes(folder) == [], "what was in it came from the history again"
+    assert verify(folder).faults == []
 
 
 @pytest.mark.slow

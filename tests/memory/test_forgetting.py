@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,6 +15,7 @@ from mertd.memory.forgetting import Scope, forget, preview
 from mertd.memory.half_floats import pack
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import upkeep
+from mertd.memory.similarity import segment_index
 from mertd.memory.store import Store
 from messages import MODEL, event
 
@@ -77,14 +82,44 @@ def test_everything_is_forgotten(tmp_path: Path) -> None:
 
 
 def test_a_reader_that_holds_old_pages_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mertd.memory.segment.BUSY_S", 0.05)
+    monkeypatch.setattr("mertd.memory.forgetting.READERS_S", 0.05)
     with fill(tmp_path, 10, 1 << 30):
         reading = Memory(tmp_path).embeddings()
         next(reading)
         with pytest.raises(StoreError, match="is being read by another process"):
             forget(tmp_path, Scope())
         reading.close()  # type: ignore[attr-defined]
-        assert forget(tmp_path, Scope()) == 0, "the rows are gone; the log goes with the next write"
+        assert any(secret in on_disk(tmp_path) for secret in secrets(range(10))), "the log still has it"
+        assert forget(tmp_path, Scope()) == 0, "the rows are gone"
+        assert not any(secret in on_disk(tmp_path) for secret in secrets(range(10)))
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_while_it_forgets_damages_nothing() -> None:
+    """A process of its own, because it forks."""
+    command = [sys.executable, str(Path(__file__).parent / "forgetting_kills.py"), "--kills", "16"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_index_of_what_is_forgotten_meanwhile_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may have begun to build it before, and end after everything else."""
+    pytest.importorskip("usearch")
+    fill(tmp_path).close()
+    real = segment_index.build_index
+
+    def slow(*given: Any, **named: Any) -> None:
+        if not list(tmp_path.glob("*.similar")):
+            forget(tmp_path, Scope(before_ns=100 * SECOND_NS))
+        real(*given, **named)
+
+    monkeypatch.setattr(segment_index, "build_index", slow)
+    with pytest.raises(StoreError, match="was replaced, because something of it was forgotten"):
+        Memory(tmp_path).similar(vector(3, WIDE))
+    assert not list(tmp_path.glob("000001.*.similar"))
+    assert not list(tmp_path.glob("000001.*.centre"))
+    assert Memory(tmp_path).similar(vector(30, WIDE))
 
 
 def test_files_are_not_replaced_while_something_is_being_forgotten(tmp_path: Path) -> None:

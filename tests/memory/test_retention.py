@@ -6,11 +6,11 @@ import pytest
 
 from memory.stored import small, vector
 from mertd.errors import UsageError
-from mertd.memory import amounts
+from mertd.memory import amounts, retention
 from mertd.memory.amounts import Keep, parse_keep
 from mertd.memory.checking import verify
 from mertd.memory.memory import Memory
-from mertd.memory.retention import folder_bytes, outdated, retain
+from mertd.memory.retention import Retention, folder_bytes, outdated
 from mertd.memory.store import Store
 from mertd.wire import Time
 
@@ -64,11 +64,45 @@ def test_the_oldest_files_go_when_there_are_too_many_bytes(tmp_path: Path, monke
     days(tmp_path, 5)
     size = folder_bytes(tmp_path)
     first = (tmp_path / "000001.closed.sqlite").stat().st_size
-    deleted = retain(tmp_path, Keep(bytes=size - first - 1))
+    deleted = Retention(tmp_path, Keep(bytes=size - first - 1)).apply()
     assert [p.name for p in deleted] == ["000001.closed.sqlite", "000002.closed.sqlite"]
     assert folder_bytes(tmp_path) < size
     assert [m.seq for m in Memory(tmp_path).embeddings()] == [2, 3, 4]
     assert verify(tmp_path).faults == []
     with Store(tmp_path) as store:
         assert store.append([small(0)]).duplicates == 1
-    assert retain(tmp_path, Keep()) == []
+    assert Retention(tmp_path, Keep()).apply() == []
+
+
+def test_a_wrong_clock_deletes_nothing_and_keeps_nothing_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a start without a network, a clock may be years ahead until it is set."""
+    with Store(tmp_path) as store:  # the clock was wrong for one message
+        store.append([small(0, "b", time=Time(10**4 * DAY_NS, 10**4 * DAY_NS + 1, 0, 0.0))])
+    days(tmp_path, 4)
+    now_ns, now_s = 4 * DAY_NS, 0.0
+    monkeypatch.setattr(retention.time, "time_ns", lambda: now_ns)
+    monkeypatch.setattr(retention.time, "monotonic", lambda: now_s)
+    keep = Retention(tmp_path, Keep(seconds=86_400 * 2.5))
+    count = len(list(tmp_path.glob("*.sqlite")))
+    now_ns = 5 * 365 * DAY_NS
+    assert keep.apply() == []
+    now_s = 3_000.0
+    now_ns = 3 * DAY_NS // 2
+    assert keep.apply() == [], "the clock was set meanwhile"
+    now_s = 4_000.0
+    now_ns = 4 * DAY_NS
+    assert keep.apply() == []
+    now_s = 8_000.0
+    assert [path.name for path in keep.apply()] == ["000001.closed.sqlite", "000002.closed.sqlite"]
+    assert len(list(tmp_path.glob("*.sqlite"))) == count - 2
+    assert verify(tmp_path).faults == []
+
+
+def test_what_was_set_aside_goes_with_what_came_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(amounts, "MIN_BYTES", 0)
+    days(tmp_path, 4)
+    for name in ("000000.damaged", "000000.damaged-wal", "000002.damaged"):
+        (tmp_path / name).touch()
+    first = (tmp_path / "000001.closed.sqlite").stat().st_size
+    Retention(tmp_path, Keep(bytes=folder_bytes(tmp_path) - first // 2)).apply()
+    assert [path.name for path in tmp_path.glob("*.damaged*")] == ["000002.damaged"]

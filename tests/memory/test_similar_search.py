@@ -202,6 +202,7 @@ def command(*words: object, given: str = "") -> subprocess.CompletedProcess[str]
     return subprocess.run(line, capture_output=True, text=True, input=given, check=False, timeout=PATIENCE_S)
 
 
+@pytest.mark.slow
 def test_the_command(folder: Path) -> None:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(BEGIN_NS // 10**9 + RETURN[1] * 5 + 15))
     found = command("--at", when, "--memory", folder, "--count", 2, "--json")

@@ -14,9 +14,13 @@ from hypothesis import strategies as st
 
 from memory.stored import BOOTS, assert_same, key, small, vector
 from mertd.errors import StoreError
+from mertd.memory import memory_folder, segment_files, tables
+from mertd.memory import segment as segment_module
 from mertd.memory.checking import verify
 from mertd.memory.holes import HoleReason
 from mertd.memory.memory import Memory
+from mertd.memory.memory_folder import segments
+from mertd.memory.rewriting import rewrite
 from mertd.memory.segment import Segment
 from mertd.memory.store import Store
 from mertd.wire import Audio, Embedding, Event, Span, Time
@@ -119,12 +123,19 @@ def test_a_run_that_ended_without_saying_so_leaves_a_hole_of_unknown_size(tmp_pa
 def test_what_cannot_be_stored_is_a_hole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with Store(tmp_path) as store:
         store.append([small(0), small(1, epoch=1 << 63), small(2, time=Time(-(1 << 63), (1 << 63) - 1, 0, 0.0)), small(3)])
-        store.append([small(1 << 64)])
-    assert [m.seq for m in Memory(tmp_path).embeddings()] == [0, 3]
+        store.append([small(1 << 64), replace(small(0), seq=(1 << 63) - 1), replace(event(0), seq=(1 << 63) - 1)])
+        assert store.append([event(0, event="not text: \ud800"), event(1)]).stored == 1
+        for stream in "ab":  # two holes whose sizes add up to more than 64 bits
+            store.append([replace(small(0, stream), seq=(1 << 63) - 2)])
+    assert sorted(m.seq for m in Memory(tmp_path).embeddings()) == [0, 3, (1 << 63) - 2, (1 << 63) - 2]
     assert [(hole.first, hole.end, hole.reason) for hole in Memory(tmp_path).holes()] == [
         (1, 2, "unstorable"),
         (2, 3, "unstorable"),
+        (0, 1, "unstorable"),
+        (0, (1 << 63) - 2, "missed"),
+        (0, (1 << 63) - 2, "missed"),
     ]
+    assert verify(tmp_path).missing == 3 + 2 * ((1 << 63) - 2)
     assert "cannot be stored" in caplog.text
     assert verify(tmp_path).faults == []
 
@@ -178,6 +189,38 @@ def test_reading_goes_on_while_another_writes(tmp_path: Path) -> None:
     assert [m.seq for m in Memory(tmp_path).embeddings()] == list(range(1_000))
 
 
+def test_a_reader_that_never_ends_keeps_no_file_from_ending(tmp_path: Path) -> None:
+    """While it reads, the log cannot be written back; it counts as part of the file, and so begins another one."""
+    limit = 200_000
+    with Store(tmp_path, max_file=limit) as store:
+        store.append([small(seq) for seq in range(4)])
+        reading = Memory(tmp_path).embeddings()
+        next(reading)
+        for seq in range(4, 454, 3):
+            store.append([small(more, vector=vector(more, 768)) for more in range(seq, seq + 3)])
+            assert sum(path.stat().st_size for path in tmp_path.glob("*-wal")) < 2 * limit
+        assert [message.seq for message in reading] == [1, 2, 3]
+    assert len(list(tmp_path.glob("*.closed.sqlite"))) > 3
+    assert [m.seq for m in Memory(tmp_path).embeddings()] == list(range(454))
+
+
+def test_a_log_that_had_grown_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segment_module, "MAX_LOG", 100_000)
+    with Store(tmp_path) as store:
+        store.current.db.execute("PRAGMA wal_autocheckpoint = 20")
+        log = store.current.path.with_name(store.current.path.name + "-wal")
+        store.append([small(seq) for seq in range(4)])
+        reading = Memory(tmp_path).embeddings()
+        next(reading)
+        for seq in range(4, 61):
+            store.append([small(seq, vector=vector(seq, 768))])
+        assert log.stat().st_size > 400_000
+        list(reading)
+        for seq in range(61, 64):
+            store.append([small(seq)])
+        assert log.stat().st_size <= 100_000
+
+
 def test_a_transaction_that_fails_leaves_the_memory_as_before(tmp_path: Path) -> None:
     with Store(tmp_path) as store:
         store.append([small(0)])
@@ -189,6 +232,16 @@ def test_a_transaction_that_fails_leaves_the_memory_as_before(tmp_path: Path) ->
         assert store.append([small(0, "new")]).stored == 1
         assert store.append([small(1)]).stored == 1
     assert verify(tmp_path).faults == []
+
+
+def test_nothing_is_written_to_a_disk_that_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path) as store:
+        store.append([small(0)])
+        with monkeypatch.context() as full:
+            full.setattr(segment_files, "RESERVE", 1 << 60)
+            with pytest.raises(StoreError, match="the disk is full; the memory needs"):
+                store.append([small(1)])
+        assert store.append([small(1)]).stored == 1
 
 
 @pytest.mark.parametrize("where", ["first page", "a vector"])
@@ -253,9 +306,9 @@ def test_what_a_killed_process_left_half_done_is_finished(tmp_path: Path) -> Non
     (tmp_path / "000001.closed.partial").write_bytes(b"half a copy")
     with Store(tmp_path):
         assert not (tmp_path / "000001.closed.partial").exists()
-    with Segment(path) as segment:
-        segment.compact()  # and then killed, before the original was deleted
-    assert path.exists()
+    original = path.read_bytes()
+    rewrite(path)
+    path.write_bytes(original)  # killed before the original was deleted
     with Store(tmp_path) as store:
         assert not path.exists()
         store.append([small(10)])
@@ -266,6 +319,55 @@ def test_what_a_killed_process_left_half_done_is_finished(tmp_path: Path) -> Non
     with Store(tmp_path) as store:
         assert store.append([small(5), small(11)]).duplicates == 1
     assert verify(tmp_path).faults == []
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To whoever opens it at that moment it is a file of the memory, with its log on and its tables filled."""
+    seen = []
+
+    def create(db: sqlite3.Connection) -> None:
+        seen.append(segments(tmp_path))
+        tables.create(db)
+        seen.append(segments(tmp_path))
+
+    monkeypatch.setattr(segment_module, "create", create)
+    with Store(tmp_path, max_file=150_000) as store:
+        first = store.current.path
+        assert seen == [[], []]
+        store.append([small(seq, vector=vector(seq, 768)) for seq in range(100)])
+        store.append([small(100)])
+        assert store.current.path != first
+        assert seen[2:] == [[first], [first]]
+
+
+def test_a_log_without_its_file_is_removed(tmp_path: Path) -> None:
+    with Store(tmp_path) as store:
+        store.append([small(0)])
+    for name in ("000007.sqlite-wal", "000007.sqlite-shm", "000008.closed.sqlite-journal"):
+        (tmp_path / name).write_bytes(b"of a file that was deleted")
+    with Store(tmp_path) as store:
+        store.append([small(1)])
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(("000007", "000008"))]
+    assert [m.seq for m in Memory(tmp_path).embeddings()] == [0, 1]
+
+
+def test_a_file_that_is_deleted_while_it_is_opened_is_read_as_its_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its log is deleted with it: what was opened would lack what the log holds."""
+    with Store(tmp_path) as store:
+        store.append([small(seq) for seq in range(5)])
+        path = store.current.path
+        real, opened = memory_folder.Segment, []
+
+        def slow(candidate: Path) -> Segment:
+            found = real(candidate)
+            if not opened:
+                opened.append(candidate)
+                rewrite(path)
+            return found
+
+        monkeypatch.setattr(memory_folder, "Segment", slow)
+        assert [m.seq for m in Memory(tmp_path).embeddings()] == [0, 1, 2, 3, 4]
+        assert opened == [path]
 
 
 def test_what_is_no_memory_is_refused(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ def test_a_life(linux: StandIns, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "not installed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("refused", "missing"),
     [

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -21,7 +20,7 @@ import msgpack
 import psutil
 import zmq
 
-from command_process import PATIENCE_S
+from command_process import PATIENCE_S, running
 from daemon_process import TINY, Daemon
 from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding, decode
@@ -54,7 +53,7 @@ def frozen_and_late(seconds: float) -> None:
         daemon.until(lambda s: all(stream["embedded"] for stream in s.streams.values()))
         path = Path(folder, "noted")
         command = [sys.executable, "-c", FOLLOWER, daemon.publish, daemon.control, str(path)]
-        with subprocess.Popen(command) as follower:
+        with running(command) as follower:
             while len(noted(path)) < 4 * STREAMS:
                 time.sleep(0.1)  # between looks
             follower.send_signal(signal.SIGSTOP)

@@ -1,59 +1,34 @@
 """Foote's novelty: how much the vectors before a point differ from those after it, and each side agrees with itself.
 
 Foote 2000, "Automatic audio segmentation using a measure of audio novelty": a checkerboard kernel with a Gaussian taper is
-moved along the diagonal of the self-similarity matrix. Only the band that the kernel covers is ever computed.
+moved along the diagonal of the matrix of products. The kernel is an outer product, so its sum over that square is half of the
+squared distance between the weighted means of both sides, and nothing but the vectors themselves is needed. A common direction
+of all vectors, which hides what differs, falls out of a difference.
 
-Rules of this file: no I/O, no clock; the value at a point is the same, bit for bit, whether it is computed live or afterwards.
+Rules of this file: no I/O; the value at a point is the same, bit for bit, whether it is computed live or afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
-
-from mertd.memory.similarity.vector_segment import Floats
 
 TAPER = 0.5
 """Standard deviation of the kernel's Gaussian, in units of its half width."""
 
 
-def checkerboard(half: int) -> Floats:
-    """Return the kernel, (2 * half, 2 * half): positive within a side, negative between them; the positive part sums to 1."""
+def side_weights(half: int) -> NDArray[np.float64]:
+    """Return the weights of `2 * half` vectors: negative before the point, positive after it, each side with a sum of 1."""
     offsets = (np.arange(2 * half) - (half - 0.5)) / half
-    taper = np.exp(-0.5 * np.square(offsets / TAPER))
-    kernel = np.outer(taper, taper) * np.sign(np.outer(offsets, offsets))
-    return np.asarray(kernel / kernel[kernel > 0].sum(), np.float32)
+    taper = np.exp(-0.5 * np.square(offsets / TAPER)) * np.sign(offsets)
+    return np.asarray(taper / taper[half:].sum())
 
 
-class NoveltyCurve:
-    """The novelty between two neighbouring windows, as windows come. It lags `half` windows behind the newest."""
-
-    def __init__(self, half: int) -> None:
-        self.half = half
-        self._kernel = checkerboard(half)
-        self._recent: list[Floats] = []  # unit vectors, at most 2 * half
-
-    def feed(self, unit: Floats) -> float | None:
-        """Add a vector, (size,), of length 1. Return the novelty `half` windows back, 0 to 2; None at the start."""
-        self._recent.append(unit)
-        if len(self._recent) > 2 * self.half:
-            self._recent.pop(0)
-        if len(self._recent) < 2 * self.half:
-            return None
-        block = np.stack(self._recent)
-        return max(float((self._kernel * (block @ block.T)).sum(dtype=np.float64)), 0.0)
-
-    def clear(self) -> None:
-        """Forget everything, because the next window does not follow the last one."""
-        self._recent.clear()
-
-
-def novelty(units: NDArray[np.float32], half: int) -> Floats:
-    """Return the novelty before each window, (n,), of unit vectors, (n, size); 0 with fewer than `half` on a side."""
-    curve = NoveltyCurve(half)
-    values = np.zeros(len(units), np.float32)
-    for at, unit in enumerate(units):
-        value = curve.feed(unit)
-        if value is not None:
-            values[at - half + 1] = value
-    return values
+def novelty(vectors: Sequence[NDArray[np.floating]], weights: NDArray[np.float64]) -> float:
+    """Return the novelty in the middle of `2 * half` vectors, (size,) each: 0 if both sides are alike."""
+    difference = np.zeros(len(vectors[0]), np.float64)
+    for weight, vector in zip(weights, vectors, strict=True):  # in a fixed order, so that the sum is the same everywhere
+        difference += weight * vector
+    return 0.5 * float(np.square(difference).sum())

@@ -12,13 +12,14 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 
 from mertd.errors import SpaceError
+from mertd.stream.client.past import Asked
 from mertd.stream.client.sequence import Found, MissingRange, Sequence
 from mertd.text import printable
 from mertd.wire import Embedding, Event, Message, Status
 
 log = logging.getLogger(__name__)
 
-Steps = Generator[MissingRange, Found, None]
+Steps = Generator[Asked, Found, None]
 """Yields what is missing, and is sent a page of what was found of it."""
 
 
@@ -59,7 +60,7 @@ class Inbox:
 
     def __init__(self, selection: Selection) -> None:
         self._selection = selection
-        self._ready: deque[Received] = deque()
+        self._ready: deque[Received | SpaceError] = deque()
         self._space: str | None = None
         self._unknown: set[tuple[str, str]] = set()  # endpoints and streams of which was said that the one lacks the other
         self.lost = 0
@@ -70,8 +71,11 @@ class Inbox:
         return bool(self._ready)
 
     def take(self) -> Received:
-        """Return the next message."""
-        return self._ready.popleft()
+        """Return the next message. Raises `SpaceError` in the place of one from the past that was of another space."""
+        found = self._ready.popleft()
+        if isinstance(found, SpaceError):
+            raise found
+        return found
 
     def select(self, waiting: list[Message]) -> list[Message]:
         """Return what of all waiting messages is to be accepted: all but the older embeddings of each stream."""
@@ -116,6 +120,18 @@ class Inbox:
         if isinstance(message, Embedding) and not self._selection.mix_spaces:
             self._check_space(message, endpoint)
         self._ready.append(Received(message, lost, endpoint))
+
+    def deliver_past(self, message: Embedding | Event, lost: int, endpoint: str) -> None:
+        """Make a message ready that comes from the memory, in order."""
+        self.recovered += 1
+        self._count_lost(lost, f"{message.kind}/{message.stream}", endpoint)
+        try:
+            if isinstance(message, Embedding) and not self._selection.mix_spaces:
+                self._check_space(message, endpoint)
+        except SpaceError as error:
+            self._ready.append(error)
+        else:
+            self._ready.append(Received(message, lost, endpoint))
 
     def _check_streams(self, status: Status, endpoint: str) -> None:
         for stream in self._selection.streams:

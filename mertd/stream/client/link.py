@@ -6,18 +6,26 @@ import contextlib
 import logging
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import zmq
 
 from mertd.errors import EndpointError, KeysError, WireError
+from mertd.stream.client.past import Asked, NextRun, Past
 from mertd.stream.client.sequence import Cursor, Found, MissingRange, Sequence
 from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
 from mertd.stream.refusals import Refusals
-from mertd.stream.request import PATIENCE_S, ask, ask_page
+from mertd.stream.request import PATIENCE_S, RefusalError, Reply, ask, ask_page
 from mertd.text import printable
 from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
+
+REFUSED_S = 0.2
+"""Seconds until a request is repeated that a daemon could not answer at this moment."""
+
+REFUSED_LIMIT = 3
+"""Requests for one page that are made in all, if each is answered so."""
 
 BACK_OFF_S = 10.0
 """Seconds without requests after one to which there was no reply."""
@@ -47,14 +55,22 @@ class Link:
     """The connection to one daemon."""
 
     def __init__(
-        self, context: zmq.Context[zmq.Socket[bytes]], daemon: Daemon, topics: list[str], resume: Cursor | None = None
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        daemon: Daemon,
+        topics: list[str],
+        resume: Cursor | None = None,
+        past: Past | None = None,
     ) -> None:
-        """Connect. `resume`: what came before.
+        """Connect. `resume`: what came before. `past`: what is to be fetched first.
 
         Raises `EndpointError` for an invalid endpoint, `KeysError` for keys that cannot be used.
         """
         self.daemon = daemon
         self.sequence = Sequence(resume)
+        self.past = past  # None when it was fetched
+        self._complaint = ""
+        self.fetches_past = past is not None  # also of a run that ends while the client does not listen
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
         self.complains_at = time.monotonic() + SILENCE_S  # monotonic seconds
@@ -107,14 +123,56 @@ class Link:
         elif self._hears_status:
             log.warning("the daemon at %s has been silent for %.0f s; waiting for it", self.daemon.endpoint, SILENCE_S)
 
+    def find(self, asked: Asked) -> Found | None:
+        """Return a page of what is asked for; None if there is none at this moment. Blocks until the daemon has replied.
+
+        Raises `EndpointError` if the daemon is too old to be asked.
+        """
+        return self._fetch_past(asked) if self.past is not None or isinstance(asked, NextRun) else self.fetch(asked)
+
+    def _fetch_past(self, asked: Asked) -> Found | None:
+        assert self.daemon.control is not None
+        request: dict[str, Any] = {"request": "history", "kind": asked.kind, "stream": asked.stream}
+        if isinstance(asked, NextRun):
+            request |= {"since": asked.since_ns} if asked.after is None else {"since": asked.since_ns, "boot": asked.after}
+        else:
+            request |= {"boot": asked.boot, "first": asked.first, "end": asked.end}
+        try:
+            page = ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
+        except (EndpointError, WireError) as error:
+            if not isinstance(error, RefusalError):
+                self._complain_once(f"{printable(error)}; waiting for it, to fetch what was missed")
+                return None
+            if error.is_temporary:
+                self._complain_once(printable(error))
+                time.sleep(REFUSED_S)
+                return None
+            if isinstance(asked, NextRun):
+                raise
+            log.warning("what %s published last is gone: %s", printable(f"{asked.kind}/{asked.stream}"), printable(error))
+            return Found([], False)
+        self._complaint = ""
+        fresh: list[Embedding | Event] = []
+        for message in page.messages:  # what was asked for, by `seq`, whatever a daemon sends
+            if not isinstance(message, Embedding | Event) or not asked.has(message):
+                continue
+            if not fresh or (message.boot == fresh[0].boot and message.seq > fresh[-1].seq):
+                fresh.append(message)
+        return Found(fresh, page.more)
+
+    def _complain_once(self, text: str) -> None:
+        """Log why nothing could be fetched, until something else is the reason or it is over."""
+        if text != self._complaint:
+            self._complaint = text
+            log.warning("%s", text)
+
     def fetch(self, missing: MissingRange) -> Found:
         """Return the first page of what the daemon still has of a range, oldest first. Blocks until the daemon has replied."""
         if self.daemon.control is None or time.monotonic() < self._asks_again_at:
             return Found([], False)
         request = {"request": "history", "kind": missing.kind, "stream": missing.stream, "boot": missing.boot}
         try:
-            wanted = {**request, "first": missing.first, "end": missing.end}
-            page = ask_page(self.daemon.control, wanted, PATIENCE_S, self.daemon.keys)
+            page = self._ask_patiently({**request, "first": missing.first, "end": missing.end})
         except (EndpointError, WireError) as error:
             what = printable(f"{missing.kind}/{missing.stream}")
             log.warning("%d messages of %s could not be fetched: %s", missing.count, what, printable(error))
@@ -122,6 +180,18 @@ class Link:
             return Found([], False)
         fresh = [m for m in page.messages if isinstance(m, Embedding | Event) and missing.has(m)]
         return Found(fresh, page.more and bool(fresh))
+
+    def _ask_patiently(self, request: dict[str, Any]) -> Reply:
+        """Ask again what could not be answered at that moment, a few times. Raises `EndpointError` and `WireError`."""
+        assert self.daemon.control is not None
+        for _ in range(REFUSED_LIMIT - 1):
+            try:
+                return ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
+            except RefusalError as error:
+                if not error.is_temporary:
+                    raise
+                time.sleep(REFUSED_S)
+        return ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
 
     def _fetch_all(self, missing: MissingRange) -> list[Embedding | Event]:
         found = list[Embedding | Event]()

@@ -63,6 +63,8 @@ class Sequence:
         self._resume = resume
         self._boot: bytes | None = None
         self._next: dict[tuple[str, str], int] = {}
+        self._first: dict[tuple[str, str], int] = {}  # what was expected first of this run
+        self._uptime_ns = 0  # of the daemon, by its last status
         self._from_the_start = False  # this daemon was started while the client was listening, so nothing may be missing
 
     def missing(self, message: Embedding | Event) -> MissingRange | None:
@@ -76,6 +78,9 @@ class Sequence:
     def missing_by(self, status: Status, kinds: tuple[str, ...], streams: tuple[str, ...]) -> list[MissingRange]:
         """Return what the daemon had sent before this status and has not come, of those `kinds` and `streams` (none: all)."""
         self._note_boot(status.boot)
+        if status.uptime_ns < self._uptime_ns:  # a replay was started again: its messages are the same, and all come again
+            self._next = dict(self._first)
+        self._uptime_ns = status.uptime_ns
         found: list[MissingRange] = []
         for stream, counters in status.streams.items():
             for kind in kinds:
@@ -84,6 +89,7 @@ class Sequence:
                     continue
                 first = self._next.get((kind, stream), 0 if self._from_the_start else end)
                 self._next.setdefault((kind, stream), first)
+                self._first.setdefault((kind, stream), first)
                 if first < end:
                     found.append(MissingRange(status.boot, kind, stream, first, end))
         return found
@@ -92,6 +98,17 @@ class Sequence:
         """Expect the messages of a range too, and all after it."""
         self._note_boot(missing.boot)
         self._next[missing.kind, missing.stream] = missing.first
+        self._first[missing.kind, missing.stream] = missing.first
+
+    @property
+    def expected(self) -> tuple[bytes | None, Mapping[tuple[str, str], int]]:
+        """The run whose messages come, None if none has come yet, and the `seq` of the next messages by kind and stream."""
+        return self._boot, self._next
+
+    def resume_at(self, cursor: Cursor) -> None:
+        """Expect what follows on a place that was reached otherwise."""
+        self._resume = cursor
+        self._boot = None
 
     def accept(self, message: Embedding | Event) -> int | None:
         """Note a message. Return how many before it are lost for good; None if it has come before."""
@@ -100,6 +117,7 @@ class Sequence:
         expected = self._next.get(key, 0 if self._from_the_start else message.seq)
         if message.seq < expected:
             return None
+        self._first.setdefault(key, expected)
         self._next[key] = message.seq + 1
         return message.seq - expected
 
@@ -115,4 +133,6 @@ class Sequence:
         if boot != self._boot:
             self._from_the_start = self._boot is not None or self._resume is not None
             self._boot = boot
+            self._uptime_ns = 0
             self._next = dict((self._resume or {}).get(boot, {}))
+            self._first = dict(self._next)

@@ -15,32 +15,24 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Self
 
 import zmq
 
-from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
+from mertd.defaults import PUBLISH_ENDPOINT
 from mertd.errors import EndpointError, UsageError
-from mertd.stream.client.inbox import Inbox, Received, Selection, Steps
-from mertd.stream.client.link import Daemon, Link
-from mertd.stream.client.sequence import Cursor, Found, MissingRange
+from mertd.stream.client.backlog import Backlog
+from mertd.stream.client.cursor_file import CursorFile
+from mertd.stream.client.daemons import KINDS, check_beginning, names, pair_up, unix_ns
+from mertd.stream.client.inbox import Inbox, Received, Selection
+from mertd.stream.client.link import Link
+from mertd.stream.client.past import Past
+from mertd.stream.client.sequence import Cursor
 from mertd.stream.curve_keys import ClientKeys
-from mertd.wire import Message, decode
-
-KINDS = ("embedding", "event", "status")
-
-
-@dataclass
-class _CatchingUp:
-    """A message that waits for those before it. `missing`: what is to be fetched next."""
-
-    steps: Steps
-    link: Link
-    missing: MissingRange | None = None
+from mertd.wire import Embedding, Event, Message, decode
 
 
 class Subscriber:
@@ -60,6 +52,8 @@ class Subscriber:
         last: int = 0,
         newest: bool = False,
         resume: Cursor | None = None,
+        since: datetime | timedelta | int | None = None,
+        cursor: str | os.PathLike[str] | None = None,
         mix_spaces: bool = False,
         timeout: float | None = None,
         keys: ClientKeys | Iterable[ClientKeys | None] | None = None,
@@ -72,6 +66,11 @@ class Subscriber:
         `last`: begin with this many messages of each kind and stream that were published before.
         `resume`: the `seq` of the next message by boot and (kind, stream); begin there, and with what was published since then
         by a run of the daemon that is not in it. `{}` begins with all that the history holds.
+        `since`: begin with what the daemon has since then, in its memory or its history, over all its runs: a `datetime`, a
+        `timedelta` (this long ago), or Unix nanoseconds. Windows count by their start.
+        `cursor`: a file that keeps the place of this client. It continues there, over all runs of the daemon, and begins with
+        `since`, or with what comes, if there is no such file. A message counts as done when the next one is asked for, or with
+        `acknowledge`: after a crash each comes at least once. One process at a time may use a file.
         `newest`: for viewers; of the embeddings that wait, deliver each stream's newest and skip the others.
         `mix_spaces`: also deliver vectors that may not be compared with each other.
         `timeout`: seconds without a message after which iterating raises `EndpointError`; None waits for ever.
@@ -79,27 +78,31 @@ class Subscriber:
         daemon that has another key or no encryption.
 
         Raises `EndpointError` for an invalid endpoint and, with `last`, if there is no reply or no such stream; `UsageError`
-        for arguments that contradict each other.
+        for arguments that contradict each other; `StoreError` for a cursor that is damaged or in use.
         """
-        daemons = _pair_up(endpoint, control, keys)
-        selection = Selection(_names(streams), _names(kinds), newest, mix_spaces)
-        if last and any(daemon.control is None for daemon in daemons):
-            raise UsageError("`last` needs a control endpoint to read history from; pass control=...")
-        if resume is not None and last:
-            raise UsageError("`last` and `resume` cannot be combined; pass one of them")
+        daemons = pair_up(endpoint, control, keys)
+        selection = Selection(names(streams), names(kinds), newest, mix_spaces)
+        given = {"since": since is not None, "cursor": cursor is not None, "last": bool(last), "resume": resume is not None}
+        check_beginning(daemons, newest, **given)
+        since_ns = None if since is None else unix_ns(since)
         if unknown := set(selection.kinds) - set(KINDS):
             raise UsageError(f"unknown kind {unknown.pop()!r}; choose from {', '.join(KINDS)}")
-        self._newest = newest
+        self._selection = selection
         self._timeout = timeout
         self._process = os.getpid()
+        self._cursor = CursorFile(cursor, since_ns) if cursor is not None else None
         self._inbox = Inbox(selection)
-        self._pending: deque[_CatchingUp] = deque()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
         self._links: dict[zmq.Socket[bytes], Link] = {}
+        self._last: Received | None = None
+        self._backlog = Backlog(self._inbox, selection, self._cursor)
         try:
             for daemon in daemons:
-                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume)
+                past = None if since is None else Past({}, since_ns)
+                if self._cursor is not None:
+                    past = self._cursor.past(daemon.endpoint)
+                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume, past)
                 self._links[link.socket] = link
                 self._poller.register(link.socket, zmq.POLLIN)
                 self._poller.register(link.refusals.socket, zmq.POLLIN)
@@ -129,27 +132,28 @@ class Subscriber:
         daemon refuses this client; the next call continues after it. Raises `UsageError` after `close`, and in a process that
         was forked meanwhile: ZeroMQ sockets do not survive a fork.
         """
-        self._check_usable()
+        self._begin_receiving()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         while not self._inbox:
-            if self._pending:
-                catching_up = self._pending[0]
-                if (missing := self._next_missing(catching_up)) is not None:
-                    self._give(catching_up, catching_up.link.fetch(missing))
+            if self._backlog:
+                if (asked := self._backlog.next_asked()) is not None:
+                    is_found = self._backlog.give(asked[0].find(asked[1]))
+                    if not is_found and time.monotonic() >= deadline:
+                        return None
                 continue
             left = min(deadline, self._check()) - time.monotonic()
             readable = self._poller.poll(None if left == float("inf") else max(0, math.ceil(left * 1000)))
             if not readable and time.monotonic() >= deadline:
                 return None
             for link in [self._links[socket] for socket, _ in readable if socket in self._links]:
-                self._accept(link)
-        return self._inbox.take()
+                self._read(link)
+        return self._take()
 
     async def receive_async(self, timeout_s: float | None = None) -> Received | None:
         """Do the same in an event loop, without blocking it. One call at a time. Raises what `receive` raises."""
         import asyncio  # it costs 0.05 s, and `mertd tail` needs none of it
 
-        self._check_usable()
+        self._begin_receiving()
         loop, readable = asyncio.get_running_loop(), asyncio.Event()
         deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
         watched = [link.refusals.socket for link in self._links.values()]
@@ -158,16 +162,17 @@ class Subscriber:
             loop.add_reader(descriptor, readable.set)
         try:
             while not self._inbox:
-                if self._pending:
-                    catching_up = self._pending[0]
-                    if (missing := self._next_missing(catching_up)) is not None:
-                        self._give(catching_up, await asyncio.to_thread(catching_up.link.fetch, missing))
+                if self._backlog:
+                    if (asked := self._backlog.next_asked()) is not None:
+                        is_found = self._backlog.give(await asyncio.to_thread(asked[0].find, asked[1]))
+                        if not is_found and time.monotonic() >= deadline:
+                            return None
                     continue
                 readable.clear()
                 again = self._check()
                 some = [link for link in self._links.values() if int(link.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN]
                 for link in some:
-                    self._accept(link)
+                    self._read(link)
                 if not some and not self._inbox:
                     left = min(deadline, again) - time.monotonic()
                     try:
@@ -179,7 +184,7 @@ class Subscriber:
         finally:
             for descriptor in descriptors:
                 loop.remove_reader(descriptor)
-        return self._inbox.take()
+        return self._take()
 
     def __iter__(self) -> Iterator[Message]:
         """Yield messages for ever. What is lost is counted and logged."""
@@ -196,14 +201,39 @@ class Subscriber:
             raise EndpointError(f"nothing in {self._timeout:g} s from {names}; `mertd status` may say why")
         return received.message
 
+    def acknowledge(self) -> None:
+        """Count the message that was received last as done, and save the cursor now. Raises `StoreError`."""
+        self._note_done()
+        if self._cursor is not None:
+            self._cursor.save()
+
     def close(self) -> None:
-        """Disconnect. Nothing can be received afterwards."""
+        """Disconnect, and save the cursor. Nothing can be received afterwards. Raises `StoreError`."""
         if os.getpid() != self._process:  # the sockets belong to the process that made them
             return
+        kept, self._cursor = self._cursor, None
         for link in self._links.values():
             link.close()
         self._links.clear()
         self._context.term()
+        if kept is not None:
+            kept.close()
+
+    def _begin_receiving(self) -> None:
+        """The message that was received last is done."""
+        self._check_usable()
+        self._note_done()
+        if self._cursor is not None:
+            self._cursor.save_if_due()
+
+    def _note_done(self) -> None:
+        done, self._last = self._last, None
+        if done is not None and self._cursor is not None and isinstance(done.message, Embedding | Event):
+            self._cursor.done(done.endpoint, done.message)
+
+    def _take(self) -> Received:
+        self._last = self._inbox.take()
+        return self._last
 
     def _check_usable(self) -> None:
         if os.getpid() != self._process:
@@ -221,73 +251,22 @@ class Subscriber:
         """Look for refusals. Return when to look again even if nothing happens: monotonic seconds."""
         for link in self._links.values():
             link.check()
-        return min((min(link.reconnects_at, link.complains_at) for link in self._links.values()), default=float("inf"))
+        if self._cursor is not None:
+            self._cursor.save_if_due()
+        times = [time for link in self._links.values() for time in (link.reconnects_at, link.complains_at)]
+        return min([*times, self._cursor.due_at if self._cursor is not None else float("inf")])
 
-    def _accept(self, link: Link) -> None:
-        """Read what waits. Its messages are delivered one after the other, each after a page at a time of what is missing."""
-        for message in self._read(link):
-            steps = self._inbox.accept(message, link.sequence, link.daemon.endpoint)
-            self._pending.append(_CatchingUp(steps, link))
-
-    def _next_missing(self, catching_up: _CatchingUp) -> MissingRange | None:
-        """Return what to fetch; None if the message is delivered, and the next one's turn has come."""
-        if catching_up.missing is None:
-            try:
-                catching_up.missing = next(catching_up.steps, None)
-            except BaseException:
-                self._pending.popleft()
-                raise
-            if catching_up.missing is None:
-                self._pending.popleft()
-        return catching_up.missing
-
-    def _give(self, catching_up: _CatchingUp, found: Found) -> None:
-        """Deliver what was fetched."""
-        try:
-            catching_up.missing = catching_up.steps.send(found)
-        except StopIteration:
-            self._pending.popleft()
-        except BaseException:
-            self._pending.popleft()
-            raise
-
-    def _read(self, link: Link) -> list[Message]:
-        """Return one message, or all that wait but for the older embeddings."""
+    def _read(self, link: Link) -> None:
+        """Read one message, or all that wait but for the older embeddings."""
         link.note_message()
-        if not self._newest:
-            return [decode(link.socket.recv_multipart())]
+        if not self._selection.newest:
+            self._backlog.add(decode(link.socket.recv_multipart()), link)
+            return
         waiting: list[Message] = []
         while link.socket.poll(0):
             waiting.append(decode(link.socket.recv_multipart()))
-        return self._inbox.select(waiting)
-
-
-def _names(given: str | Iterable[str]) -> tuple[str, ...]:
-    """Return names that were given as one or as several."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _pair_up(
-    endpoint: str | Iterable[str],
-    control: str | Iterable[str] | None,
-    keys: ClientKeys | Iterable[ClientKeys | None] | None,
-) -> list[Daemon]:
-    """Return the daemons that the arguments of `Subscriber` name. Raises `UsageError`."""
-    endpoints = [endpoint] if isinstance(endpoint, str) else list(endpoint)
-    if control is None:
-        controls: list[str | None] = [CONTROL_ENDPOINT if endpoints == [PUBLISH_ENDPOINT] else None] * len(endpoints)
-    else:
-        controls = [control] if isinstance(control, str) else list(control)
-    all_keys = [keys] * len(endpoints) if keys is None or isinstance(keys, ClientKeys) else list(keys)
-    if not endpoints or len(set(endpoints)) != len(endpoints):
-        raise UsageError(f"endpoints must be different, and at least one: {', '.join(endpoints) or 'none was given'}")
-    if len(controls) != len(endpoints):
-        raise UsageError(f"{len(endpoints)} endpoints but {len(controls)} control endpoints; pass one for each, or none at all")
-    if len(all_keys) != len(endpoints):
-        raise UsageError(
-            f"{len(endpoints)} endpoints but {len(all_keys)} keys; pass one for each (None for no key), or one for all"
-        )
-    return [Daemon(*one) for one in zip(endpoints, controls, all_keys, strict=True)]
+        for message in self._inbox.select(waiting):
+            self._backlog.add(message, link)
 
 
 subscribe = Subscriber

@@ -173,6 +173,8 @@ class Connections:  # attributes: its thread, what that shares with the event lo
         leave most are cut off.
         """
         with self._lock:
+            if self._open.get(connection.descriptor) is not connection:  # it has gone, and its descriptor may be another's
+                return not connection.severed
             if not self._unread.allows(connection, size):
                 return False
             in_the_way = self._unread.in_the_way(self._open.values(), size)
@@ -181,9 +183,10 @@ class Connections:  # attributes: its thread, what that shares with the event lo
         return not connection.severed
 
     def note_sent(self, connection: Connection, size: int) -> None:
-        """Count a reply of `size` bytes."""
+        """Count a reply of `size` bytes, unless the client has gone meanwhile: it would count for ever."""
         with self._lock:
-            self._unread.add(connection, size)
+            if self._open.get(connection.descriptor) is connection:
+                self._unread.add(connection, size)
 
     # The watching thread
 

@@ -37,7 +37,8 @@ class Page:
 @dataclass(frozen=True)
 class _Kept:
     seq: int
-    when_ns: int
+    start_ns: int  # of a window, or the time of an event
+    when_ns: int  # the end of a window, or the time of an event
     frames: list[bytes]
 
     @property
@@ -57,8 +58,11 @@ class History:
     def add(self, message: Embedding | Event, frames: list[bytes]) -> None:
         """Keep a message, and forget the oldest ones of whichever kind and stream has most, if there is no room."""
         key = (message.kind, message.stream)
-        when_ns = message.time.end_ns if isinstance(message, Embedding) else message.time_ns
-        kept = _Kept(message.seq, when_ns, frames)
+        if isinstance(message, Embedding):
+            start_ns, when_ns = message.time.start_ns, message.time.end_ns
+        else:
+            start_ns = when_ns = message.time_ns
+        kept = _Kept(message.seq, start_ns, when_ns, frames)
         self._kept.setdefault(key, deque()).append(kept)
         self._sizes[key] = self._sizes.get(key, 0) + kept.size
         self.bytes += kept.size
@@ -85,6 +89,12 @@ class History:
         """Return the `seq` of the oldest message of a kind and stream that is kept; None if there is none."""
         queue = self._kept.get((kind, stream))
         return queue[0].seq if queue else None
+
+    def since(self, kind: str, stream: str, since_ns: int) -> Page:
+        """Messages from the first one on that is of this time or later, as far as they are kept and go on a page."""
+        found = (kept.seq for kept in self._kept.get((kind, stream), ()) if kept.start_ns >= since_ns)
+        first = next(found, None)
+        return Page([], False) if first is None else self.between(kind, stream, first, None)
 
     def between(self, kind: str, stream: str, first: int, end: int | None) -> Page:
         """Messages with first <= `seq` < end (None: up to the newest), as far as they are kept and go on a page."""

@@ -85,11 +85,27 @@ class Publisher:
     def endpoint(self) -> str:
         return self._bound.endpoint
 
+    @property
+    def subscribers(self) -> int:
+        """Connections that have subscribed to something, as far as `serve` has read."""
+        return len(self._subscriptions)
+
+    def send_if_room(self, message: Message) -> bool:
+        """Publish a message if no subscriber's queue is full, and keep it in the history. Returns whether that is so.
+
+        Raises `WireError` for what the wire cannot carry.
+        """
+        frames = encode(message)
+        try:
+            self._bound.socket.send_multipart(frames, zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        self._note_sent(message, frames)
+        return True
+
     def send(self, message: Message) -> None:
         """Publish, and keep in the history. Raises `WireError` for what the wire cannot carry."""
         frames = encode(message)
-        if isinstance(message, Embedding | Event):
-            self.history.add(message, frames)
         socket = self._bound.socket
         try:
             socket.send_multipart(frames, zmq.NOBLOCK)
@@ -98,6 +114,11 @@ class Publisher:
             socket.setsockopt(zmq.XPUB_NODROP, 0)
             socket.send_multipart(frames, zmq.NOBLOCK)
             socket.setsockopt(zmq.XPUB_NODROP, 1)
+        self._note_sent(message, frames)
+
+    def _note_sent(self, message: Message, frames: list[bytes]) -> None:
+        if isinstance(message, Embedding | Event):
+            self.history.add(message, frames)
         self.published += 1
         if self._readiness is not None:
             self._readiness.touched()

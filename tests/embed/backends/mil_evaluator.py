@@ -39,12 +39,17 @@ class Package:
             program = load(spec, spec.specificationVersion, self.model.weights_dir)
         self._function = program.functions["main"]
         self.operations = [op for op in self._function.operations if op.op_type != "const"]
-        self.largest = 0.0
-        """Magnitude of the largest float16 result of the last run; infinite if one overflowed."""
+        self.largest_of: dict[str, float] = {}
+        """Magnitude of the largest float16 result of each type of operation in the last run; infinite if one overflowed."""
+
+    @property
+    def largest(self) -> float:
+        """Magnitude of the largest float16 result of the last run."""
+        return max(self.largest_of.values(), default=0.0)
 
     def run(self, samples: Array, strict: bool = False) -> Array:
         """A normalised window, (length,) -> hidden states, (layers, hidden)."""
-        self.largest = 0.0
+        self.largest_of = {}
         (name,) = self._function.inputs
         values = {self._function.inputs[name]: samples[None]}
         (output,) = self._function.outputs
@@ -85,7 +90,7 @@ class Package:
         for result, var in zip(results, op.outputs, strict=True):
             assert result.shape == tuple(var.shape), op
             if half:
-                self.largest = max(self.largest, float(np.abs(result).max()))
+                self.largest_of[op.op_type] = max(self.largest_of.get(op.op_type, 0.0), float(np.abs(result).max()))
         return results
 
 

@@ -194,6 +194,7 @@ def test_falls_back_to_the_original_checkpoint(hub: Hub, files: Files, pull: Pul
     assert (loaded.digest, loaded.trained) == (files.digest, True)
 
 
+@pytest.mark.slow
 def test_falls_back_when_the_converted_file_is_not_merts(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files = {f"{CONVERTED}/mlx/MERT.safetensors": b"<html>", f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}
     got = pull()
@@ -220,6 +221,7 @@ def test_a_download_that_never_completes(hub: Hub, files: Files, pull: Puller) -
     assert pull()["digest"] == files.digest, "and later it works again"
 
 
+@pytest.mark.slow
 def test_a_reset_connection(hub: Hub, files: Files, pull: Puller) -> None:
     hub.files, hub.cut, hub.reset = {f"{CHECKPOINT}/pytorch_model.bin": files.checkpoint}, [1000], True
     assert "the connection to the hub was lost" in pull()["message"]
@@ -274,6 +276,7 @@ def test_offline_without_a_cache(pull: Puller) -> None:
     assert "mertd model import FILE" in got["message"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "reason"),
     [(401, "check your token"), (429, "answered 429; try again later"), (503, "is down (503)")],

@@ -99,3 +99,20 @@ def test_a_gap_knows_its_own() -> None:
     assert [gap.has(embedding(seq)) for seq in (2, 3, 7, 8)] == [False, True, True, False]
     others: list[Embedding] = [embedding(4, boot=AGAIN), embedding(4, "attic")]
     assert not any(gap.has(message) for message in [*others, event(4), status()])
+
+
+def test_a_replay_that_is_started_again_comes_again() -> None:
+    """It has the same number as before, and less uptime; it may begin in the middle of a run."""
+    sequence = Sequence()
+
+    def at(uptime_ns: int, embedded: int) -> list[MissingRange]:
+        counters = {"embedded": embedded, "events": 0}
+        return sequence.missing_by(status(uptime_ns=uptime_ns, streams={"room": counters}), ("embedding",), ())
+
+    assert at(1, 10) == []
+    for seq in range(10, 13):
+        assert sequence.accept(embedding(seq)) == 0
+    assert at(5, 13) == []
+    assert sequence.accept(embedding(10)) is None
+    assert at(2, 12) == [MissingRange(BOOT, "embedding", "room", 10, 12)]
+    assert [sequence.accept(embedding(seq)) for seq in (10, 11, 12)] == [0, 0, 0]

@@ -143,7 +143,7 @@ def test_with_keys_nothing_is_said_to_a_server_that_has_none(ring: Keyring) -> N
     assert said == []
 
 
-@pytest.mark.parametrize("scheme", ["tcp", "ipc"])
+@pytest.mark.parametrize("scheme", [pytest.param("tcp", marks=pytest.mark.slow), "ipc"])
 def test_a_revoked_key_is_cut_off_and_the_others_miss_nothing(ring: Keyring, tmp_path: Path, scheme: str) -> None:
     (tmp_path / "run").mkdir(mode=0o700)
     where = ("tcp://127.0.0.1:*",) * 2 if scheme == "tcp" else tuple(f"ipc://{tmp_path}/run/{name}" for name in "pc")
@@ -207,6 +207,7 @@ def test_what_a_revoked_key_has_sent_before_is_not_answered(server: Guarded) -> 
         server.authenticator.check(make_pair().public, "status")
 
 
+@pytest.mark.slow
 def test_a_list_that_cannot_be_read_changes_nothing_and_is_told(server: Guarded, caplog: pytest.LogCaptureFixture) -> None:
     path, viewer = server.ring.list_path, server.ring.client("viewer")
     good = path.read_text(encoding="utf-8")

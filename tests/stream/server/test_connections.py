@@ -269,6 +269,21 @@ def test_unread_replies_are_bounded_for_one_and_for_all(monkeypatch: pytest.Monk
     assert replies.in_the_way(everyone, 500_000) == []
 
 
+def test_a_reply_that_comes_when_its_client_has_gone_does_not_count(served: Served) -> None:
+    """A client repeats its request over other connections, takes the first reply, and closes them all."""
+    client = served.dealer()
+    (gone,) = served.find()
+    client.close()
+    until(lambda: not served.connections._open)
+    served.dealer()
+    (there,) = served.find()
+    for _ in range(8):
+        assert served.connections.make_room(gone, MAX_UNREAD_BYTES // 2)
+        served.connections.note_sent(gone, MAX_UNREAD_BYTES // 2)
+    assert served.connections.make_room(there, MAX_UNREAD_BYTES // 2)
+    assert not there.severed
+
+
 def test_those_with_most_go_first_and_no_more_than_need_be() -> None:
     few, most, some = (connection_with(unread) for unread in (10, 300, 200))
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES, History, Page
-from mertd.wire import Embedding, Event, decode, encode
+from mertd.wire import Embedding, Event, Time, decode, encode
 from messages import embedding, event
 
 
@@ -87,3 +87,14 @@ def test_a_stream_that_says_much_does_not_push_out_one_that_says_little() -> Non
     kept = history(event(0, "quiet"), *(event(seq, "loud") for seq in range(500)), limit_bytes=50_000)
     assert names(kept.last("event", "quiet", 5)) == [("quiet", 0)]
     assert len(kept.last("event", "loud", 500).messages) < 100
+
+
+def test_since_a_time() -> None:
+    """Windows count by their start; behind the first one all follow, whatever the clock did."""
+    second = 1_000_000_000
+    kept = history(*(embedding(seq, "a") for seq in range(3)), embedding(3, "a", time=Time(0, 0, 0, 0.0)), event(0, "a"))
+    assert names(kept.since("embedding", "a", 5 * second)) == [("a", 1), ("a", 2), ("a", 3)]
+    assert names(kept.since("embedding", "a", -1)) == [("a", seq) for seq in range(4)]
+    assert names(kept.since("event", "a", 1)) == [("a", 0)]
+    for kind, stream, since_ns in (("event", "a", 2), ("embedding", "b", 0), ("embedding", "a", 11 * second)):
+        assert kept.since(kind, stream, since_ns) == Page([], False)

@@ -1,0 +1,97 @@
+"""`mertd changes`: where did the sound change, and where did it come back?"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mertd.cli.lazy_group import single_command
+from mertd.cli.memory_commands import moment
+from mertd.cli.options import Json, MemoryFolder
+from mertd.cli.output import complain, reader_may_leave, say, say_json
+from mertd.errors import UsageError
+from mertd.memory.time_words import FORMS, parse_time
+
+if TYPE_CHECKING:
+    from mertd.memory.changes.programme import ProgrammeSection
+
+DEFAULT_SINCE = "12h"
+"""Since when, if nothing else is asked for: the evening is in it in the morning, too."""
+
+commands = single_command()
+
+
+@commands.command()
+def changes(
+    since: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help=f"From then until now ({DEFAULT_SINCE}): {FORMS}.")
+    ] = None,
+    begin: Annotated[str | None, typer.Option("--from", metavar="TIME", help="What is heard from then on.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="TIME", help="What is heard before then.")] = None,
+    stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
+    memory: MemoryFolder = None,
+    json: Json = False,
+) -> None:
+    """Show the sections of what was heard: where the sound changed, and where it came back."""
+    from mertd.memory.changes.programme import programme
+    from mertd.memory.changes.stream_reading import stream_keys
+    from mertd.memory.changes.wording import section_map
+    from mertd.memory.memory import Memory
+    from mertd.memory.queries import FOREVER_NS
+
+    if since is not None and begin is not None:
+        raise UsageError("--since and --from exclude each other; give one of them")
+    now_ns = time.time_ns()
+    from_words = since if since is not None else begin
+    if from_words is None and end is None:
+        from_words = DEFAULT_SINCE
+    since_ns = parse_time(from_words, now_ns) if from_words is not None else -FOREVER_NS
+    until_ns = parse_time(end, now_ns) if end is not None else FOREVER_NS
+    if until_ns < since_ns:
+        raise UsageError(f"--to {end} is before {from_words}; write the date too, as '2026-11-25 21:00'")
+    folder = Memory(memory).folder
+    keys = stream_keys(folder)
+    if unknown := set(stream or ()) - {key.stream for key in keys}:
+        known = ", ".join(sorted({key.stream for key in keys})) or "none"
+        raise UsageError(f"--stream {unknown.pop()}: nothing of this stream is remembered; choose one of {known}")
+    shown = 0
+    with reader_may_leave():
+        for key in keys:
+            if stream and key.stream not in stream:
+                continue
+            for section in programme(folder, key, since_ns, until_ns):
+                shown += 1
+                if json:
+                    say_json(section_map(section, key))
+                else:
+                    say(f"{_times(section)}  {key.stream}  {_beginning(section)}")
+    if not shown:
+        complain("nothing is remembered from this time; `mertd memory info` shows what is")
+
+
+def _times(section: ProgrammeSection) -> str:
+    goes_on = "…" if section.goes_on else " "
+    seconds = round((section.end_ns - section.start_ns) / 1e9)
+    return f"{moment(section.start_ns)} – {moment(section.end_ns)[11:]}{goes_on} {_duration(seconds):>9}"
+
+
+def _duration(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def _beginning(section: ProgrammeSection) -> str:
+    """Return in words how a section begins."""
+    change, returned = section.change, section.returned
+    if change is None:
+        return {"start": "the first that is remembered", "earlier": "began earlier", "gap": "after a gap"}[section.begins]
+    words = f"change {change.strength:.2f} ± {change.bound_ns / 1e9:g} s"
+    if returned is not None and returned.like is not None:
+        like = returned.like
+        words += f", like {moment(like.start_ns)} – {moment(like.end_ns)[11:]} (similarity {returned.strength:+.2f})"
+    return words

@@ -1,0 +1,1 @@
+"""A memory published anew, through the real wire: `mertd replay`."""
