@@ -22,4 +22,4 @@ def test_readers_see_all_that_is_stored_at_any_moment() -> None:
 
 @pytest.mark.slow
 def test_readers_see_all_that_is_stored_for_longer() -> None:
-    live(8.0)
+    live(5.0)

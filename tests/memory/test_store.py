@@ -124,16 +124,18 @@ def test_what_cannot_be_stored_is_a_hole(tmp_path: Path, caplog: pytest.LogCaptu
     with Store(tmp_path) as store:
         store.append([small(0), small(1, epoch=1 << 63), small(2, time=Time(-(1 << 63), (1 << 63) - 1, 0, 0.0)), small(3)])
         store.append([small(1 << 64), replace(small(0), seq=(1 << 63) - 1), replace(event(0), seq=(1 << 63) - 1)])
+        assert store.append([event(0, event="not text: \ud800"), event(1)]).stored == 1
         for stream in "ab":  # two holes whose sizes add up to more than 64 bits
             store.append([replace(small(0, stream), seq=(1 << 63) - 2)])
     assert sorted(m.seq for m in Memory(tmp_path).embeddings()) == [0, 3, (1 << 63) - 2, (1 << 63) - 2]
     assert [(hole.first, hole.end, hole.reason) for hole in Memory(tmp_path).holes()] == [
         (1, 2, "unstorable"),
         (2, 3, "unstorable"),
+        (0, 1, "unstorable"),
         (0, (1 << 63) - 2, "missed"),
         (0, (1 << 63) - 2, "missed"),
     ]
-    assert verify(tmp_path).missing == 2 + 2 * ((1 << 63) - 2)
+    assert verify(tmp_path).missing == 3 + 2 * ((1 << 63) - 2)
     assert "cannot be stored" in caplog.text
     assert verify(tmp_path).faults == []
 

@@ -30,10 +30,9 @@ LONGEST_LIFE_S = 2.0
 
 
 def stored(folder: Path) -> Counter[tuple[object, ...]]:
-    try:
-        return Counter(key(message) for message in Memory(folder).messages(("embedding", "event"), kills.SELECTION))
-    except StoreError:  # nothing is there yet
+    if not list(folder.glob("*.sqlite")):
         return Counter()
+    return Counter(key(message) for message in Memory(folder).messages(("embedding", "event"), kills.SELECTION))
 
 
 def daemons(count: int, folder: Path, chance: random.Random) -> str:
