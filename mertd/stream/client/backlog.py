@@ -9,7 +9,7 @@ from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.inbox import Inbox, Selection, Steps
 from mertd.stream.client.link import Link
 from mertd.stream.client.past import Asked, Past, Place, places_of
-from mertd.stream.client.sequence import Found
+from mertd.stream.client.sequence import Found, start_ns
 from mertd.wire import Embedding, Event, Message, Status
 
 
@@ -83,7 +83,7 @@ class Backlog:
 
         def deliver(message: Embedding | Event, lost: int) -> None:
             if kept is not None:
-                kept.expect(endpoint, (message.kind, message.stream), Place(message.boot, message.seq))
+                kept.expect(endpoint, (message.kind, message.stream), Place(message.boot, message.seq, start_ns(message)))
             self._inbox.deliver_past(message, lost, endpoint)
 
         expected = yield from past.requests(status, self._selection.kinds, self._selection.streams, deliver)
@@ -91,6 +91,6 @@ class Backlog:
         link.past = None
         if kept is not None:
             for key, seq in expected[status.boot].items():
-                kept.expect(endpoint, key, Place(status.boot, seq))
+                kept.expect(endpoint, key, Place(status.boot, seq, status.time_ns))
             kept.arrived(endpoint)
         yield from self._inbox.accept(status, link.sequence, endpoint)

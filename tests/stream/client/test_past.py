@@ -15,7 +15,7 @@ from mertd.stream.client.backlog import Backlog
 from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.inbox import Inbox, Selection
 from mertd.stream.client.link import Daemon
-from mertd.stream.client.past import END, Asked, Key, NextRun, Past
+from mertd.stream.client.past import END, Asked, Key, NextRun, Past, Place
 from mertd.stream.client.sequence import Found, MissingRange, Sequence
 from mertd.wire import Embedding, Event, Status, Time
 from messages import embedding, event, status
@@ -63,7 +63,7 @@ class Daemons:
             found = self.runs[asked.boot[0] - 1][asked.kind, asked.stream][asked.first : asked.end]
             return Found(found[:PAGE], len(found) > PAGE)
         for run in self.runs[0 if asked.after is None else asked.after[0] :]:
-            found = [m for m in run[asked.kind, asked.stream] if when_ns(m) >= asked.since_ns]
+            found = [m for m in run[asked.kind, asked.stream] if asked.after is not None or when_ns(m) >= asked.since_ns]
             if found:
                 return Found(found[:PAGE], len(found) > PAGE)
         return Found([], False)
@@ -195,8 +195,6 @@ def test_what_the_memory_does_not_have_is_counted() -> None:
         assert isinstance(asked, NextRun)
         after = [boot for boot in boots if asked.after is None or boot > asked.after]
         return Found([embedding(seq, boot=after[0]) for seq in kept[after[0]]] if after else [], False)
-
-    from mertd.stream.client.past import Place
 
     past = Past({("embedding", "room"): Place(boots[0], 3)}, None)
     delivered: list[tuple[bytes, int, int]] = []
