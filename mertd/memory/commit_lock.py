@@ -42,7 +42,7 @@ class CommitLock:
         deadline = time.monotonic() + (MAX_WAIT_S if waits else 0.0)
         while not self._taken():
             if time.monotonic() >= deadline:
-                raise StoreError(f"{self._path.parent}: another process is deleting from this memory, and has not ended")
+                raise StoreError(f"{self._path.parent}: another process has been writing for {MAX_WAIT_S:g} s; try again")
             time.sleep(LOOK_S)
         try:
             yield
