@@ -21,6 +21,7 @@ from mertd.errors import StoreError
 from mertd.files import FileError, read_limited, replaceable, replacing
 from mertd.stream.client.past import Key, Past, Place, place_after
 from mertd.text import printable
+from mertd.user_folders import expand_home
 from mertd.wire import Embedding, Event
 
 SAVE_S = 0.5
@@ -54,7 +55,7 @@ class CursorFile:
         Raises `StoreError` if another process uses it, or it is damaged.
         """
         try:
-            self.path = replaceable(Path(path).absolute())
+            self.path = replaceable(expand_home(path).absolute())
         except (OSError, FileError) as error:
             raise StoreError(f"the cursor {path} cannot be used: {error}") from error
         self._since_ns = since_ns

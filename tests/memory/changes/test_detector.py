@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.changes.made_streams import HOP, MEAN, RATE, SIZE, WINDOW, S, of, sound, stream, window
@@ -139,6 +139,7 @@ def offline(windows: list[StreamWindow], reach: Reach) -> list[int]:
     return found
 
 
+@settings(max_examples=10 + settings.default.max_examples // 6)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(30, 120)), min_size=3, max_size=5),
     st.integers(0, 1000),
@@ -152,6 +153,7 @@ def test_live_is_what_offline_is(sections: list[tuple[int, int]], seed: int, hal
     assert find_changes(windows, reach) == find_changes(windows, reach)
 
 
+@settings(max_examples=10 + settings.default.max_examples // 12)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(40, 200)), min_size=8, max_size=12),
     st.integers(0, 200),
