@@ -186,6 +186,15 @@ def test_the_process_that_remembers_builds_the_indexes(tmp_path: Path) -> None:
     builder = IndexBuilder(tmp_path)
     builder.start()
     wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index")
+    builder.build()
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.similar")}
+    forget(tmp_path, Scope(BEGIN_NS + 100 * HOP_NS))
+    assert len(list(tmp_path.glob("*.similar"))) == full - 1, "that of the file that was changed is gone"
+    builder.start()
+    wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index of the new file")
+    after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.similar")}
+    assert len({*before.items()} & {*after.items()}) == full - 1, "the others are not built again"
+    builder.stop()
 
 
 def test_mistakes(folder: Path, tmp_path: Path) -> None:

@@ -6,14 +6,14 @@ import pytest
 from mertd.memory.similarity.frame import DIRECTIONS, Frame
 
 
-def vectors(dimensions: int, size: int = 768, count: int = 800) -> np.ndarray:
+def vectors(dimensions: int, size: int = 600, count: int = 1_200) -> np.ndarray:
     generator = np.random.default_rng(dimensions)
     return (generator.standard_normal((count, dimensions)) @ generator.standard_normal((dimensions, size)) + 20).astype(
         np.float32
     )
 
 
-@pytest.mark.parametrize(("dimensions", "directions"), [(40, DIRECTIONS[0]), (200, DIRECTIONS[1]), (700, 768)])
+@pytest.mark.parametrize(("dimensions", "directions"), [(40, DIRECTIONS[0]), (200, DIRECTIONS[1]), (700, 600)])
 def test_as_many_directions_are_compared_as_the_vectors_differ_in(dimensions: int, directions: int) -> None:
     given = vectors(dimensions)
     frame = Frame.fit(given, given.mean(axis=0))
@@ -26,8 +26,8 @@ def test_as_many_directions_are_compared_as_the_vectors_differ_in(dimensions: in
 
 
 def test_vectors_that_are_few_equal_or_not_finite_have_a_frame_too() -> None:
-    mean = np.zeros(768, np.float32)
-    for given in (np.zeros((0, 768)), np.zeros((3, 768)), np.full((3, 768), np.nan), vectors(5)[:1]):
+    mean = np.zeros(600, np.float32)
+    for given in (np.zeros((0, 600)), np.zeros((3, 600)), np.full((3, 600), np.nan), vectors(5)[:1]):
         frame = Frame.fit(given.astype(np.float32), mean)
         assert frame.seen(mean).shape == (frame.directions,)
         assert not frame.seen(mean).any()
