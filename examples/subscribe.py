@@ -29,7 +29,7 @@ while count is None or count > 0:
 
     # Each run of the daemon numbers its messages without holes: a hole is a message that did not arrive.
     source, number = (message["boot"], message["stream"]), message["seq"]
-    if lost := number - expected.get(source, number):
+    if (lost := number - expected.get(source, number)) > 0:
         print(f"{lost} messages lost", file=sys.stderr)
     expected[source] = number + 1
 

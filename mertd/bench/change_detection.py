@@ -6,7 +6,7 @@ Both are seen through the same windows by the same detector, so the difference i
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
 from mertd.evaluate.made_programme import MadeProgramme, make_programme
-from mertd.evaluate.spectral_features import spectral_features
+from mertd.evaluate.spectral_features import BANDS, spectral_features
 from mertd.evaluate.synthesiser import find_soundfont
 from mertd.memory.changes.detector import find_changes
 from mertd.memory.changes.stream_window import Change, ChangeKind, StreamWindow
@@ -24,11 +24,11 @@ from mertd.memory.changes.stream_window import Change, ChangeKind, StreamWindow
 HOPS = 6
 """Hops in a window."""
 
-SHORTEST = 55 / 30
-"""Length of the shortest piece, in windows."""
+SHORTEST_S = 55.0
+"""Length of the shortest piece, in seconds."""
 
-LONGEST = 85 / 30
-"""Length of the longest piece, in windows."""
+LONGEST_S = 85.0
+"""Length of the longest piece, in seconds."""
 
 
 def measure_changes(
@@ -38,16 +38,18 @@ def measure_changes(
 
     Raises `SynthesiserError` if FluidSynth or a soundfont is not installed.
     """
-    programme = make_programme(pieces, SHORTEST * window_s, LONGEST * window_s, find_soundfont(), progress)
+    programme = make_programme(pieces, SHORTEST_S, LONGEST_S, find_soundfont(), progress)
     embedder = Embedder(ModelSettings(weights, (layer,), "auto", round(window_s * SAMPLE_RATE)))
     windows = cut(programme.samples, window_s)
-    network: list[NDArray[np.float32]] = []
-    spectrum: list[NDArray[np.float32]] = []
+    # Rows of one array: many small ones keep the heap from giving back what is freed between them, 13 MB a window.
+    network = np.full((len(windows), embedder.info.hidden), np.nan, np.float32)
+    spectrum = np.zeros((len(windows), 2 * BANDS), np.float32)
     for number, (_, samples) in enumerate(windows):
         progress(f"window {number + 1} of {len(windows)}")
         vector = embedder.embed([samples])[0]
-        network.append(np.full(1, np.nan, np.float32) if vector is None else vector[0])
-        spectrum.append(spectral_features(samples))
+        if vector is not None:
+            network[number] = vector[0]
+        spectrum[number] = spectral_features(samples)
     starts = [start for start, _ in windows]
     return {
         "pieces": pieces,
@@ -72,7 +74,7 @@ def cut(samples: NDArray[np.float32], window_s: float) -> list[tuple[int, NDArra
 
 
 def score(
-    programme: MadeProgramme, starts: Sequence[int], vectors: Sequence[NDArray[np.float32]], window_s: float
+    programme: MadeProgramme, starts: Sequence[int], vectors: Iterable[NDArray[np.float32]], window_s: float
 ) -> dict[str, Any]:
     """Return what the detector finds on the vectors of windows that begin at these samples."""
     length = round(window_s * SAMPLE_RATE)

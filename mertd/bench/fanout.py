@@ -67,8 +67,8 @@ def _row(count: int, runs: int, progress: Callable[[str], object]) -> FanoutRow:
         theirs = f"tcp://127.0.0.1:{bare.bind_to_random_port('tcp://127.0.0.1')}"
         to_ours = stack.enter_context(_subscribers(ours.endpoint, count))
         to_theirs = stack.enter_context(_subscribers(theirs, count))
-        _subscribed(ours._bound.socket, count)
-        _subscribed(bare, count)
+        subscribed(ours._bound.socket, count)
+        subscribed(bare, count)
 
         def send_ours() -> None:
             for _ in range(MESSAGES):
@@ -161,9 +161,9 @@ def _receive(endpoint: str, count: int, pipe: Connection) -> None:
             pipe.send(time.perf_counter())
 
 
-def _subscribed(socket: zmq.Socket[bytes], count: int) -> None:
-    """Wait until `count` subscribers have subscribed."""
+def subscribed(socket: zmq.Socket[bytes], count: int, topic: bytes = b"here/") -> None:
+    """Wait until `count` subscribers have subscribed to a topic."""
     while count:
         if not socket.poll(TIMEOUT_MS):
             raise EndpointError("subscribers did not connect in time")
-        count -= socket.recv().startswith(b"\1here/")
+        count -= socket.recv().startswith(b"\1" + topic)

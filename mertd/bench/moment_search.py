@@ -1,50 +1,40 @@
-"""How fast and how well similar moments are found: against looking at every vector, and with numpy as a user would write it.
+"""How fast and how well similar moments are found in a memory: against looking at every vector.
 
-The vectors lie in plain files, one for each segment, so that only the search is measured and not the store. Questions are asked
-in a process of their own, which begins with nothing in its memory.
+Questions are asked in a process of their own, which begins with nothing in its memory, as `mertd similar` does.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.bench.made_memory import BEGIN_NS, HOP_NS, SPACE, WINDOW_NS, MadeMemory
 from mertd.bench.measure import percentiles
-from mertd.bench.music_vectors import PIECE_WINDOWS, PIECES_A_BLOCK, MusicVectors
+from mertd.memory.memory_folder import segments
+from mertd.memory.searched_file import SearchedFile
+from mertd.memory.segment import Segment
+from mertd.memory.similar_search import SimilarSearch
 from mertd.memory.similarity.centre import Centre, centred_units
 from mertd.memory.similarity.exact_scan import best_rows
-from mertd.memory.similarity.joined_segments import join
+from mertd.memory.similarity.frame import Frame
 from mertd.memory.similarity.moments import Moment, merge_moments
-from mertd.memory.similarity.pair_sample import PairSample
-from mertd.memory.similarity.segment_index import SUFFIX, build_index, open_index
-from mertd.memory.similarity.similar import WINDOWS_PER_MOMENT, IndexedSegment, find_similar
-from mertd.memory.similarity.vector_segment import Floats, Ints, SegmentTable, SpanFilter
-
-SIZE = 768
-"""Numbers in a vector."""
-
-SEGMENT_BLOCKS = 8
-"""Blocks of pieces in a segment: 163,840 vectors, about as many as a file of the memory holds."""
-
-HOP_NS = 5_000_000_000
-"""Time between the starts of two windows, in nanoseconds."""
-
-WINDOW_NS = 30_000_000_000
-"""Length of a window, in nanoseconds."""
+from mertd.memory.similarity.segment_index import SUFFIX
+from mertd.memory.similarity.similar import WINDOWS_PER_MOMENT
+from mertd.memory.similarity.vector_segment import Floats, SegmentTable, SpanFilter
+from mertd.memory.space_statistics import Statistics, blocks
+from mertd.memory.space_vectors import SpaceVectors
 
 MOMENTS = 10
 """Moments that are asked for."""
@@ -52,151 +42,140 @@ MOMENTS = 10
 JUDGED = 100
 """Questions whose answers are compared with those of an exact search."""
 
-
-@dataclass(frozen=True)
-class PlainSegment:
-    """A segment whose vectors are a file of float16 numbers."""
-
-    path: Path
-    first: int  # id of its first vector
-    count: int
-    size: int = SIZE
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
-    @property
-    def digest(self) -> str:
-        return f"{self.first}-{self.count}"
-
-    def table(self) -> SegmentTable:
-        return self.rows(np.arange(self.first, self.first + self.count, dtype=np.int64))
-
-    def rows(self, ids: Ints) -> SegmentTable:
-        """Return when the windows with these ids were heard."""
-        start = ids * HOP_NS
-        return SegmentTable(ids, start, start + WINDOW_NS, np.zeros(len(ids), np.int32))
-
-    def vectors(self, ids: Ints) -> NDArray[np.float16]:
-        """Read vectors: each stretch of ids without a gap at once."""
-        found = np.empty((len(ids), self.size), np.float16)
-        if not len(ids):
-            return found
-        cuts = np.flatnonzero(np.diff(ids) != 1) + 1
-        with self.path.open("rb", buffering=0) as file:
-            for at, end in zip([0, *cuts.tolist()], [*cuts.tolist(), len(ids)], strict=True):
-                offset = 2 * self.size * (int(ids[at]) - self.first)
-                found[at:end] = np.frombuffer(os.pread(file.fileno(), 2 * self.size * (end - at), offset), "<f2").reshape(
-                    -1, self.size
-                )
-        return found
+SEED = 7
+"""Of the choice of questions."""
 
 
-def measure_search(vectors: int, questions: int, workers: int, progress: Callable[[str], object]) -> dict[str, Any]:
+def measure_search(made: MadeMemory, questions: int, workers: int, progress: Callable[[str], object]) -> dict[str, Any]:
     """Return how long building and asking take, what they cost, and how many moments of an exact search are found."""
-    with tempfile.TemporaryDirectory(prefix="mertd-") as name:
-        folder = Path(name)
-        music = MusicVectors(max(1, vectors // PIECE_WINDOWS), SIZE)
-        progress(f"making {music.count:,} vectors")
-        centre, sample = write_segments(music, folder, workers)
-        (folder / "centre").write_bytes(centre.to_bytes())
-        (folder / "sample").write_bytes(sample.to_bytes())
-        parts = segments(music, folder)
-        joined = join(parts)
-        built = time.monotonic()
-        for number, part in enumerate(joined):
-            progress(f"index {number + 1} of {len(joined)}")
-            build_index(part, centre.mean, folder / f"{part.name}{SUFFIX}", workers)
-        built = time.monotonic() - built
-        progress(f"asking {questions} questions")
-        asked = _ask_elsewhere(folder, music.pieces, questions)
-        progress("looking at every vector")
-        rows = question_rows(music.count, questions)[:JUDGED]
-        exact = time.monotonic()
-        truth = search_exactly(parts, rows, centre.mean)
-        exact = time.monotonic() - exact
-        answers = [[Moment(**moment) for moment in moments] for moments in asked.pop("answers")]
-        index_bytes = sum((folder / f"{part.name}{SUFFIX}").stat().st_size for part in joined)
-        return {
-            "vectors": music.count,
-            "segments": len(parts),
-            "indexes": len(joined),
-            "questions": questions,
-            "build_s": built,
-            "index_bytes": index_bytes,
-            "vector_bytes": 2 * SIZE * music.count,
-            **asked,
-            "recall": recall(truth, answers),
-            "exact_ms": 1e3 * exact / len(rows),
-        }
+    begun = time.monotonic()
+    made.make(workers, progress)
+    written = time.monotonic() - begun
+    begun = time.monotonic()
+    centre = build_indexes(made.folder, workers, progress)
+    built = time.monotonic() - begun
+    progress(f"asking {questions} questions")
+    rows = question_rows(made.music.count, questions)
+    vectors = _vectors(made.folder, rows)
+    asked = ask_elsewhere(made.folder, rows, vectors)
+    progress("looking at every vector")
+    begun = time.monotonic()
+    truth = search_exactly(made.folder, rows[:JUDGED], vectors[:JUDGED], centre.mean, workers)
+    exact = time.monotonic() - begun
+    answers = [[Moment(**moment) for moment in moments] for moments in asked.pop("answers")]
+    paths = segments(made.folder)
+    return {
+        "vectors": made.music.count,
+        "files": len(paths),
+        "in_open_file": made.music.count - sum(len(SpaceVectors(Segment(path), SPACE).table()) for path in paths[:-1]),
+        "questions": questions,
+        "written_s": written,
+        "built_s": built,
+        "raw_bytes": 2 * made.music.size * made.music.count,
+        "file_bytes": sum(path.stat().st_size for path in paths),
+        "index_bytes": sum(path.stat().st_size for path in made.folder.glob(f"*{SUFFIX}")),
+        **asked,
+        "recall": recall(truth, answers),
+        "exact_ms": 1e3 * exact / len(truth),
+    }
 
 
-def write_segments(music: MusicVectors, folder: Path, workers: int) -> tuple[Centre, PairSample]:
-    """Write the vectors of all segments, and return their centre and sample."""
-    centre, sample = Centre(SIZE), PairSample(SIZE)
-    numbers = range(-(-music.pieces // (PIECES_A_BLOCK * SEGMENT_BLOCKS)))
-    write = partial(_write_segment, music, folder)
-    made: Iterable[tuple[bytes, bytes]]
-    if workers == 1:
-        made = map(write, numbers)
-    else:
-        with ProcessPoolExecutor(workers) as pool:
-            made = list(pool.map(write, numbers))
-    for part_centre, part_sample in made:
-        centre.merge(Centre.from_bytes(part_centre))
-        sample.merge(PairSample.from_bytes(part_sample))
-    return centre, sample
+def build_indexes(folder: Path, workers: int, progress: Callable[[str], object]) -> Centre:
+    """Build what the search needs, in several processes, and return the centre of the space."""
+    paths = segments(folder)
+    centre: Centre | None = None
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        for done, part in enumerate(pool.map(_centre_of, paths), 1):
+            progress(f"centre of {done} of {len(paths)} files")
+            found = Centre.from_bytes(part)
+            if centre is None:
+                centre = Centre(found.size)
+            centre.merge(found)
+        assert centre is not None
+        frame = _index(centre.to_bytes(), None, paths[0]) if len(paths) > 1 else None
+        for done, _ in enumerate(pool.map(partial(_index, centre.to_bytes(), frame), paths[1:-1]), 2):
+            progress(f"index of {done} of {len(paths) - 1} files")
+    return centre
 
 
-def _write_segment(music: MusicVectors, folder: Path, number: int) -> tuple[bytes, bytes]:
-    centre, sample = Centre(SIZE), PairSample(SIZE)
-    part = segments(music, folder)[number]
-    row = part.first
-    with part.path.open("wb") as file:
-        for block in range(number * SEGMENT_BLOCKS, (number + 1) * SEGMENT_BLOCKS):
-            if block * PIECES_A_BLOCK >= music.pieces:
-                break
-            vectors = music.block(block)
-            file.write(vectors.tobytes())
-            centre.add(vectors)
-            table = part.rows(np.arange(row, row + len(vectors), dtype=np.int64))
-            sample.add(table.start_ns, table.streams, vectors)
-            row += len(vectors)
-    return centre.to_bytes(), sample.to_bytes()
+def _centre_of(path: Path) -> bytes:
+    with Segment(path) as segment:
+        if segment.closed:
+            found = SearchedFile(segment, SPACE)
+            found.refresh(lambda _: None)
+            return found.statistics.centre.to_bytes()
+        vectors = SpaceVectors(segment, SPACE)
+        statistics = Statistics(vectors.size)
+        for table, values in blocks(vectors):
+            statistics.add(table, values)
+        return statistics.centre.to_bytes()
 
 
-def segments(music: MusicVectors, folder: Path) -> list[PlainSegment]:
-    """Return the segments of a folder."""
-    each = PIECES_A_BLOCK * SEGMENT_BLOCKS * PIECE_WINDOWS
-    firsts = range(0, music.count, each)
-    return [PlainSegment(folder / f"{first}.vectors", first, min(each, music.count - first)) for first in firsts]
+def _index(centre: bytes, frame: tuple[Floats, Floats] | None, path: Path) -> tuple[Floats, Floats] | None:
+    """Build the index of a file, in the frame of another one. Return its own."""
+    with Segment(path) as segment:
+        part = SearchedFile(segment, SPACE)
+        part.refresh(lambda _: None)
+        part.ensure_index(Centre.from_bytes(centre), lambda _: None, None if frame is None else Frame(*frame))
+        return None if part.frame is None else (part.frame.mean.copy(), part.frame.basis.copy())
 
 
 def question_rows(vectors: int, questions: int) -> list[int]:
     """Return the windows that are asked for."""
-    rows: list[int] = np.random.default_rng(7).integers(0, vectors, questions).tolist()
+    rows: list[int] = np.random.default_rng(SEED).integers(0, vectors, questions).tolist()
     return rows
 
 
-def search_exactly(parts: Sequence[PlainSegment], rows: Sequence[int], mean: Floats) -> list[list[Moment]]:
+def _vectors(folder: Path, rows: Sequence[int]) -> NDArray[np.float32]:
+    """Return the vectors of windows by their numbers, (rows, size)."""
+    starts = BEGIN_NS + np.array(rows, np.int64) * HOP_NS
+    found: NDArray[np.float32] | None = None
+    for path in segments(folder):
+        with Segment(path) as segment:
+            vectors = SpaceVectors(segment, SPACE)
+            table = vectors.table().in_order()
+            place = np.minimum(np.searchsorted(table.start_ns, starts), len(table) - 1)
+            here = table.start_ns[place] == starts
+            found = np.empty((len(rows), vectors.size), np.float32) if found is None else found
+            found[here] = vectors.vectors(table.ids[place[here]])
+    assert found is not None
+    return found
+
+
+def own_span(row: int) -> SpanFilter:
+    """Return the filter that leaves out what overlaps a window: it would be the best answer to itself."""
+    start = BEGIN_NS + row * HOP_NS
+    return SpanFilter(without=((start, start + WINDOW_NS),))
+
+
+def search_exactly(
+    folder: Path, rows: Sequence[int], vectors: NDArray[np.float32], mean: Floats, workers: int
+) -> list[list[Moment]]:
     """Return for each window the moments that an exact search finds; all are searched in one pass over the vectors."""
-    units = np.concatenate([centred_units(_vector(parts, row)[None], mean) for row in rows])
-    limit = WINDOWS_PER_MOMENT * MOMENTS
-    best: list[tuple[Ints, Floats]] = [(np.zeros(0, np.int64), np.zeros(0, np.float32)) for _ in rows]
-    for part in parts:
-        for first in range(part.first, part.first + part.count, 16_384):
-            ids = np.arange(first, min(first + 16_384, part.first + part.count), dtype=np.int64)
-            scores = centred_units(part.vectors(ids), mean) @ units.T
-            for at in range(len(rows)):
-                column = scores[:, at]
-                kept_ids, kept = best[at]
-                useful = column > kept.min() if len(kept) == limit else np.ones(len(column), bool)
-                useful &= (ids * HOP_NS + WINDOW_NS <= rows[at] * HOP_NS) | (ids * HOP_NS >= rows[at] * HOP_NS + WINDOW_NS)
-                kept_ids, kept = np.append(kept_ids, ids[useful]), np.append(kept, column[useful])
-                top = best_rows(kept, limit)
-                best[at] = (kept_ids[top], kept[top])
-    return [merge_moments(parts[0].rows(ids), scores, MOMENTS) for ids, scores in best]
+    look = partial(_look_at_all, rows, centred_units(vectors, mean), mean)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        by_file = list(pool.map(look, segments(folder)))
+    found: list[list[Moment]] = []
+    for parts in zip(*by_file, strict=True):
+        names = SegmentTable.__dataclass_fields__
+        table = SegmentTable(*(np.concatenate([getattr(part, name) for part, _ in parts]) for name in names))
+        found.append(merge_moments(table, np.concatenate([scores for _, scores in parts]), MOMENTS))
+    return found
+
+
+def _look_at_all(rows: Sequence[int], units: Floats, mean: Floats, path: Path) -> list[tuple[SegmentTable, Floats]]:
+    """Return the best windows of a file for each question, and their similarities."""
+    with Segment(path) as segment:
+        vectors = SpaceVectors(segment, SPACE)
+        table = vectors.table()
+        parts = [centred_units(values, mean) @ units.T for _, values in blocks(vectors)]
+    scores = np.concatenate(parts)
+    found: list[tuple[SegmentTable, Floats]] = []
+    for at, row in enumerate(rows):
+        allowed = np.where(own_span(row)(table), scores[:, at], -np.inf).astype(np.float32)
+        best = best_rows(allowed, WINDOWS_PER_MOMENT * MOMENTS)
+        found.append((table.take(best), allowed[best]))
+    return found
 
 
 def recall(truth: Sequence[Sequence[Moment]], answers: Sequence[Sequence[Moment]]) -> float:
@@ -206,36 +185,27 @@ def recall(truth: Sequence[Sequence[Moment]], answers: Sequence[Sequence[Moment]
     return found / len(pairs)
 
 
-def _vector(parts: Sequence[PlainSegment], row: int) -> NDArray[np.float16]:
-    part = next(part for part in parts if part.first <= row < part.first + part.count)
-    vector: NDArray[np.float16] = part.vectors(np.array([row]))[0]
-    return vector
-
-
-def _ask_elsewhere(folder: Path, pieces: int, questions: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "mertd.bench.moment_search", str(folder), str(pieces), str(questions)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+def ask_elsewhere(folder: Path, rows: Sequence[int], vectors: NDArray[np.float32]) -> dict[str, Any]:
+    """Ask in another process, and return the times and the answers."""
+    given = folder / "questions.npz"
+    np.savez(given, rows=np.array(rows), vectors=vectors)
+    command = [sys.executable, "-m", "mertd.bench.moment_search", str(folder), str(given), str(time.monotonic())]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 
 
-def ask(folder: Path, pieces: int, questions: int) -> dict[str, Any]:
-    """Ask, in this process, and return the times and the answers. The first answer includes opening everything."""
-    music = MusicVectors(pieces, SIZE)
-    parts = segments(music, folder)
-    rows = question_rows(music.count, questions)
-    begun = time.monotonic()
-    mean = Centre.from_bytes((folder / "centre").read_bytes()).mean
-    calibration = PairSample.from_bytes((folder / "sample").read_bytes()).calibrate(mean)
-    indexed = [IndexedSegment(part, open_index(part, folder / f"{part.name}{SUFFIX}")) for part in join(parts)]
+def ask(folder: Path, given: Path, begun: float) -> dict[str, Any]:
+    """Ask, in this process, and return the times and the answers. The first answer includes the start of the process."""
+    with np.load(given) as content:
+        rows, vectors = content["rows"].tolist(), content["vectors"]
+    search = SimilarSearch(folder, SPACE)
     times: list[float] = []
     answers: list[list[Moment]] = []
     first_s = 0.0
-    for number, row in zip(count(), [rows[-1], *rows], strict=False):
-        without = SpanFilter(without=((row * HOP_NS, row * HOP_NS + WINDOW_NS),))
-        vector = _vector(parts, row)
+    for number, at in zip(count(), [-1, *range(len(rows))], strict=False):
         asked = time.monotonic()
-        found = find_similar(vector, indexed, mean, calibration, MOMENTS, without)
+        found = search.find(vectors[at], MOMENTS, own_span(rows[at]))
         if number:
             times.append(1e3 * (time.monotonic() - asked))
             answers.append(found)
@@ -244,12 +214,12 @@ def ask(folder: Path, pieces: int, questions: int) -> dict[str, Any]:
     return {
         "first_s": first_s,
         "ask_ms": percentiles(times),
-        "own_mb": _own_mb(),
+        "own_mb": own_mb(),
         "answers": [[moment.__dict__ for moment in found] for found in answers[:JUDGED]],
     }
 
 
-def _own_mb() -> float:
+def own_mb() -> float:
     """Return the megabytes of this process that are no mapped files; all of its memory where the system cannot tell."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
@@ -261,4 +231,4 @@ def _own_mb() -> float:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(ask(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))
+    sys.stdout.write(json.dumps(ask(Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3]))))

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
 """What is measured if nothing else is asked for."""
 
-ON_REQUEST = ("changes",)
-"""What is measured only if `--only` names it: it needs FluidSynth."""
+ON_REQUEST = ("changes", "memory")
+"""What is measured only if `--only` names it: the first needs FluidSynth, the second takes minutes."""
 
 
 @dataclass(frozen=True)
@@ -27,4 +27,7 @@ class Plan:
     first_streams: int = 1
     most_streams: int = 64
     pieces: int = 6  # of music, in which changes are to be found
+    vectors: int = 40_960  # in the memory that is searched, and in each store beside it
+    week: int = 20_000  # vectors that stand for a week
+    against: Sequence[str] = ("numpy",)  # stores to compare with
     quick: bool = False

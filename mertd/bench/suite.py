@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from mertd import __version__
-from mertd.bench import capacity, change_detection, daemon, fanout, inference, startup
+from mertd.bench import capacity, change_detection, daemon, fanout, inference, memory_section, startup
 from mertd.bench.measure import Spread
 from mertd.bench.sections import Plan
+from mertd.defaults import WINDOW_S
 from mertd.embed.weights.loading import load, save
 
 HOP_S = 5.0
@@ -45,8 +46,11 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                     trials = capacity.measure([*options, "--hop", f"{HOP_S:g}"], seconds, first, most, progress)
                     carried = capacity.most_carried(trials)
                     found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
+                case "memory":
+                    found[section] = memory_section.measure_memory(plan, progress)
                 case "changes":
-                    found[section] = change_detection.measure_changes(path, layer, plan.pieces, plan.seconds, progress)
+                    window_s = WINDOW_S if plan.quick else plan.seconds  # a short one hears notes, not pieces
+                    found[section] = change_detection.measure_changes(path, layer, plan.pieces, window_s, progress)
     return found
 
 

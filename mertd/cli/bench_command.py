@@ -34,6 +34,11 @@ def bench(
     first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
     most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
     pieces: Annotated[int, typer.Option(min=2, help="Pieces of made music in which changes are to be found.")] = 6,
+    vectors: Annotated[int, typer.Option(min=1_000, help="Vectors of the memory that is searched.")] = 40_960,
+    week: Annotated[int, typer.Option(min=1_000, help="Vectors that stand for a week of a busy memory.")] = 20_000,
+    against: Annotated[
+        list[str] | None, typer.Option(metavar="STORE", help="numpy, lancedb or sqlite-vec, beside memory; repeatable (numpy).")
+    ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="A tiny network and short rounds, to see that all works.")] = False,
     json: Annotated[str | None, typer.Option(metavar="FILE", help="Write the figures as JSON; - is standard output.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw them; needs matplotlib.")] = None,
@@ -50,6 +55,9 @@ def bench(
         first_streams=first_streams,
         most_streams=most_streams,
         pieces=pieces,
+        vectors=vectors,
+        week=week,
+        against=against or ("numpy",),
         quick=quick,
     )
     if threads is not None:

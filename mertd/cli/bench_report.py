@@ -13,6 +13,7 @@ from rich.table import Table
 
 from mertd.bench.sections import ON_REQUEST, SECTIONS, Plan
 from mertd.bench.suite import run
+from mertd.cli.bench_memory_report import show_memory
 from mertd.cli.output import new_console, say_json, spinner
 from mertd.errors import UsageError, did_you_mean
 from mertd.text import json_text, printable
@@ -67,6 +68,7 @@ def _tables(found: dict[str, Any]) -> None:
         ("startup", _startup),
         ("streams", _streams),
         ("changes", _changes),
+        ("memory", show_memory),
     ):
         if section in found:
             show(console, found[section])

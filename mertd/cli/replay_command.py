@@ -9,7 +9,7 @@ import typer
 
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import MemoryFolder
-from mertd.cli.output import say
+from mertd.cli.output import say, say_aside
 from mertd.defaults import REPLAY_CONTROL_ENDPOINT, REPLAY_PUBLISH_ENDPOINT
 from mertd.errors import UsageError
 
@@ -72,6 +72,8 @@ def replay(
 
     player = Player(span, endpoints, manner, announce)
     asyncio.run(player.run())
+    if player.ended and not player.was_heard and not stay:
+        say_aside("nobody had subscribed; --wait-for-subscriber waits for a client")
     counts = player.progress.published
     say(
         f"{'ended' if player.ended else 'stopped'}; {counts['embedding']:,} embeddings and {counts['event']:,} events published"

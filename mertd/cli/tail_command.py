@@ -64,14 +64,26 @@ def tail(
     kinds = ("embedding", "event") if events else ("embedding",)
     printer = MessagePrinter(json, text_times)
     shown = 0
-    resume = None
-    if since is not None:
+    resume, since_ns = None, None
+    if since is not None and _is_memory_here(memory):
         with reader_may_leave():
             resume, shown = _show_since(since, tuple(stream or ()), memory, kinds, count, printer)
+    elif since is not None:  # the daemon may have one
+        from mertd.memory.time_words import parse_time
+
+        since_ns = parse_time(since, time.time_ns())
     deadline = _deadline(timeout)
     with (
         Subscriber(
-            connect, stream or [], kinds, control=control, last=last, resume=resume, mix_spaces=True, keys=keys
+            connect,
+            stream or [],
+            kinds,
+            control=control,
+            last=last,
+            resume=resume,
+            since=since_ns,
+            mix_spaces=True,
+            keys=keys,
         ) as subscriber,
         reader_may_leave(),
     ):
@@ -87,6 +99,14 @@ def tail(
             printer.show(message)
             if isinstance(message, Embedding):
                 shown, deadline = shown + 1, _deadline(timeout)
+
+
+def _is_memory_here(folder: Path | None) -> bool:
+    """Return whether a memory is on this machine, or was named and must be."""
+    from mertd.memory.default_folder import chosen_folder
+    from mertd.memory.memory_folder import segments
+
+    return folder is not None or bool(segments(chosen_folder(None)))
 
 
 def _show_past(

@@ -21,8 +21,8 @@ NAMES = (EventName.CHANGE, EventName.RETURN)
 MAX_EVENTS = 2
 """Events of one window."""
 
-TIMES_NS = range(1 << 63)
-"""Unix times that are published."""
+TIMES_NS = range(-(1 << 63), 1 << 63)
+"""Unix times that the wire can carry."""
 
 PATIENCE_S = 1.0
 """Seconds to wait at the end for the changes of windows that were published already."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import dataclass
 from typing import Any
 
 from mertd.daemon.companion import Companion
@@ -18,14 +19,22 @@ PATIENCE_S = 2.0
 """Seconds to wait for an answer; a client waits 3 s for ours."""
 
 
+@dataclass
+class _Question:
+    """A question that waits for its answer, for one request or several that are the same."""
+
+    number: int
+    answer: asyncio.Future[Page]
+    waiting: int = 0
+
+
 class OlderHistory:
     """Pages of messages from the memory."""
 
     def __init__(self) -> None:
         self._companion: Companion | None = None
         self._numbers = itertools.count()
-        self._waiting: dict[int, asyncio.Future[Page]] = {}
-        self._same: dict[tuple[Any, ...], int] = {}  # numbers of questions that wait: a client may repeat its request
+        self._questions: dict[tuple[Any, ...], _Question] = {}
 
     def attach(self, companion: Companion) -> None:
         """Set the process that remembers."""
@@ -45,13 +54,11 @@ class OlderHistory:
         """Take an answer: ("page", number, messages in frames, whether there are more), or ("no page", number)."""
         match message:
             case ("page", int() as number, list() as messages, bool() as more):
-                waiting = self._waiting.get(number)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(Page(messages, more))
+                for answer in self._answers(number):
+                    answer.set_result(Page(messages, more))
             case ("no page", int() as number):
-                waiting = self._waiting.get(number)
-                if waiting is not None and not waiting.done():
-                    waiting.set_exception(WireError(f"the memory cannot be read at this moment; {TRY_AGAIN}"))
+                for answer in self._answers(number):
+                    answer.set_exception(WireError(f"the memory cannot be read at this moment; {TRY_AGAIN}"))
 
     async def between(self, boot: bytes, kind: str, stream: str, first: int, end: int | None) -> Page:
         """Return messages with first <= `seq` < end (None: up to the newest) of one run of a daemon; an empty page if none.
@@ -70,16 +77,22 @@ class OlderHistory:
     async def _ask(self, name: str, *question: Any) -> Page:
         if self._companion is None or self._companion.process.pid is None:
             raise WireError(f"the memory does not run at this moment; {TRY_AGAIN}")
-        number = self._same.get((name, *question))
-        if number is None:
-            number = self._same[name, *question] = next(self._numbers)
-            self._waiting[number] = asyncio.get_running_loop().create_future()
-            self._companion.process.send((name, number, *question))
+        key = (name, *question)
+        asked = self._questions.get(key)
+        if asked is None:  # a client that repeats its request waits for the same answer
+            asked = self._questions[key] = _Question(next(self._numbers), asyncio.get_running_loop().create_future())
+            self._companion.process.send((name, asked.number, *question))
+        asked.waiting += 1
         try:
             async with asyncio.timeout(PATIENCE_S):
-                return await asyncio.shield(self._waiting[number])
+                return await asyncio.shield(asked.answer)
         except TimeoutError:
             raise WireError(f"the memory has not answered within {PATIENCE_S:g} s; {TRY_AGAIN}") from None
         finally:
-            self._waiting.pop(number, None)
-            self._same.pop((name, *question), None)
+            asked.waiting -= 1
+            if not asked.waiting and self._questions.get(key) is asked:
+                del self._questions[key]
+
+    def _answers(self, number: int) -> list[asyncio.Future[Page]]:
+        """Return what waits for an answer with this number."""
+        return [one.answer for one in self._questions.values() if one.number == number and not one.answer.done()]

@@ -156,14 +156,16 @@ class Requests:
         return Page(page.messages, page.more or bool(newer.messages))
 
     def _find_since(self, kind: str, request: Mapping[str, Any]) -> Page | Awaitable[Page]:
-        """Return what the first run has since a time; with `boot`, the first run after that one."""
+        """Return what the first run has since a time; with `boot`, all of the first run after that one, if it is known."""
         if extra := {"first", "end", "last"} & request.keys():
             raise WireError(f"since and {extra.pop()} cannot be combined")
         since_ns = checked(request, "since", int)
         after = checked(request, "boot", bytes) if "boot" in request else None
+        if after == self._boot:
+            return Page([], False)
         if not self._older.exists:
             name = self._one_stream(request).address.name
-            return self._history.since(kind, name, since_ns) if after != self._boot else Page([], False)
+            return self._history.since(kind, name, since_ns) if after is None else self._history.between(kind, name, 0, None)
         name = checked(request, "stream", str) if "stream" in request else self._one_stream(request).address.name
         return self._find_older_since(kind, name, since_ns, after)
 
@@ -171,7 +173,9 @@ class Requests:
         page = await self._older.since(self._status().daemon, after, kind, stream, since_ns)
         if page.messages:
             return self._with_newer(page)
-        return self._history.since(kind, stream, since_ns) if after != self._boot else page  # it is not stored yet
+        if after is None:  # it may not be stored yet
+            return self._history.since(kind, stream, since_ns)
+        return self._history.between(kind, stream, 0, None)
 
     async def _embed_now(self, stream: Stream) -> Page:
         name = stream.address.name

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mertd.errors import StoreError
+from mertd.memory.segment_files import open_lock
 
 COMMIT_LOCK = "commit.lock"
 
@@ -33,10 +34,7 @@ class CommitLock:
     def __init__(self, folder: Path) -> None:
         """Open the lock. Raises `StoreError`."""
         self._path = folder / COMMIT_LOCK
-        try:
-            self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StoreError(f"{self._path} cannot be opened: {error.strerror}") from error
+        self._descriptor = open_lock(self._path)
 
     @contextmanager
     def held(self, waits: bool = True) -> Iterator[None]:
@@ -44,7 +42,7 @@ class CommitLock:
         deadline = time.monotonic() + (MAX_WAIT_S if waits else 0.0)
         while not self._taken():
             if time.monotonic() >= deadline:
-                raise StoreError(f"{self._path.parent}: another process is deleting from this memory, and has not ended")
+                raise StoreError(f"{self._path.parent}: another process has been writing for {MAX_WAIT_S:g} s; try again")
             time.sleep(LOOK_S)
         try:
             yield

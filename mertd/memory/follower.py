@@ -20,7 +20,7 @@ from mertd.memory.holes import Hole, HoleReason
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
 from mertd.memory.retention import Retention
-from mertd.memory.store import Store, must_reopen
+from mertd.memory.store import MAX_FILE, Store, must_reopen
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
@@ -61,6 +61,7 @@ class Following:
     controls: tuple[str, ...] | None
     keys: tuple[ClientKeys | None, ...] | None = None
     keep: Keep = Keep()  # noqa: RUF009 - frozen
+    max_file: int = MAX_FILE  # bytes after which another file begins
 
     def subscribe(self, cursor: Cursor) -> Subscriber:
         """Connect, to continue at `cursor`. Raises `EndpointError`."""
@@ -92,7 +93,7 @@ class Follower:
         self._stopping = stopping
         self._alive = alive
         self._on_stored = on_stored
-        self._store = Store(following.folder)
+        self._store = Store(following.folder, following.max_file)
         self._reason = HoleReason.MISSED
         self._complaint = ""
         self._upkeep_at = 0.0  # monotonic seconds
@@ -193,7 +194,7 @@ class Follower:
         self._store.close()
         while not self._stopping.is_set():
             try:
-                self._store = Store(self._following.folder)
+                self._store = Store(self._following.folder, self._following.max_file)
                 self._upkeep_at = 0.0  # what was in the damaged file may be in a history
                 return
             except StoreError as again:

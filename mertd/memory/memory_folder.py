@@ -21,7 +21,7 @@ from pathlib import Path
 
 from mertd.errors import StoreError
 from mertd.memory.segment import NoTablesError, Segment
-from mertd.memory.segment_files import CLOSED_SUFFIX, OPEN_SUFFIX, PARTIAL_SUFFIX, closed_path, number_of, remove
+from mertd.memory.segment_files import CLOSED_SUFFIX, OPEN_SUFFIX, PARTIAL_SUFFIX, closed_path, number_of, open_lock, remove
 
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"
@@ -113,10 +113,7 @@ class FolderLock:
     def __init__(self, folder: Path, name: str, waits: bool = False) -> None:
         """`waits`: for as long as another process has it. Raises `StoreError` if it is taken."""
         path = folder / name
-        try:
-            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        except OSError as error:
-            raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+        self._descriptor = open_lock(path)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | (0 if waits else fcntl.LOCK_NB))
             os.ftruncate(self._descriptor, 0)

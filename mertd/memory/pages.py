@@ -34,13 +34,14 @@ def page(folder: Path, boot: bytes, kind: str, stream: str, first: int, end: int
 def page_since(folder: Path, daemon: str, after: bytes | None, kind: str, stream: str, since_ns: int) -> tuple[Frames, bool]:
     """Return the first messages since a time of the earliest run of a daemon that has any, and whether it has more.
 
-    `after`: only of runs after this one. Raises `StoreError`.
+    `after`: if this run is known here, return the first messages of the first run after it, whatever their time. A clock may
+    have been set; but of a run that was killed soon, nothing may have been stored. Raises `StoreError`.
     """
     if not segments(folder) or kind not in KIND_TABLES:
         return [], False
     memory = Memory(folder)
-    selection = Selection(since_ns=max(since_ns, -FOREVER_NS))
     passed = -1 if after is None else _last_source(memory, after)
+    selection = Selection(since_ns=max(since_ns, -FOREVER_NS)) if passed < 0 else Selection()
     for segment in memory.segments():
         if bounds_within(segment, kind, selection) is None:
             continue

@@ -7,13 +7,14 @@ goes on with the file that it has opened, and a process that is killed leaves ei
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
 from mertd.memory import tables
 from mertd.memory.segment import Segment
-from mertd.memory.segment_files import PARTIAL_SUFFIX, closed_path, sync, unlink
+from mertd.memory.segment_files import PARTIAL_SUFFIX, check_room, closed_path, give, size_of, sync, unlink
 from mertd.memory.tables import migrate, version
 
 CLOSED_PAGE = 65_536
@@ -31,11 +32,14 @@ def rewrite(path: Path, change: Callable[[sqlite3.Connection], object] | None = 
     changed = target.with_suffix(f".changed{PARTIAL_SUFFIX}")
     unlink(partial)
     unlink(changed)
+    check_room(path.parent, size_of(path) * (1 if change is None else 2))
     try:
         with Segment(path, of_any_version=True) as segment:
             _pack(segment.db, partial if change is None else changed)
         if change is not None:
             _change(changed, change, partial)
+        shutil.copymode(path, partial)
+        give(partial, path)
         sync(partial)
         partial.replace(target)
         sync(target.parent)

@@ -26,6 +26,7 @@ from mertd.memory.segment_files import (
     check_room,
     identity,
     number_of,
+    remove_built,
     size_of,
     sync,
     unlink,
@@ -69,7 +70,7 @@ class Segment:
         """
         self.path, self.number = path, number_of(path)
         self._writable = begin is not None
-        self._identity: list[tuple[int, int]] = []
+        self._identity = identity(path)
         self.db = _opened(path, self._writable)
         try:
             with explained(path):
@@ -147,7 +148,9 @@ class Segment:
         return (found[0], found[1]) if found[0] is not None else None
 
     def fact(self, name: str, default: int = 0) -> int:
-        """Return a number that is kept about the file."""
+        """Return a number that is kept about the file. Raises `FileGoneError` for a full one whose place another has taken."""
+        if self.closed:
+            self._check_current()
         found = self.rows("SELECT value FROM facts WHERE name = ?", (name,))
         return int(found[0][0]) if found else default
 
@@ -165,6 +168,12 @@ class Segment:
             with contextlib.suppress(sqlite3.Error):  # SQLite has rolled back itself
                 self.db.execute("ROLLBACK")
             raise
+
+    def _check_current(self) -> None:
+        """Raise `FileGoneError` if this full file was replaced or deleted; what was built from it since then goes with it."""
+        if identity(self.path)[:1] != self._identity[:1]:
+            remove_built(self.path)
+            raise FileGoneError(f"{self.path} was replaced, because something of it was forgotten, or deleted; try again")
 
     def check_in_place(self) -> None:
         """Raise `FileGoneError` if the file or its log is no longer the one that was opened; its log is then written back."""

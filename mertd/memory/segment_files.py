@@ -24,8 +24,8 @@ BUILT_SUFFIXES = (".similar", ".centre")
 """Endings of files that were built from a full file, and can be built again."""
 
 
-def check_room(folder: Path) -> None:
-    """Raise `StoreError` if the disk is nearly full.
+def check_room(folder: Path, size: int = 0) -> None:
+    """Raise `StoreError` if the disk is nearly full, or would be with so many bytes more.
 
     SQLite maps the index of its log into memory. Where a file system then has no block for it, the process would be killed by
     SIGBUS: with blocks below 4 kB, and with those that copy on write.
@@ -34,8 +34,9 @@ def check_room(folder: Path) -> None:
         found = os.statvfs(folder)
     except OSError as error:
         raise StoreError(f"{folder} cannot be reached: {error.strerror}") from error
-    if found.f_blocks and found.f_bavail * found.f_frsize < RESERVE:
-        raise StoreError(f"{folder}: the disk is full; the memory needs {RESERVE >> 20} MB that are free")
+    needed = RESERVE + size
+    if found.f_blocks and found.f_bavail * found.f_frsize < needed:
+        raise StoreError(f"{folder}: the disk is full; the memory needs {needed >> 20} MB that are free")
 
 
 def number_of(path: Path) -> int:
@@ -95,6 +96,24 @@ def identity(path: Path) -> list[tuple[int, int]]:
             status = path.with_name(path.name + extra).stat()
             found.append((status.st_dev, status.st_ino))
     return found
+
+
+def open_lock(path: Path) -> int:
+    """Open a lock, and make it if need be, as the directory's owner could. Return the descriptor. Raises `StoreError`."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be opened: {error.strerror}") from error
+    give(descriptor, path.parent)
+    return descriptor
+
+
+def give(file: int | Path, like: Path) -> None:
+    """Let a file that root has made belong to whom another one belongs."""
+    if os.geteuid() == 0:
+        owner = like.stat()
+        with contextlib.suppress(OSError):  # some file systems know no owners
+            os.chown(file, owner.st_uid, owner.st_gid)
 
 
 def sync(path: Path) -> None:

@@ -30,6 +30,9 @@ from mertd.wire import Embedding, Event, Status
 CARRIED_RUNS = 10_000
 """Streams and runs of daemons whose cursors go from a full file to the next one; of older runs nothing can come any more."""
 
+UNSTORABLE = (StoreError, OverflowError, UnicodeError, sqlite3.DataError, sqlite3.IntegrityError)
+"""What is raised for a message whose values SQLite refuses. It must not keep those that come with it from being stored."""
+
 log = logging.getLogger(__name__)
 
 
@@ -92,7 +95,7 @@ class Writer:
         try:
             self._insert(message, source)
             self.stored += 1
-        except StoreError as error:
+        except UNSTORABLE as error:
             log.error("%s/%s: message %d: %s", message.kind, message.stream, message.seq, error)
             self._hole(source, message.kind, message.seq, message.seq + 1, HoleReason.UNSTORABLE)
         self._expect(source, message.kind, max(expected, message.seq + 1))

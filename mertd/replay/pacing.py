@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+LATE_S = 1.0
+"""Seconds of lateness that are made up for, so that the whole lasts as long as it should."""
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -29,12 +32,15 @@ class Timetable:
     def due(self, when_ns: int, now_s: float) -> float:
         """Return when the message is due that was published at `when_ns`; the first one is due now.
 
-        What is late is not made up for by what follows: it would come in a burst.
+        If the replay is later than `LATE_S`, as after a subscriber did not read, what follows is as late: it would otherwise
+        come in a burst.
         """
         if self._last_ns is None:
             self._due_s = now_s
         else:
             pause_s = (when_ns - self._last_ns) / 1e9 / self._pace.speed
             self._due_s += min(pause_s, self._pace.longest_pause_s)
+        if self._due_s < now_s - LATE_S:
+            self._due_s = now_s
         self._last_ns = when_ns
         return self._due_s

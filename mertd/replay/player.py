@@ -85,6 +85,7 @@ class Player:
     Attributes:
         progress: what was published.
         ended: whether that is all.
+        was_heard: whether somebody had subscribed.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Player:
         self._announce = announce
         self.progress = Progress(span, f"memory:{span.folder}")
         self.ended = False
+        self.was_heard = False
         self._sockets: Sockets
         self._stop = asyncio.Event()
         self._asked_at = 0.0  # monotonic seconds of the last request for history
@@ -220,8 +222,10 @@ class Player:
             if not await self._send(played.message):
                 publisher.send(played.message)
             if number % AT_ONCE == 0:
+                self.was_heard = self.was_heard or bool(publisher.subscribers)
                 await asyncio.sleep(0)
         self.ended = True
+        self.was_heard = self.was_heard or bool(publisher.subscribers)
         self.progress.end()
         self._send_status()
         await self._let_clients_fetch()

@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from mertd import __version__
+from mertd.memory.queries import FOREVER_NS
 from mertd.replay.remembered_span import Key, RememberedSpan
 from mertd.stream.client.sequence import COUNTERS
 from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES, Page
@@ -101,10 +102,14 @@ class Progress:
         return Page(frames[:PAGE_MESSAGES], len(frames) > PAGE_MESSAGES)
 
     def page_since(self, after: bytes | None, kind: str, stream: str, since_ns: int) -> Page:
-        """Return a page of the earliest run that has messages from a time on, of the runs after one. Raises `StoreError`."""
+        """Return a page of the earliest run that has messages from a time on; or of the runs after one, if it is in the replay.
+
+        Raises `StoreError`.
+        """
         runs = self._span.runs
-        for boot in runs[0 if after is None else runs.index(after) + 1 :]:
-            first = self._span.first_since(boot, kind, stream, since_ns)
+        known = after in runs
+        for boot in runs[runs.index(after) + 1 if after is not None and known else 0 :]:
+            first = self._span.first_since(boot, kind, stream, -FOREVER_NS if known else since_ns)
             if first is not None and (found := self.page(boot, kind, stream, first, None)).messages:
                 return found
         return Page([], False)

@@ -152,7 +152,7 @@ def test_tail_begins_with_the_memory_and_goes_on_with_the_daemon(tmp_path: Path)
 
 
 @pytest.mark.slow
-def test_a_client_begins_with_what_the_daemon_remembers(tmp_path: Path) -> None:
+def test_a_client_begins_with_what_the_daemon_remembers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a run that was killed, and of this one; then with what comes, and, started again, where it was."""
     folder = tmp_path / "memory"
     options = [*TINY, *SHORT, *CHORDS, "--name", "studio", "--remember", "--memory", folder]
@@ -172,6 +172,10 @@ def test_a_client_begins_with_what_the_daemon_remembers(tmp_path: Path) -> None:
                         client.acknowledge()
                         break
                 assert client.lost == 0
+        monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "nothing here"))
+        words = ["--connect", again.publish, "--control", again.control, "--json", "--count", str(before + 3)]
+        shown = mertd("tail", "--since", "1h", *words).stdout.splitlines()
+        assert [(bytes.fromhex(line["boot"]), line["seq"]) for line in map(json.loads, shown)] == found[: before + 3]
         old, new = dict.fromkeys(boot for boot, _ in found)
     assert found == [*((old, seq) for seq in range(before)), *((new, seq) for seq in range(12))]
 

@@ -6,16 +6,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 NOBODY = 65_534
+
+PUBLIC = "/tmp"
+"""Where every user may have files, unlike in TMPDIR."""
 
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
     """A directory that every user can reach."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir=PUBLIC))
     folder.chmod(0o755)
     try:
         yield folder
@@ -28,13 +31,19 @@ def reading_only(folder: Path) -> Iterator[None]:
     """Within the block, this process may not write to a directory. Root takes the identity of another user for that."""
     mode = folder.stat().st_mode & 0o7777
     folder.chmod(0o555)
-    root = os.getuid() == 0
-    if root:
-        os.setresuid(NOBODY, NOBODY, 0)
     try:
-        assert not os.access(folder, os.W_OK)
+        with as_user(NOBODY) if os.getuid() == 0 else nullcontext():
+            assert not os.access(folder, os.W_OK)
+            yield
+    finally:
+        folder.chmod(mode)
+
+
+@contextmanager
+def as_user(user: int) -> Iterator[None]:
+    """Within the block, this process, which is root's, has the rights of another user."""
+    os.setresuid(user, user, 0)
+    try:
         yield
     finally:
-        if root:
-            os.setresuid(0, 0, 0)
-        folder.chmod(mode)
+        os.setresuid(0, 0, 0)

@@ -27,9 +27,9 @@ def test_two_processes_never_write_to_a_file_at_the_same_time(tmp_path: Path) ->
         store.append([small(0)])
         other = CommitLock(tmp_path)
         with other.held():
-            with pytest.raises(StoreError, match="another process is deleting from this memory"):
+            with pytest.raises(StoreError, match="another process has been writing for"):
                 store.append([small(1)])
-            with pytest.raises(StoreError, match="another process is deleting from this memory"):
+            with pytest.raises(StoreError, match="another process has been writing for"):
                 forget(tmp_path, Scope())
         other.close()
         assert store.append([small(1)]).stored == 1

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,7 @@ from mertd.memory.forgetting import Scope, forget, preview
 from mertd.memory.half_floats import pack
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import upkeep
+from mertd.memory.similarity import segment_index
 from mertd.memory.store import Store
 from messages import MODEL, event
 
@@ -99,6 +101,25 @@ def test_a_process_that_is_killed_while_it_forgets_damages_nothing() -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_an_index_of_what_is_forgotten_meanwhile_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may have begun to build it before, and end after everything else."""
+    pytest.importorskip("usearch")
+    fill(tmp_path).close()
+    real = segment_index.build_index
+
+    def slow(*given: Any, **named: Any) -> None:
+        if not list(tmp_path.glob("*.similar")):
+            forget(tmp_path, Scope(before_ns=100 * SECOND_NS))
+        real(*given, **named)
+
+    monkeypatch.setattr(segment_index, "build_index", slow)
+    with pytest.raises(StoreError, match="was replaced, because something of it was forgotten"):
+        Memory(tmp_path).similar(vector(3, WIDE))
+    assert not list(tmp_path.glob("000001.*.similar"))
+    assert not list(tmp_path.glob("000001.*.centre"))
+    assert Memory(tmp_path).similar(vector(30, WIDE))
 
 
 def test_files_are_not_replaced_while_something_is_being_forgotten(tmp_path: Path) -> None:

@@ -17,9 +17,9 @@ def live(seconds: float) -> None:
 
 
 def test_readers_see_all_that_is_stored_at_any_moment() -> None:
-    live(1.0)
+    live(0.5)
 
 
 @pytest.mark.slow
 def test_readers_see_all_that_is_stored_for_longer() -> None:
-    live(8.0)
+    live(5.0)

@@ -62,8 +62,8 @@ def test_the_runs_since_a_time_come_one_after_the_other(tmp_path: Path) -> None:
             return [(message.boot, message.seq) for message in messages]
 
         assert first_page(None, 2_000) == [(BOOTS[0], seq) for seq in range(400, 600)]
-        assert first_page(BOOTS[0], 2_990, "hall") == [(BOOTS[1], seq) for seq in (598, 599)]
+        assert first_page(BOOTS[0], 2_990, "hall") == [(BOOTS[1], seq) for seq in range(256)], "whatever the clock said"
         assert first_page(BOOTS[0], -(1 << 40)) == [(BOOTS[1], seq) for seq in range(256)]
         assert first_page(BOOTS[2], 0) == [], "the other daemon's run is not this one's"
         assert first_page(None, 3_000) == []
-        assert first_page(b"forgotten", 2_990) == [(BOOTS[0], seq) for seq in (598, 599)]
+        assert first_page(b"never stored", 2_990) == [(BOOTS[0], seq) for seq in (598, 599)]

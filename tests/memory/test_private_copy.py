@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from memory.other_user import public_folder, reading_only
-from memory.stored import small
+from memory.other_user import NOBODY, as_user, public_folder, reading_only
+from memory.stored import small, vector
 from mertd.errors import StoreError
 from mertd.memory import private_copy
 from mertd.memory.checking import verify
+from mertd.memory.forgetting import Scope, forget
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
 
@@ -58,6 +60,26 @@ def test_a_log_that_was_not_copied_is_made_elsewhere(folder: Path, missing: tupl
     names = sorted(folder.iterdir())
     assert stored(folder) == [0, 1, 2]
     assert sorted(folder.iterdir()) == names
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root may become somebody else")
+def test_what_root_does_leaves_the_memory_to_its_owner(folder: Path) -> None:
+    folder.mkdir()
+    os.chown(folder, NOBODY, NOBODY)
+    with as_user(NOBODY), Store(folder, max_file=150_000) as store:
+        for seq in range(100):
+            store.append([small(seq, vector=vector(seq, 768))])
+    for path in [*folder.glob("*.lock"), *folder.glob("*-wal"), *folder.glob("*-shm")]:  # as in a copy
+        path.unlink()
+    for path in folder.glob("*.closed.sqlite"):
+        path.chmod(0o600)
+    assert forget(folder, Scope(before_ns=100 * 10**9)) == 15
+    assert [m.seq for m in Memory(folder).embeddings()] == list(range(15, 100))
+    assert {path.stat().st_uid for path in folder.iterdir()} == {NOBODY}
+    assert {path.stat().st_mode & 0o777 for path in folder.glob("*.closed.sqlite")} == {0o600}
+    with as_user(NOBODY), Store(folder) as store:
+        assert store.append([small(100)]).stored == 1
+        assert verify(folder).faults == []
 
 
 def test_a_file_that_never_stops_changing_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from memory.stored import assert_same, small, vector
 from mertd.errors import StoreError
-from mertd.memory import tables
+from mertd.memory import segment_files, tables
 from mertd.memory.memory import Memory
 from mertd.memory.rewriting import rewrite
 from mertd.memory.segment import Segment
@@ -69,6 +70,18 @@ def test_what_fails_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytes
     rewrite(path, lambda db: db.execute("DELETE FROM embeddings"))
     with Segment(path) as found:
         assert found.count("embedding") == 0
+
+
+def test_no_copy_is_begun_for_which_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path)
+    path = min(tmp_path.glob("*.closed.sqlite"))
+    free = SimpleNamespace(f_blocks=1, f_frsize=1, f_bavail=segment_files.RESERVE + path.stat().st_size)
+    monkeypatch.setattr("mertd.memory.segment_files.os.statvfs", lambda _: free)
+    with pytest.raises(StoreError, match="the disk is full; the memory needs"):
+        rewrite(path, lambda _: None)
+    rewrite(path)
+    with Segment(path) as found:
+        assert found.count("embedding")
 
 
 def test_an_sqlite_that_is_too_old_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

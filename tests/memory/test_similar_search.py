@@ -6,7 +6,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +22,11 @@ from mertd.memory import similar_search
 from mertd.memory.forgetting import Scope, forget
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.memory import Memory
+from mertd.memory.memory_folder import segments
+from mertd.memory.searched_file import SearchedFile
+from mertd.memory.segment import Segment
 from mertd.memory.similar_search import SimilarSearch
+from mertd.memory.similarity.frame import Frame
 from mertd.memory.similarity.vector_segment import SpanFilter
 from mertd.memory.store import Store
 from mertd.wire import Embedding, Time
@@ -118,6 +124,43 @@ def test_what_is_stored_and_forgotten_meanwhile_counts(tmp_path: Path) -> None:
         search.close()
 
 
+def test_what_is_forgotten_while_an_index_is_built_is_not_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Store(tmp_path, max_file=220_000) as store:
+        store.append([message(n) for n in range(2_400)])
+        store.append([message(2_400)])
+    before = segments(tmp_path)[0]
+    fit = Frame.fit
+
+    def forgetting(*given: Any) -> Frame:
+        forget(tmp_path, Scope(BEGIN_NS + 1_000 * HOP_NS))
+        return fit(*given)
+
+    with Segment(before) as segment:
+        part = SearchedFile(segment, MODEL.space)
+        part.refresh(lambda _: None)
+        monkeypatch.setattr(Frame, "fit", forgetting)
+        part.ensure_index(part.statistics.centre, lambda _: None)
+        assert part.index is None
+    assert not [*tmp_path.glob("*.similar"), *tmp_path.glob("*.centre"), *tmp_path.glob(".*.partial")]
+    monkeypatch.undo()
+    found = Memory(tmp_path).similar(VECTORS[700], count=20)
+    assert min(m.start_ns for m in found) >= BEGIN_NS + 990 * HOP_NS
+
+
+def test_a_few_windows_of_another_stream_are_found_behind_thousands_that_are_nearer(tmp_path: Path) -> None:
+    """An index that looks at the nearest first, and filters then, finds none of them."""
+    rare = [replace(message(n), stream="rare", vector=-VECTORS[n][None]) for n in range(12)]
+    with Store(tmp_path, max_file=220_000) as store:
+        for seq in range(0, COUNT, 500):
+            store.append([message(n) for n in range(seq, seq + 500)])
+            store.append([replace(m, seq=at) for at, m in enumerate(rare[: 2 * (seq // 500 + 1)])])
+    memory = Memory(tmp_path)
+    number = next(number for number, (_, name) in memory.streams().items() if name == "rare")
+    found = memory.similar(VECTORS[40], count=5, allowed=SpanFilter(streams=frozenset({number})))
+    assert found
+    assert {moment.stream for moment in found} == {number}
+
+
 def test_damaged_or_foreign_files_are_built_again(tmp_path: Path) -> None:
     with Store(tmp_path, max_file=220_000) as store:
         for seq in range(0, COUNT, 500):
@@ -143,6 +186,15 @@ def test_the_process_that_remembers_builds_the_indexes(tmp_path: Path) -> None:
     builder = IndexBuilder(tmp_path)
     builder.start()
     wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index")
+    builder.build()
+    before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.similar")}
+    forget(tmp_path, Scope(BEGIN_NS + 100 * HOP_NS))
+    assert len(list(tmp_path.glob("*.similar"))) == full - 1, "that of the file that was changed is gone"
+    builder.start()
+    wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index of the new file")
+    after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.similar")}
+    assert len({*before.items()} & {*after.items()}) == full - 1, "the others are not built again"
+    builder.stop()
 
 
 def test_mistakes(folder: Path, tmp_path: Path) -> None:

@@ -146,3 +146,18 @@ def test_a_client_that_comes_late_or_sleeps_gets_it_from_the_history(folder: Pat
         assert (status.daemon, status.phase) == ("replay:studio", "replaying")
         assert status.streams["room"]["embedded"] == 1_400
         assert status.streams["room"]["state"] == "ended"
+
+
+def test_a_client_with_a_cursor_can_be_developed_with_it(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    selection = Selection(since_ns=6_000 * 10**9, until_ns=10_500 * 10**9)  # the end of a run, and the beginning of the next
+    expected = [
+        (m.boot, m.seq) for m in (p.message for p in RememberedSpan(folder, selection).messages()) if m.kind == "embedding"
+    ]
+    assert len(expected) == 200 + 98
+    with replaying(folder, monkeypatch, selection, waits=False, stays=True) as (endpoint, control):
+        found: list[tuple[bytes, int]] = []
+        for count in (50, 200, 48):
+            with Subscriber(endpoint, control=control, cursor=tmp_path / "cursor", since=6_000 * 10**9) as subscriber:
+                found += [(message.boot, message.seq) for message in take(subscriber, count)]
+                subscriber.acknowledge()
+    assert found == expected

@@ -30,10 +30,9 @@ LONGEST_LIFE_S = 2.0
 
 
 def stored(folder: Path) -> Counter[tuple[object, ...]]:
-    try:
-        return Counter(key(message) for message in Memory(folder).messages(("embedding", "event"), kills.SELECTION))
-    except StoreError:  # nothing is there yet
+    if not list(folder.glob("*.sqlite")):
         return Counter()
+    return Counter(key(message) for message in Memory(folder).messages(("embedding", "event"), kills.SELECTION))
 
 
 def daemons(count: int, folder: Path, chance: random.Random) -> str:
@@ -47,10 +46,14 @@ def daemons(count: int, folder: Path, chance: random.Random) -> str:
         command = [sys.executable, "-m", "mertd", "run", *OPTIONS, *ends, "--remember", "--memory", str(memory)]
         environment = {**os.environ, "XDG_RUNTIME_DIR": str(runtime)}
         before = sum(seen.values())
-        with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True, env=environment) as daemon:
+        said = folder / "log"
+        with (
+            said.open("wb") as errors,
+            subprocess.Popen(command, stderr=errors, start_new_session=True, env=environment) as daemon,
+        ):
             try:
                 if number % 2 == 0:  # the others are killed while they start
-                    wait_for_more(memory, before + 4)
+                    wait_for_more(memory, before + 4, said)
                 time.sleep(chance.random() * LONGEST_LIFE_S)
                 acknowledged = stored(memory)
             finally:  # a wait that failed, too: it would otherwise run for ever
@@ -66,8 +69,15 @@ def daemons(count: int, folder: Path, chance: random.Random) -> str:
     return f"{count} daemons killed, {sum(seen.values())} messages stored, holes by reason: {dict(reasons)}"
 
 
-def wait_for_more(memory: Path, count: int) -> None:
-    wait_until(lambda: sum(stored(memory).values()) > count, PATIENCE_S, lambda: "the daemon stores nothing")
+def wait_for_more(memory: Path, count: int, said: Path) -> None:
+    def why() -> str:
+        try:
+            found = f"{len(list(Memory(memory).messages(('embedding', 'event'), kills.SELECTION)))} messages are there"
+        except StoreError as error:
+            found = f"a reader says: {error}"
+        return f"the daemon stores nothing; {found}; it says:\n{said.read_text(errors='replace')[-3_000:]}"
+
+    wait_until(lambda: sum(stored(memory).values()) > count, PATIENCE_S, why)
 
 
 def running(runtime: Path) -> bool:

@@ -198,7 +198,7 @@ class ChangeDetector:
             epoch=after.epoch,
             index=(before.middle + after.middle) // 2,
             time_ns=border.middle_ns,
-            bound_ns=max(after.end_ns - after.start_ns, after.middle_ns - before.middle_ns) // 2,
+            bound_ns=(max(after.end_ns - after.start_ns, after.middle_ns - before.middle_ns) + 1) // 2,
             strength=round(border.novelty / variance, 4) if variance else 0.0,
             seq=newest.seq,
             detected_ns=newest.end_ns,

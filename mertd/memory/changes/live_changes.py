@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,6 +23,15 @@ from mertd.text import printable
 
 RETRY_S = 2.0
 """Seconds between two attempts to read."""
+
+PAUSE_S = 0.2
+"""Seconds between two looks at what was stored, at least."""
+
+PAUSES_A_LOOK = 19
+"""How many times as long as a look the pause behind it is, so that many streams with short hops take a twentieth of a core."""
+
+MAX_PAUSE_S = 5.0
+"""Seconds between two looks at what was stored, at most."""
 
 Report = Callable[[StreamKey, list[Change]], object]
 """Is given the changes of a stream that one window made certain."""
@@ -43,6 +53,8 @@ class LiveChanges:
         self._streams: dict[StreamKey, tuple[ChangeDetector, Place]] = {}
         self._first_file = -1  # where streams that are new may appear
         self._woken = threading.Event()
+        self._woken.set()  # what a process that was killed had found, and not told, is in the memory already
+        self._hurried = threading.Event()
         self._asked: tuple[Mapping[str, int], Callable[[], object]] | None = None
 
     def stored(self) -> None:
@@ -52,6 +64,7 @@ class LiveChanges:
     def when_through(self, ends: Mapping[str, int], then: Callable[[], object]) -> None:
         """Call `then` when all windows below a number, by stream, were looked at. May be called from any thread."""
         self._asked = (ends, then)
+        self._hurried.set()
         self._woken.set()
 
     def run(self) -> None:
@@ -60,14 +73,16 @@ class LiveChanges:
         while True:
             self._woken.wait()
             self._woken.clear()
+            began_s = time.monotonic()
             try:
                 self.catch_up()
                 complaint = ""
+                self._hurried.wait(min(max(PAUSE_S, PAUSES_A_LOOK * (time.monotonic() - began_s)), MAX_PAUSE_S))
             except MertdError as error:
                 if str(error) != complaint:
                     complaint = str(error)
                     log.error("changes are not found: %s; trying again every %g s", printable(complaint), RETRY_S)
-                threading.Event().wait(RETRY_S)
+                time.sleep(RETRY_S)
                 self._woken.set()
 
     def catch_up(self) -> None:

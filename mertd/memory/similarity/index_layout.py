@@ -1,4 +1,4 @@
-"""The file of an index: USearch's own bytes, then the table of the segment, the centre, a description and its length.
+"""The file of an index: USearch's own bytes, then the table of the segment, the frame, a description and its length.
 
 One file, so that it is replaced in one step and its parts can never be of two builds. What could send the search to a wrong
 address, the graph and the table, is checked with every opening; the vectors, which cannot, by `check_vectors` alone: they are
@@ -23,9 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mertd.errors import MertdError
-from mertd.memory.similarity.vector_segment import Floats, Ints, SegmentTable
+from mertd.memory.similarity.frame import Frame
+from mertd.memory.similarity.vector_segment import Ints, SegmentTable
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 """Version of this layout, and of how vectors become numbers in the index. A file of another one is built again."""
 
 FOOTER = struct.Struct("<II8s")
@@ -40,10 +41,18 @@ MAX_DESCRIPTION_BYTES = 65_536
 ALIGNMENT = 64
 """Multiple at which each part begins, in bytes."""
 
-PARTS = ("ids", "start_ns", "end_ns", "streams", "mean", "runs")
+PARTS = ("ids", "start_ns", "end_ns", "streams", "mean", "basis", "runs")
 """Arrays behind USearch's bytes, in this order."""
 
-DTYPES: Mapping[str, Any] = {"ids": "<i8", "start_ns": "<i8", "end_ns": "<i8", "streams": "<i4", "mean": "<f4", "runs": "<i8"}
+DTYPES: Mapping[str, Any] = {
+    "ids": "<i8",
+    "start_ns": "<i8",
+    "end_ns": "<i8",
+    "streams": "<i4",
+    "mean": "<f4",
+    "basis": "<f4",
+    "runs": "<i8",
+}
 
 COPY_BYTES = 1 << 20
 """Bytes that are read at once for a checksum."""
@@ -58,7 +67,7 @@ class IndexContent:
     """What an index file holds beside USearch's bytes; the arrays are views of the file."""
 
     table: SegmentTable
-    mean: Floats
+    frame: Frame
     digest: str
     indexed: int  # vectors in the graph
     runs: Ints  # (n, 3): row in the graph, first and last row of a stretch that it stands for; ordered by the first column
@@ -67,20 +76,22 @@ class IndexContent:
 def append_content(file: BinaryIO, content: IndexContent) -> None:
     """Write the table, the centre and the description behind the bytes of USearch that `file` already holds."""
     graph_end = file.seek(0, os.SEEK_END)  # 0 without vectors
-    graph_at = _graph_at(content.indexed, len(content.mean))
+    frame = content.frame
+    graph_at = _graph_at(content.indexed, frame.directions)
     about: dict[str, Any] = {
         "layout": LAYOUT_VERSION,
         "digest": content.digest,
         "indexed": content.indexed,
-        "size": len(content.mean),
+        "size": len(frame.mean),
+        "directions": frame.directions,
         "graph": {"at": graph_at, "bytes": graph_end - graph_at},
         "vectors_crc": _checksum(file, 0, graph_at),
     }
     about["graph"]["crc"] = _checksum(file, graph_at, graph_end)
     file.seek(0, os.SEEK_END)
+    arrays = {**vars(content.table), "mean": frame.mean, "basis": frame.basis, "runs": content.runs}
     for name in PARTS:
-        array = getattr(content, name) if name in ("mean", "runs") else getattr(content.table, name)
-        data = np.ascontiguousarray(array, DTYPES[name]).tobytes()
+        data = np.ascontiguousarray(arrays[name], DTYPES[name]).tobytes()
         file.write(bytes(-file.tell() % ALIGNMENT))
         about[name] = {"at": file.tell(), "bytes": len(data), "crc": zlib.crc32(data)}
         file.write(data)
@@ -96,7 +107,7 @@ def read_content(path: Path, digest: str, size: int) -> IndexContent:
         raise IndexFileError(f"{path} has layout {about.get('layout')}; this mertd reads {LAYOUT_VERSION}")
     if about["digest"] != digest or about["size"] != size:
         raise IndexFileError(f"{path} was built from another content of its segment")
-    if about["graph"]["at"] != _graph_at(about["indexed"], size):
+    if about["graph"]["at"] != _graph_at(about["indexed"], about["directions"]):
         raise IndexFileError(f"{path} is damaged: its parts do not fit together")
     arrays: dict[str, NDArray[Any]] = {}
     for name in ("graph", *PARTS):
@@ -105,11 +116,15 @@ def read_content(path: Path, digest: str, size: int) -> IndexContent:
             raise IndexFileError(f"{path} is damaged: wrong checksum of its {name}")
         if name != "graph":
             arrays[name] = np.frombuffer(data, DTYPES[name], length // np.dtype(DTYPES[name]).itemsize, at)
-    mean, runs = arrays.pop("mean"), arrays.pop("runs")
+    mean, basis = arrays.pop("mean"), arrays.pop("basis")
+    runs = arrays.pop("runs")
     lengths = {len(array) for array in arrays.values()}
-    if len(lengths) != 1 or len(mean) != size or len(runs) % 3 or about["indexed"] > lengths.pop():
+    if len(lengths) != 1 or len(mean) != size or len(basis) % size or len(runs) % 3 or about["indexed"] > lengths.pop():
         raise IndexFileError(f"{path} is damaged: its parts do not fit together")
-    return IndexContent(SegmentTable(**arrays), mean, digest, about["indexed"], runs.reshape(-1, 3))
+    frame = Frame(mean, basis.reshape(size, -1))
+    if frame.directions != about["directions"]:
+        raise IndexFileError(f"{path} is damaged: its parts do not fit together")
+    return IndexContent(SegmentTable(**arrays), frame, digest, about["indexed"], runs.reshape(-1, 3))
 
 
 def check_vectors(path: Path) -> None:
@@ -120,9 +135,9 @@ def check_vectors(path: Path) -> None:
         raise IndexFileError(f"{path} is damaged: wrong checksum of its vectors")
 
 
-def _graph_at(indexed: int, size: int) -> int:
+def _graph_at(indexed: int, directions: int) -> int:
     """Return where the graph begins: behind two counts, and the vectors of one byte a number."""
-    return 8 + indexed * size if indexed else 0
+    return 8 + indexed * directions if indexed else 0
 
 
 def _mapped(path: Path) -> mmap.mmap:

@@ -5,7 +5,7 @@ Rules of this file: no I/O; pure functions over arrays.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -41,29 +41,42 @@ def merge_moments(table: SegmentTable, scores: Floats, count: int) -> list[Momen
     """
     order = np.lexsort((table.ids, table.start_ns, table.streams, -scores))
     columns = (table.streams, table.start_ns, table.end_ns, table.ids, scores)
-    found: list[Moment] = []
+    found: list[_Growing] = []
     for first in range(0, len(order), BLOCK):
         rows = order[first : first + BLOCK]
-        for stream, start, end, best, similarity in zip(*(column[rows].tolist() for column in columns), strict=True):
-            touched = [m for m in found if m.stream == stream and start < m.end_ns and m.start_ns < end]
-            if touched and similarity < EXTENDING * touched[0].similarity:
+        for window in zip(*(column[rows].tolist() for column in columns), strict=True):
+            stream, start, end, _, similarity = window
+            touched = [m for m in found if start < m.end_ns and m.start_ns < end and m.best[0] == stream]
+            if touched and similarity < EXTENDING * touched[0].best[4]:
                 continue
             if touched:
                 _extend(found, touched, start, end)
             elif len(found) < count:
-                found.append(Moment(stream, start, end, best, start, end, similarity))
+                found.append(_Growing(window, start, end))
             else:
-                return found
-    return found
+                return [moment.done() for moment in found]
+    return [moment.done() for moment in found]
 
 
-def _extend(found: list[Moment], touched: list[Moment], start: int, end: int) -> None:
+class _Growing:
+    """A moment to which windows are still added. `best`: stream, start, end, id and similarity of its most similar one."""
+
+    __slots__ = ("best", "end_ns", "start_ns")
+
+    def __init__(self, best: tuple[int, int, int, int, float], start_ns: int, end_ns: int) -> None:
+        self.best = best
+        self.start_ns = start_ns
+        self.end_ns = end_ns
+
+    def done(self) -> Moment:
+        stream, start, end, best_id, similarity = self.best
+        return Moment(stream, self.start_ns, self.end_ns, best_id, start, end, similarity)
+
+
+def _extend(found: list[_Growing], touched: list[_Growing], start: int, end: int) -> None:
     """Make one moment of those that a window touches, the first of which is the most similar."""
     best = touched[0]
-    if len(touched) == 1 and best.start_ns <= start and end <= best.end_ns:
-        return
-    start = min(start, *(moment.start_ns for moment in touched))
-    end = max(end, *(moment.end_ns for moment in touched))
-    found[found.index(best)] = replace(best, start_ns=start, end_ns=end)
+    best.start_ns = min([start, *(moment.start_ns for moment in touched)])
+    best.end_ns = max([end, *(moment.end_ns for moment in touched)])
     for other in touched[1:]:
         found.remove(other)

@@ -106,11 +106,21 @@ class PairSample:
         finite = np.isfinite(chosen).all(axis=1)
         self._keep(keys[offered][finite], start_ns[offered][finite], chosen[finite])
 
-    def merge(self, other: PairSample) -> None:
-        """Add the vectors of another sample. Raises `SampleError` if it was made with another seed or of another size."""
-        if (other.size, other.seed) != (self.size, self.seed):
+    def merge(self, *others: PairSample) -> None:
+        """Add the vectors of other samples. Raises `SampleError` if one was made with another seed or of another size."""
+        if any((other.size, other.seed) != (self.size, self.seed) for other in others):
             raise SampleError("cannot merge samples of different seeds or of vectors with different sizes")
-        self._keep(other._keys, other._start_ns, other._vectors)
+        # No vector is copied that is not among the smallest in the end.
+        keys = np.concatenate([np.zeros(0, np.uint64), *(other._keys for other in others)])
+        limit = np.partition(keys, self._limit)[self._limit] if len(keys) > self._limit else None
+        chosen = [slice(None) if limit is None else other._keys <= limit for other in others]
+        parts = [(o._keys[rows], o._start_ns[rows], o._vectors[rows]) for o, rows in zip(others, chosen, strict=True)]
+        empty = (self._keys[:0], self._start_ns[:0], self._vectors[:0])
+        self._keep(*(np.concatenate(column) for column in zip(empty, *parts, strict=True)))
+
+    def is_like(self, other: PairSample) -> bool:
+        """Return whether another sample holds the same windows."""
+        return np.array_equal(self._keys, other._keys)
 
     def calibrate(self, mean: Floats) -> Calibration:
         """Return the similarities of all pairs far enough apart, seen from `mean`."""

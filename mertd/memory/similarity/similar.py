@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,11 +10,12 @@ from numpy.typing import NDArray
 
 from mertd.errors import SpaceError
 from mertd.memory.similarity.centre import centred_units
-from mertd.memory.similarity.exact_scan import best_rows, scan, similarities
+from mertd.memory.similarity.exact_scan import best_rows, scan
 from mertd.memory.similarity.moments import Moment, merge_moments
 from mertd.memory.similarity.pair_sample import Calibration
-from mertd.memory.similarity.segment_index import SegmentIndex
-from mertd.memory.similarity.vector_segment import Floats, Ints, SegmentTable, SpanFilter, VectorSegment
+from mertd.memory.similarity.proposals import nearest_stretches
+from mertd.memory.similarity.refinement import Around, Hits, refine
+from mertd.memory.similarity.vector_segment import Floats, SegmentTable, SpanFilter, VectorIndex, VectorSegment
 
 CANDIDATES_PER_MOMENT = 6
 """Indexed windows whose surroundings are searched exactly, for each moment asked for."""
@@ -24,10 +24,7 @@ MIN_CANDIDATES = 64
 """Fewest of them."""
 
 MAX_CANDIDATES = 4_096
-"""Most of them, however many moments are still missing."""
-
-THREADS = 2
-"""Most threads that search indexes at once."""
+"""Most of them. If a filter leaves too few moments of these, everything that it allows is compared."""
 
 SCAN_ROWS = 4_096
 """Most windows that a filter may leave of a segment for an exact scan to be faster than its index."""
@@ -45,15 +42,7 @@ class IndexedSegment:
     """A segment of the memory, with its index if it has one."""
 
     segment: VectorSegment
-    index: SegmentIndex | None = None
-
-
-@dataclass(frozen=True)
-class _Hits:
-    """Windows and their exact similarities."""
-
-    table: SegmentTable
-    scores: Floats
+    index: VectorIndex | None = None
 
 
 def find_similar(
@@ -70,14 +59,22 @@ def find_similar(
     """
     unit = _query_unit(query, mean)
     scanned, searched = _divide(segments, allowed)
-    fixed = [_Hits(*scan(part.segment, unit, mean, allowed, WINDOWS_PER_MOMENT * count)) for part in scanned]
+    fixed = [Hits(*scan(part, unit, mean, allowed, WINDOWS_PER_MOMENT * count)) for part in scanned]
     limit = max(MIN_CANDIDATES, CANDIDATES_PER_MOMENT * count)
     while True:
-        refined, complete = _search(query, unit, searched, mean, allowed, limit)
-        moments = merge_moments(*_joined([*fixed, *refined]), count)
+        stretches, complete = nearest_stretches(query, [index for _, index in searched], limit, allowed)
+        places = [
+            Around(segment, index.table, *stretches.of(number))
+            for number, (segment, index) in enumerate(searched)
+            if (stretches.index == number).any()
+        ]
+        moments = merge_moments(*_joined([*fixed, *refine(places, unit, mean, allowed)]), count)
         if len(moments) >= count or complete or limit >= MAX_CANDIDATES:
             break
         limit *= 4
+    if len(moments) < count and not complete and allowed.selects:
+        fixed += [Hits(*scan(segment, unit, mean, allowed, WINDOWS_PER_MOMENT * count)) for segment, _ in searched]
+        moments = merge_moments(*_joined(fixed), count)
     return [replace(moment, percentile=calibration.percentile(moment.similarity)) for moment in moments]
 
 
@@ -94,98 +91,20 @@ def _query_unit(query: NDArray[np.floating], mean: Floats) -> Floats:
 
 def _divide(
     segments: Sequence[IndexedSegment], allowed: SpanFilter
-) -> tuple[list[IndexedSegment], list[tuple[IndexedSegment, SegmentIndex]]]:
+) -> tuple[list[VectorSegment], list[tuple[VectorSegment, VectorIndex]]]:
     """Return the segments to scan, and those to search by index."""
-    scanned: list[IndexedSegment] = []
-    searched: list[tuple[IndexedSegment, SegmentIndex]] = []
-    filtered = allowed != SpanFilter(without=allowed.without)
+    scanned: list[VectorSegment] = []
+    searched: list[tuple[VectorSegment, VectorIndex]] = []
     for part in segments:
         index = part.index
-        if index is None or (filtered and int(allowed(index.table).sum()) <= SCAN_ROWS):
-            scanned.append(part)
+        if index is None or (allowed.selects and int(allowed(index.table).sum()) <= SCAN_ROWS):
+            scanned.append(part.segment)
         else:
-            searched.append((part, index))
+            searched.append((part.segment, index))
     return scanned, searched
 
 
-def _search(
-    query: NDArray[np.floating],
-    unit: Floats,
-    searched: Sequence[tuple[IndexedSegment, SegmentIndex]],
-    mean: Floats,
-    allowed: SpanFilter,
-    limit: int,
-) -> tuple[list[_Hits], bool]:
-    """Return the exact similarities around the best `limit` candidates, and whether there are no other candidates."""
-    proposals = _proposals(query, [index for _, index in searched], limit)
-    complete = all(len(rows) >= len(index) for (rows, _), (_, index) in zip(proposals, searched, strict=True))
-    firsts: list[Ints] = []
-    lasts: list[Ints] = []
-    scores: list[Floats] = []
-    for (rows, approximate), (_, index) in zip(proposals, searched, strict=True):
-        first, last, place = index.runs_of(rows)
-        kept = allowed(index.table.take(first)) | allowed(index.table.take(last))
-        firsts.append(first[kept])
-        lasts.append(last[kept])
-        scores.append(approximate[place][kept])
-    everything = np.concatenate(scores) if scores else np.zeros(0, np.float32)
-    complete &= len(everything) <= limit
-    least = np.partition(everything, -limit)[-limit] if len(everything) > limit else -np.inf
-    refined: list[_Hits] = []
-    for (part, index), first, last, approximate in zip(searched, firsts, lasts, scores, strict=True):
-        near = approximate >= least
-        refined += _refine(part.segment, index.table, first[near], last[near], unit, mean, allowed)
-    return refined, complete
-
-
-def _proposals(query: NDArray[np.floating], indexes: Sequence[SegmentIndex], limit: int) -> list[tuple[Ints, Floats]]:
-    """Return the candidates of every index. USearch releases the interpreter while it searches, so threads share the work."""
-    workers = min(THREADS, len(indexes))
-    if workers < 2:
-        return [index.candidates(query, limit) for index in indexes]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda index: index.candidates(query, limit), indexes))
-
-
-def _refine(
-    segment: VectorSegment, whole: SegmentTable, first: Ints, last: Ints, unit: Floats, mean: Floats, allowed: SpanFilter
-) -> list[_Hits]:
-    """Return the exact similarities around the ends of stretches, and each stretch of one sound as a window of its own."""
-    table = whole.take(surroundings(whole, np.union1d(first, last)))
-    table = table.take(allowed(table))
-    if not len(table):
-        return []
-    scores = similarities(segment, table, unit, mean)
-    found = [_Hits(table, scores)]
-    long = first < last
-    if long.any():
-        score_of = dict(zip(table.ids.tolist(), scores.tolist(), strict=True))
-        begin, end = whole.take(first[long]), whole.take(last[long])
-        stretch = SegmentTable(begin.ids, begin.start_ns, end.end_ns, begin.streams)
-        both = zip(begin.ids.tolist(), end.ids.tolist(), strict=True)
-        lesser = np.array([min(score_of.get(a, -np.inf), score_of.get(b, -np.inf)) for a, b in both], np.float32)
-        usable = allowed(stretch) & np.isfinite(lesser)
-        # A little less than its windows, so that one of these is the best of the moment.
-        found.append(_Hits(stretch.take(usable), np.nextafter(lesser[usable], np.float32(-2))))
-    return found
-
-
-def surroundings(table: SegmentTable, rows: Ints) -> Ints:
-    """Return the rows of all windows that overlap one of `rows`, in order. `table` is ordered by stream and start."""
-    found: list[Ints] = []
-    for row in np.sort(rows):
-        start, end = int(table.start_ns[row]), int(table.end_ns[row])
-        stream = table.streams[row]
-        first = last = int(row)
-        while first > 0 and table.streams[first - 1] == stream and table.end_ns[first - 1] > start:
-            first -= 1
-        while last + 1 < len(table) and table.streams[last + 1] == stream and table.start_ns[last + 1] < end:
-            last += 1
-        found.append(np.arange(first, last + 1))
-    return np.unique(np.concatenate(found)) if found else np.zeros(0, np.int64)
-
-
-def _joined(hits: Sequence[_Hits]) -> tuple[SegmentTable, Floats]:
+def _joined(hits: Sequence[Hits]) -> tuple[SegmentTable, Floats]:
     """Return all windows with a similarity as one table."""
     useful = [(hit.table, best_rows(hit.scores, len(hit.scores)), hit.scores) for hit in hits]
     tables = [table.take(rows) for table, rows, _ in useful]

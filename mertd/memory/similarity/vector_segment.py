@@ -5,8 +5,9 @@ Rules of this file: no I/O. A segment holds vectors of one space.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +59,30 @@ class VectorSegment(Protocol):
         """Return the vectors with these ids, (ids, size), in the order of `ids`."""
 
 
+class VectorIndex(Protocol):
+    """What finds the windows of a segment that are near a vector."""
+
+    @property
+    def table(self) -> SegmentTable:
+        """When all windows of the segment were heard, ordered by stream and start."""
+
+    def __len__(self) -> int:
+        """Return how many windows may be proposed."""
+
+    @property
+    def view(self) -> Hashable:
+        """Equal for indexes that see a question alike."""
+
+    def seen(self, query: NDArray[np.floating]) -> NDArray[Any]:
+        """Return a vector, (size,), as this index compares it."""
+
+    def candidates(self, seen: NDArray[Any], limit: int) -> tuple[Ints, Floats]:
+        """Return rows of the table near a vector, nearest first, and their approximate similarity. `seen`: of `seen`."""
+
+    def runs_of(self, rows: Ints) -> tuple[Ints, Ints, Ints]:
+        """Return the stretches that candidates stand for: first rows, last rows, and the place of the candidate in `rows`."""
+
+
 @dataclass(frozen=True)
 class SpanFilter:
     """Which windows may be found. Times are Unix nanoseconds."""
@@ -66,6 +91,11 @@ class SpanFilter:
     since_ns: int | None = None  # windows that start earlier are left out
     until_ns: int | None = None  # windows that end later are left out
     without: tuple[tuple[int, int], ...] = ()  # spans (start, end): windows that overlap one are left out
+
+    @property
+    def selects(self) -> bool:
+        """Whether more is left out than single spans."""
+        return self.streams is not None or self.since_ns is not None or self.until_ns is not None
 
     def __call__(self, table: SegmentTable) -> NDArray[np.bool_]:
         """Return for each row whether it may be found."""

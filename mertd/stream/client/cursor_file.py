@@ -19,8 +19,9 @@ from typing import Any
 
 from mertd.errors import StoreError
 from mertd.files import FileError, read_limited, replaceable, replacing
-from mertd.stream.client.past import Key, Past, Place
+from mertd.stream.client.past import Key, Past, Place, place_after
 from mertd.text import printable
+from mertd.user_folders import expand_home
 from mertd.wire import Embedding, Event
 
 SAVE_S = 0.5
@@ -54,7 +55,7 @@ class CursorFile:
         Raises `StoreError` if another process uses it, or it is damaged.
         """
         try:
-            self.path = replaceable(Path(path).absolute())
+            self.path = replaceable(expand_home(path).absolute())
         except (OSError, FileError) as error:
             raise StoreError(f"the cursor {path} cannot be used: {error}") from error
         self._since_ns = since_ns
@@ -102,7 +103,7 @@ class CursorFile:
         places = self._of(endpoint).places
         key = (message.kind, message.stream)
         places.pop(key, None)  # the latest place comes last
-        places[key] = Place(message.boot, message.seq + 1)
+        places[key] = place_after(message)
         self._changed = True
         self._unsaved += 1
 
@@ -187,10 +188,11 @@ def _packed(body: dict[str, Any]) -> bytes:
 
 
 def _as_json(found: _Followed) -> dict[str, Any]:
-    places = [[*key, place.boot.hex(), place.seq] for key, place in found.places.items()]
+    places = [[*key, place.boot.hex(), place.seq, place.when_ns] for key, place in found.places.items()]
     return {"daemon": found.daemon, "since_ns": found.since_ns, "next": places}
 
 
 def _from_json(body: dict[str, Any]) -> _Followed:
-    places = {(kind, stream): Place(bytes.fromhex(boot), int(seq)) for kind, stream, boot, seq in body["next"]}
+    rows = body["next"]
+    places = {(kind, stream): Place(bytes.fromhex(boot), int(seq), int(when)) for kind, stream, boot, seq, when in rows}
     return _Followed(str(body["daemon"]), body["since_ns"], places)

@@ -24,6 +24,9 @@ from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
 REFUSED_S = 0.2
 """Seconds until a request is repeated that a daemon could not answer at this moment."""
 
+UNANSWERED_S = 2.0
+"""Seconds until a daemon that did not answer is asked again for what was missed."""
+
 REFUSED_LIMIT = 3
 """Requests for one page that are made in all, if each is answered so."""
 
@@ -69,6 +72,8 @@ class Link:
         self.daemon = daemon
         self.sequence = Sequence(resume)
         self.past = past  # None when it was fetched
+        self._complaint = ""
+        self.asks_past_at = float("-inf")  # monotonic seconds from which on the past may be asked for again
         self.fetches_past = past is not None  # also of a run that ends while the client does not listen
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
@@ -140,19 +145,31 @@ class Link:
             page = ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
         except (EndpointError, WireError) as error:
             if not isinstance(error, RefusalError):
-                log.warning("%s; waiting for it, to fetch what was missed", printable(error))
+                self._complain_once(f"{printable(error)}; waiting for it, to fetch what was missed")
+                self.asks_past_at = time.monotonic() + UNANSWERED_S
                 return None
             if error.is_temporary:
-                time.sleep(REFUSED_S)
+                self._complain_once(printable(error))
+                self.asks_past_at = time.monotonic() + REFUSED_S
                 return None
             if isinstance(asked, NextRun):
                 raise
             log.warning("what %s published last is gone: %s", printable(f"{asked.kind}/{asked.stream}"), printable(error))
             return Found([], False)
-        fresh = [
-            m for m in page.messages if isinstance(m, Embedding | Event) and (m.kind, m.stream) == (asked.kind, asked.stream)
-        ]
+        self._complaint = ""
+        fresh: list[Embedding | Event] = []
+        for message in page.messages:  # what was asked for, by `seq`, whatever a daemon sends
+            if not isinstance(message, Embedding | Event) or not asked.has(message):
+                continue
+            if not fresh or (message.boot == fresh[0].boot and message.seq > fresh[-1].seq):
+                fresh.append(message)
         return Found(fresh, page.more)
+
+    def _complain_once(self, text: str) -> None:
+        """Log why nothing could be fetched, until something else is the reason or it is over."""
+        if text != self._complaint:
+            self._complaint = text
+            log.warning("%s", text)
 
     def fetch(self, missing: MissingRange) -> Found:
         """Return the first page of what the daemon still has of a range, oldest first. Blocks until the daemon has replied."""

@@ -10,11 +10,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from mertd.stream.client.sequence import COUNTERS, Cursor, Found, MissingRange, Sequence
-from mertd.wire import Embedding, Event, Status
-
-EARLIEST_NS = -(1 << 63)
-"""Before all messages."""
+from mertd.stream.client.sequence import COUNTERS, EARLIEST_NS, Cursor, Found, MissingRange, Sequence, start_ns
+from mertd.wire import Embedding, Event, Message, Status
 
 END = (1 << 63) - 1
 """Above the `seq` of all messages."""
@@ -25,10 +22,11 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Place:
-    """The next message: of this run, with this `seq`."""
+    """The next message: of this run, with this `seq`. `when_ns`: it is not earlier, if no clock was set."""
 
     boot: bytes
     seq: int
+    when_ns: int = EARLIEST_NS
 
 
 Places = Mapping[Key, Place]
@@ -37,12 +35,21 @@ Places = Mapping[Key, Place]
 
 @dataclass(frozen=True)
 class NextRun:
-    """A request for the first messages since a time of the earliest run that has any. `after`: only of runs after this one."""
+    """A request for the first messages since a time of the earliest run that has any.
+
+    `after`: for the first messages of the first run after this one, if the daemon knows it.
+    """
 
     kind: str
     stream: str
     since_ns: int
     after: bytes | None
+
+    def has(self, message: Message) -> bool:
+        """Return whether a message may be an answer."""
+        if not isinstance(message, Embedding | Event):
+            return False
+        return (message.kind, message.stream) == (self.kind, self.stream) and message.boot != self.after
 
 
 Asked = MissingRange | NextRun
@@ -60,29 +67,31 @@ class _Chain:
     request: Asked | None
     next: Place | None = None
     waiting: deque[Embedding | Event] = field(default_factory=deque)
+    runs: set[bytes] = field(default_factory=set)  # of which something has come
 
     def take(self, found: Found) -> None:
         """Take the answer to `request`, and prepare the next one."""
         asked = self.request
         assert asked is not None
-        self.waiting.extend(found.messages)
-        if isinstance(asked, NextRun) and not found.messages:
+        if isinstance(asked, NextRun) and (not found.messages or found.messages[0].boot in self.runs):
             self.request = None
-        elif found.more and found.messages:
+            return
+        self.waiting.extend(found.messages)
+        self.runs |= {message.boot for message in found.messages}
+        if found.more and found.messages:
             last = found.messages[-1]
             self.request = MissingRange(last.boot, last.kind, last.stream, last.seq + 1, END)
         else:
-            boot = found.messages[-1].boot if found.messages else _boot_of(asked)
-            self.request = NextRun(
-                asked.kind, asked.stream, asked.since_ns if isinstance(asked, NextRun) else EARLIEST_NS, boot
-            )
+            behind = place_after(found.messages[-1]) if found.messages else self.next
+            since_ns, boot = (behind.when_ns, behind.boot) if behind is not None else (EARLIEST_NS, None)
+            self.request = NextRun(asked.kind, asked.stream, since_ns, boot)
 
     def lost_before(self, message: Embedding | Event) -> int:
         """Note that a message is delivered. Returns how many before it are missing in its run."""
         expected = message.seq  # nothing is known of the first of all
         if self.next is not None:
             expected = self.next.seq if self.next.boot == message.boot else 0
-        self.next = Place(message.boot, message.seq + 1)
+        self.next = place_after(message)
         return message.seq - expected
 
 
@@ -127,15 +136,20 @@ class Past:
         if self._since_ns is not None:
             return _Chain(NextRun(kind, stream, self._since_ns, None))
         if self._places:  # what is new since then is in no run of which there is a place
-            latest = next(reversed(self._places.values())).boot
-            return _Chain(NextRun(kind, stream, EARLIEST_NS, latest))
+            latest = next(reversed(self._places.values()))
+            return _Chain(NextRun(kind, stream, latest.when_ns, latest.boot))
         return _Chain(None)
+
+
+def place_after(message: Embedding | Event) -> Place:
+    """Return the place behind a message."""
+    return Place(message.boot, message.seq + 1, start_ns(message) + 1)
 
 
 def places_of(sequence: Sequence) -> dict[Key, Place]:
     """Return the places of a client that has heard a run of a daemon."""
     boot, following = sequence.expected
-    return {} if boot is None else {key: Place(boot, seq) for key, seq in following.items()}
+    return {} if boot is None else {key: Place(boot, seq, sequence.heard_ns) for key, seq in following.items()}
 
 
 def _expected(status: Status, chains: Mapping[Key, _Chain]) -> Cursor:
@@ -149,10 +163,6 @@ def _expected(status: Status, chains: Mapping[Key, _Chain]) -> Cursor:
         if chain.next is not None:
             found.setdefault(chain.next.boot, {})[kind, stream] = chain.next.seq
     return found
-
-
-def _boot_of(asked: Asked) -> bytes | None:
-    return asked.boot if isinstance(asked, MissingRange) else asked.after
 
 
 def _when_ns(message: Embedding | Event) -> int:

@@ -15,6 +15,9 @@ COUNTERS = {"embedding": "embedded", "event": "events"}
 """Counter in a stream's status that says how many messages of a kind it has sent: the `seq` of the next one."""
 
 
+EARLIEST_NS = -(1 << 63)
+"""Before all messages."""
+
 Cursor = Mapping[bytes, Mapping[tuple[str, str], int]]
 """By boot, kind and stream, the `seq` of the next message that is expected."""
 
@@ -56,7 +59,11 @@ class Found:
 
 
 class Sequence:
-    """The numbering of one connection's messages, by kind and stream."""
+    """The numbering of one connection's messages, by kind and stream.
+
+    Attributes:
+        heard_ns: the latest time of this run's messages.
+    """
 
     def __init__(self, resume: Cursor | None = None) -> None:
         """`resume`: what came before this connection; everything after it is expected."""
@@ -65,6 +72,7 @@ class Sequence:
         self._next: dict[tuple[str, str], int] = {}
         self._first: dict[tuple[str, str], int] = {}  # what was expected first of this run
         self._uptime_ns = 0  # of the daemon, by its last status
+        self.heard_ns = EARLIEST_NS
         self._from_the_start = False  # this daemon was started while the client was listening, so nothing may be missing
 
     def missing(self, message: Embedding | Event) -> MissingRange | None:
@@ -81,6 +89,7 @@ class Sequence:
         if status.uptime_ns < self._uptime_ns:  # a replay was started again: its messages are the same, and all come again
             self._next = dict(self._first)
         self._uptime_ns = status.uptime_ns
+        self.heard_ns = max(self.heard_ns, status.time_ns)
         found: list[MissingRange] = []
         for stream, counters in status.streams.items():
             for kind in kinds:
@@ -118,6 +127,7 @@ class Sequence:
         if message.seq < expected:
             return None
         self._first.setdefault(key, expected)
+        self.heard_ns = max(self.heard_ns, start_ns(message) + 1)
         self._next[key] = message.seq + 1
         return message.seq - expected
 
@@ -134,5 +144,11 @@ class Sequence:
             self._from_the_start = self._boot is not None or self._resume is not None
             self._boot = boot
             self._uptime_ns = 0
+            self.heard_ns = EARLIEST_NS
             self._next = dict((self._resume or {}).get(boot, {}))
             self._first = dict(self._next)
+
+
+def start_ns(message: Embedding | Event) -> int:
+    """Return when a window begins, or an event happened."""
+    return message.time.start_ns if isinstance(message, Embedding) else message.time_ns

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory.changes.made_streams import HOP, MEAN, RATE, SIZE, WINDOW, S, of, sound, stream, window
@@ -22,7 +22,7 @@ from mertd.memory.changes.detector import (
 )
 from mertd.memory.changes.direction_spread import direction
 from mertd.memory.changes.novelty import novelty, side_weights
-from mertd.memory.changes.stream_window import Change, ChangeKind, Gap, StreamWindow
+from mertd.memory.changes.stream_window import Change, ChangeKind, Found, Gap, StreamWindow
 
 SECTIONS = [(0, 250), (1, 180), (2, 240), (0, 160), (3, 200), (1, 200)]
 BOUNDARIES = np.cumsum([length for _, length in SECTIONS])[:-1]
@@ -139,6 +139,7 @@ def offline(windows: list[StreamWindow], reach: Reach) -> list[int]:
     return found
 
 
+@settings(max_examples=10 + settings.default.max_examples // 6)
 @given(
     st.lists(st.tuples(st.integers(0, 5), st.integers(30, 120)), min_size=3, max_size=5),
     st.integers(0, 1000),
@@ -152,6 +153,7 @@ def test_live_is_what_offline_is(sections: list[tuple[int, int]], seed: int, hal
     assert find_changes(windows, reach) == find_changes(windows, reach)
 
 
+@settings(max_examples=10 + settings.default.max_examples // 12)
 @given(
     st.lists(st.tuples(st.integers(0, 4), st.integers(40, 200)), min_size=8, max_size=12),
     st.integers(0, 200),
@@ -170,8 +172,30 @@ def test_one_that_begins_in_the_middle_finds_the_same(
         expected = whole.feed(one)
         if at >= cut:
             found = later.feed(one)
-            if later.used > reach.past + 1:  # the first window of a step is only known behind one of another step
+            if later.used <= reach.warm_up:
+                assert of(found, ChangeKind.CHANGE) == []
+            elif later.used <= reach.past + 1:  # the first window of a step is only known behind one of another step
+                assert of(found, ChangeKind.CHANGE) == of(expected, ChangeKind.CHANGE)
+            else:
                 assert found == expected
+
+
+@pytest.mark.parametrize("step", [1, 20])
+def test_a_section_that_has_just_ended_is_nothing_to_return_to(step: int) -> None:
+    """Not even its first part: with 20 numbers a window, a part is 25 windows long."""
+    generator = np.random.default_rng(0)
+    other, sound_a, nearly_a = np.eye(SIZE)[:3]
+    nearly_a = sound_a + 0.3 * nearly_a
+    heard = [other] * 300 + [sound_a] * 100 + [nearly_a] * 100 + [other] * 100
+    noisy = [vector + generator.standard_normal(SIZE) * 0.002 for vector in heard]
+    windows = [window(step * number, number * HOP, vector) for number, vector in enumerate(noisy)]
+    found = find_changes(windows)
+    assert len(of(found, ChangeKind.CHANGE)) == 3
+    (back,) = of(found, ChangeKind.RETURN)
+    assert back.index == of(found, ChangeKind.CHANGE)[-1].index
+    assert back.like is not None
+    assert back.like.last_seq // step < 300
+    assert back.like.last_seq - back.like.first_seq < 512
 
 
 def test_nothing_is_said_about_a_gap() -> None:
@@ -194,6 +218,71 @@ def test_another_epoch_and_another_run_are_gaps_whatever_the_clock_says(changes:
     stepped = [replace(one, start_ns=one.start_ns - 50 * S, end_ns=one.end_ns - 50 * S, **changes) for one in windows[half:]]  # type: ignore[arg-type]
     found = find_changes([*windows[:half], *stepped])
     assert [type(one) for one in found] == [Gap]
+
+
+def test_a_pause_and_a_piece_that_is_played_twice_are_no_changes() -> None:
+    assert find_changes(stream([(0, 300), (0, 300)])) == []
+    assert [type(one) for one in find_changes(stream([(0, 600)], gap_after=300))] == [Gap]
+
+
+@pytest.mark.parametrize("seconds", range(15, 60, 5))
+def test_a_boundary_that_was_not_certain_before_a_gap_is_not_told_behind_it(seconds: int) -> None:
+    windows = stream([(0, 300), (1, 300)], gap_after=300 - WINDOW + seconds)
+    found = find_changes(windows)
+    assert isinstance(found[0], Gap) or found[0].detected_ns < 10_000 * S
+    assert all(one.time_ns > 10_000 * S for one in found[found.index(gap_of(found)) + 1 :] if isinstance(one, Change))
+
+
+def gap_of(found: list[Found]) -> Gap:
+    (gap,) = (one for one in found if isinstance(one, Gap))
+    return gap
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(20, 150)), min_size=4, max_size=8),
+    st.lists(st.floats(0.5, 40), min_size=20, max_size=20),
+    st.integers(0, 50),
+)
+def test_boundaries_are_in_order_and_apart_however_uneven_the_windows_come(
+    sections: list[tuple[int, int]], hops: list[float], seed: int
+) -> None:
+    """Hops that change, windows that were skipped: a boundary lies between two windows that follow on each other."""
+    seconds = sound([(9, 300), *sections], seed) + MEAN
+    starts = np.cumsum(np.resize(hops, len(seconds)))
+    windows = [
+        window(seq, float(start), seconds[int(start) : int(start) + WINDOW].mean(axis=0))
+        for seq, start in enumerate(starts)
+        if start < len(seconds) - WINDOW - 1
+    ]
+    reach = Reach(half=3)
+    detector, used = ChangeDetector(reach), list[StreamWindow]()
+    last: Change | Gap | None = None
+    for one in windows:
+        before = detector.used
+        found = detector.feed(one)
+        used += [one] * (detector.used - before)
+        for change in of(found, ChangeKind.CHANGE):
+            newest = used.index(one)
+            apart = used[newest - 3 * reach.half + 1 : newest + 1]
+            left, right = used[newest - 2 * reach.half], used[newest - 2 * reach.half + 1]
+            assert left.middle_ns <= change.time_ns <= right.middle_ns
+            assert change.time_ns - change.bound_ns <= left.middle_ns
+            assert right.middle_ns <= change.time_ns + change.bound_ns
+            assert change.detected_ns == apart[-1].end_ns
+            assert last is None or change.time_ns > (last.time_ns if isinstance(last, Change) else last.from_ns)
+            last = change
+        for gap in found:
+            if isinstance(gap, Gap):
+                assert gap.from_ns < gap.to_ns + WINDOW * S
+                last = gap
+
+
+@pytest.mark.parametrize("offset", range(5))
+def test_a_boundary_is_found_wherever_it_lies_between_two_windows(offset: int) -> None:
+    """A clean cut is found to within a hop, not to a coarser grid."""
+    found = of(find_changes(stream([(0, 400 + offset), (1, 400)], noise=0.01)), ChangeKind.CHANGE)
+    assert len(found) == 1
+    assert abs(found[0].time_ns - (400 + offset) * S) <= HOP * S
 
 
 def test_a_window_that_comes_again_or_late_is_passed_over() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
@@ -13,7 +13,8 @@ from mertd.memory.changes.direction_spread import DirectionSum, LatestDirections
 VECTORS = arrays.arrays(np.float32, 8, elements=st.floats(-(2.0**100), 2.0**100, width=32))
 
 
-@given(st.lists(VECTORS, min_size=1, max_size=40), st.integers(1, 10))
+@settings(max_examples=10 + settings.default.max_examples // 10)
+@given(st.lists(VECTORS, min_size=1, max_size=30), st.integers(1, 10))
 def test_what_has_left_leaves_no_trace(vectors: list[np.ndarray[Any, Any]], limit: int) -> None:
     """Equal to the bit, so that a process that begins later finds the same."""
     latest, alone = LatestDirections(8, limit), DirectionSum(8)

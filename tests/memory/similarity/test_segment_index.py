@@ -10,8 +10,9 @@ import pytest
 
 from memory.similarity.array_segment import ArraySegment, music
 from mertd.memory.similarity.centre import Centre
+from mertd.memory.similarity.frame import to_int8
 from mertd.memory.similarity.index_layout import IndexFileError, check_vectors
-from mertd.memory.similarity.segment_index import SUFFIX, build_index, ensure_index, open_index, to_int8
+from mertd.memory.similarity.segment_index import SUFFIX, build_index, ensure_index, open_index
 
 VECTORS = music(30)
 
@@ -35,7 +36,7 @@ def test_it_finds_what_lies_near(built: tuple[ArraySegment, Path]) -> None:
     index = open_index(segment, path)
     assert len(index) == len(VECTORS) // 6 + 1
     assert len(index.table) == len(VECTORS)
-    rows, scores = index.candidates(VECTORS[600], 5)
+    rows, scores = index.candidates(index.seen(VECTORS[600]), 5)
     assert rows[0] == 600
     assert scores[0] == pytest.approx(1, abs=1e-3)
     assert (np.diff(scores) <= 0).all()
@@ -57,7 +58,7 @@ def test_every_damage_of_what_leads_the_search_is_seen(built: tuple[ArraySegment
         except IndexFileError:
             continue
         assert not data[at], f"byte {at} can only be padding"
-        assert again.candidates(VECTORS[600], 1)[0][0] == 600
+        assert again.candidates(again.seen(VECTORS[600]), 1)[0][0] == 600
     for cut in (0, 1, 8, graph_at // 2, graph_at + 10, len(data) - 1):
         path.write_bytes(data[:cut])
         with pytest.raises(IndexFileError):
@@ -70,7 +71,8 @@ def test_a_damaged_vector_is_found_by_the_full_check(built: tuple[ArraySegment, 
     data = bytearray(path.read_bytes())
     data[200] ^= 0x55
     path.write_bytes(data)
-    assert len(open_index(segment, path).candidates(VECTORS[0], 3)[0]) == 3, "the search goes on"
+    index = open_index(segment, path)
+    assert len(index.candidates(index.seen(VECTORS[0]), 3)[0]) == 3, "the search goes on"
     with pytest.raises(IndexFileError, match="vectors"):
         check_vectors(path)
 
@@ -86,7 +88,7 @@ def test_an_index_of_something_else_is_built_again(built: tuple[ArraySegment, Pa
         segment.digest = "another"
         assert len(ensure_index(segment, path.parent, centre)) == len(VECTORS) // 6 + 1
         assert "another content" in caplog.text
-        path.write_bytes(before.replace(b'"layout": 1', b'"layout": 2'))
+        path.write_bytes(before.replace(b'"layout": 2', b'"layout": 3'))
         with pytest.raises(IndexFileError):
             open_index(segment, path)
         path.write_bytes(b"")
@@ -109,7 +111,7 @@ def test_an_empty_segment_has_an_index_too(tmp_path: Path) -> None:
     segment = ArraySegment(np.zeros((0, 64), np.float16))
     index = ensure_index(segment, tmp_path, centre_of(VECTORS))
     assert len(index) == 0
-    assert len(index.candidates(VECTORS[0], 5)[0]) == 0
+    assert len(index.candidates(index.seen(VECTORS[0]), 5)[0]) == 0
 
 
 def test_a_build_that_fails_leaves_the_old_file(built: tuple[ArraySegment, Path]) -> None:

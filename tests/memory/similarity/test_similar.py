@@ -12,8 +12,9 @@ from memory.similarity.array_segment import HOP_NS, START_NS, WINDOW_NS, ArraySe
 from mertd.errors import SpaceError
 from mertd.memory.similarity.centre import Centre
 from mertd.memory.similarity.pair_sample import Calibration, PairSample
+from mertd.memory.similarity.refinement import surroundings
 from mertd.memory.similarity.segment_index import ensure_index
-from mertd.memory.similarity.similar import IndexedSegment, find_similar, surroundings
+from mertd.memory.similarity.similar import IndexedSegment, find_similar
 from mertd.memory.similarity.vector_segment import SegmentTable, SpanFilter
 
 NO_CALIBRATION = Calibration(np.zeros(0, np.float32), 0)

@@ -28,7 +28,10 @@ def test_it_comes_back_and_leaves_nothing_else(tmp_path: Path) -> None:
     first.close()
     again = CursorFile(path)
     found = again.past(DAEMON)
-    assert found._places == {("embedding", "läte"): Place(BOOT, 12), ("event", "room"): Place(BOOT, 4)}
+    assert found._places == {
+        ("embedding", "läte"): Place(BOOT, 12, 55_000_000_001),
+        ("event", "room"): Place(BOOT, 4, 15_000_000_002),
+    }
     assert found._since_ns == 7, "as long as some streams may have no place"
     again.arrived(DAEMON)
     again.close()
@@ -51,14 +54,14 @@ def test_a_second_client_is_refused_until_the_first_one_is_gone(tmp_path: Path) 
     CursorFile(path).close()
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[1]", "null", '{"mertd_cursor": 1}', "boot", "seq", "cut"])
+@pytest.mark.parametrize("damage", ["", "\0" * 64, "{", "[1]", "null", '{"mertd_cursor": 1}', "boot", "seq", "cut"])
 def test_a_damaged_file_is_an_error_and_stays(damage: str, tmp_path: Path) -> None:
     path = tmp_path / "cursor"
     cursor = CursorFile(path)
     cursor.done(DAEMON, embedding(11))
     cursor.close()
     whole = path.read_text()
-    damaged = {"boot": whole.replace("0f", "0e"), "seq": whole.replace("12", "13"), "cut": whole[:-2]}.get(damage, damage)
+    damaged = {"boot": whole.replace("0f", "0e"), "seq": whole.replace("12,", "13,"), "cut": whole[:-2]}.get(damage, damage)
     assert damaged != whole
     path.write_text(damaged)
     with pytest.raises(StoreError, match="is damaged, or is no cursor of mertd; delete it to begin anew"):

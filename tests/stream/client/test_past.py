@@ -15,7 +15,7 @@ from mertd.stream.client.backlog import Backlog
 from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.inbox import Inbox, Selection
 from mertd.stream.client.link import Daemon
-from mertd.stream.client.past import END, Asked, Key, NextRun, Past
+from mertd.stream.client.past import END, Asked, Key, NextRun, Past, Place
 from mertd.stream.client.sequence import Found, MissingRange, Sequence
 from mertd.wire import Embedding, Event, Status, Time
 from messages import embedding, event, status
@@ -63,7 +63,7 @@ class Daemons:
             found = self.runs[asked.boot[0] - 1][asked.kind, asked.stream][asked.first : asked.end]
             return Found(found[:PAGE], len(found) > PAGE)
         for run in self.runs[0 if asked.after is None else asked.after[0] :]:
-            found = [m for m in run[asked.kind, asked.stream] if when_ns(m) >= asked.since_ns]
+            found = [m for m in run[asked.kind, asked.stream] if asked.after is not None or when_ns(m) >= asked.since_ns]
             if found:
                 return Found(found[:PAGE], len(found) > PAGE)
         return Found([], False)
@@ -84,6 +84,7 @@ class ScriptedLink:
     sequence: Sequence
     daemon: Daemon
     fetches_past: bool = True
+    asks_past_at: float = float("-inf")
 
 
 class Client:
@@ -196,8 +197,6 @@ def test_what_the_memory_does_not_have_is_counted() -> None:
         after = [boot for boot in boots if asked.after is None or boot > asked.after]
         return Found([embedding(seq, boot=after[0]) for seq in kept[after[0]]] if after else [], False)
 
-    from mertd.stream.client.past import Place
-
     past = Past({("embedding", "room"): Place(boots[0], 3)}, None)
     delivered: list[tuple[bytes, int, int]] = []
     steps = past.requests(
@@ -235,3 +234,37 @@ def test_the_end_of_a_run_that_was_not_heard_comes_before_the_next_run(tmp_path:
     client.take_all()
     client.cursor.close()
     assert [(m.boot[0], m.seq) for m in done[key]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_a_daemon_that_does_not_answer_holds_up_no_other() -> None:
+    selection = Selection((), ("embedding",), False, True)
+    inbox = Inbox(selection)
+    backlog = Backlog(inbox, selection, None)
+    silent, other = (
+        ScriptedLink(Past({}, 0), Sequence(), Daemon(name, None, None)) for name in ("tcp://silent", "tcp://other")
+    )
+    daemons = Daemons()
+    sent = [daemons.send(("embedding", "a")) for _ in range(5)]
+
+    def work() -> None:
+        while backlog:
+            if (asked := backlog.next_asked()) is None:
+                continue
+            if asked[0].daemon.endpoint == "tcp://silent":
+                silent.asks_past_at = float("inf")
+                assert not backlog.give(None)
+            else:
+                backlog.give(daemons.find(asked[1]))
+
+    for _ in range(2):
+        for link in (silent, other):
+            backlog.add(daemons.status(), link)  # type: ignore[arg-type]
+        work()
+    assert [inbox.take().message for _ in sent] == sent
+    assert not inbox
+    silent.asks_past_at = float("-inf")
+    while backlog:
+        if (asked := backlog.next_asked()) is not None:
+            backlog.give(daemons.find(asked[1]))
+    assert [inbox.take().message for _ in sent] == sent, "once, however often its status came meanwhile"
+    assert not inbox
