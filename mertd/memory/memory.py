@@ -119,12 +119,16 @@ class Memory:
         """Return the `count` moments that sound most like a vector, most similar first.
 
         `vector`: of the layers as the daemon publishes them, of any shape. `space`: by default that of the newest vectors.
-        `allowed`: which windows may be found, by stream and time. Raises `SpaceError` for a vector of another size.
+        `allowed`: which windows may be found, by stream and time. Raises `SpaceError` for a vector of another size, `StoreError`
+        if the memory has no vectors.
         """
         from mertd.memory.similar_search import SimilarSearch
         from mertd.memory.similarity.similar import EVERYTHING
 
-        space = space or self.spaces()[-1]
+        if space is None:
+            if not (known := self.spaces()):
+                raise StoreError(f"no vectors in {self.folder} yet")
+            space = known[-1]
         if space not in self._searches:
             self._searches[space] = SimilarSearch(self.folder, space)
         return self._searches[space].find(np.asarray(vector, np.float32).ravel(), count, allowed or EVERYTHING)

@@ -26,10 +26,13 @@ from mertd.memory.segment_files import CLOSED_SUFFIX, OPEN_SUFFIX, PARTIAL_SUFFI
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"
 
+DAMAGED_SUFFIX = ".damaged"
+"""Ending of a file that was set aside."""
+
 
 def existing(folder: Path) -> Path:
-    """Return a directory that holds a memory. Raises `StoreError` if it does not."""
-    if not segments(folder):
+    """Return a directory that holds a memory, if only a damaged file that was set aside. Raises `StoreError` if it does not."""
+    if not segments(folder) and not list(folder.glob(f"[0-9]*{DAMAGED_SUFFIX}")):
         raise StoreError(
             f"no memory in {folder}; `mertd run --remember` or `mertd remember` makes one, and --memory DIR names another place"
         )
@@ -81,7 +84,7 @@ def tidy(folder: Path) -> None:
 
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that it is neither read nor lost. Return its new path."""
-    target = path.with_name(f"{path.name.partition('.')[0]}.damaged")
+    target = path.with_name(path.name.partition(".")[0] + DAMAGED_SUFFIX)
     for extra in ("-wal", "-shm"):
         beside = path.with_name(path.name + extra)
         if beside.exists():

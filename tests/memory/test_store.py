@@ -383,3 +383,14 @@ def test_what_is_no_memory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StoreError, match="cannot be made"):
         Store(tmp_path / "file" / "memory")
+
+
+def test_a_memory_of_which_nothing_can_be_read_is_still_one(tmp_path: Path) -> None:
+    """Between the moment in which its only file is set aside and the next file."""
+    (tmp_path / "000001.damaged").write_bytes(b"nothing")
+    memory = Memory(tmp_path)
+    assert everything(tmp_path) == []
+    assert memory.spaces() == []
+    assert memory.cursor() == {}
+    with pytest.raises(StoreError, match="no vectors"):
+        memory.similar(vector(0, 768))
