@@ -119,8 +119,8 @@ class Memory:
         """Return the `count` moments that sound most like a vector, most similar first.
 
         `vector`: of the layers as the daemon publishes them, of any shape. `space`: by default that of the newest vectors.
-        `allowed`: which windows may be found, by stream and time. Raises `SpaceError` for a vector of another size, `StoreError`
-        if the memory has no vectors.
+        `allowed`: which windows may be found, by stream and time. Raises `SpaceError` for a vector of another size, and
+        `StoreError` if the memory has no vectors.
         """
         from mertd.memory.similar_search import SimilarSearch
         from mertd.memory.similarity.similar import EVERYTHING
