@@ -100,9 +100,9 @@ export interface Embedding<F extends Form = Decoded> {
     layers: F["integer"][];
     /** how frames are combined over time: `mean` */
     pooling: string;
-    /** `onnx`, `mlx`, `coreml` or `numpy`; `float32` or `float16` */
+    /** `onnx`, `openvino`, `mlx`, `coreml` or `numpy`; `float32`, `float16` or `bfloat16` */
     backend: string;
-    /** `onnx`, `mlx`, `coreml` or `numpy`; `float32` or `float16` */
+    /** `onnx`, `openvino`, `mlx`, `coreml` or `numpy`; `float32`, `float16` or `bfloat16` */
     precision: string;
   };
   vector: {

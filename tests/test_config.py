@@ -60,6 +60,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         backend = "numpy"
         weights = "random:1"
         threads = 3
+        precision = "float32"
         pace = "fast"
         late = "latest"
         gate = -50.5
@@ -116,7 +117,7 @@ def test_every_mistake_is_told_at_once(toml: Any) -> None:
         "hop: should be greater than or equal to 0.25",
         "window: should be a valid number",
         "layers: layers are numbers from 0 (the encoder's input) to 12, not [13]",
-        "backend: should be 'auto', 'mlx', 'coreml', 'onnx' or 'numpy'",
+        "backend: should be 'auto', 'mlx', 'coreml', 'openvino', 'onnx' or 'numpy'",
         "pace: should be 'realtime' or 'fast'",
         "late: should be 'latest' or 'queue'",
         "gate: should be less than or equal to 0",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Gate, Hop, Layers, Threads, Weights, Window
+from mertd.cli.options import Backend, Gate, Hop, Layers, Precision, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
 from mertd.cli.stop_signals import StopSignals
@@ -47,6 +47,7 @@ def embed(
     hop: Hop = None,
     layers: Layers = None,
     backend: Backend = None,
+    precision: Precision = None,
     weights: Weights = None,
     threads: Threads = None,
     gate: Gate = None,
@@ -55,7 +56,7 @@ def embed(
     from mertd.offline.outputs import SUFFIXES, FileOutput, StreamOutput
 
     options = {"window": window, "hop": hop, "layers": layers, "backend": backend, "weights": weights}
-    options |= {"threads": threads, "gate": gate}
+    options |= {"precision": precision, "threads": threads, "gate": gate}
     settings = settings_from_options(None, options)
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {out}: unsupported file type; use .npz or .ndjson")
@@ -99,7 +100,9 @@ def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
         loading = progress.add_task("loading the model", total=None)
         weights = weights_spec(settings)
         embedder = Embedder(
-            ModelSettings(weights, settings.layers, settings.backend, settings.window_samples, settings.threads)
+            ModelSettings(
+                weights, settings.layers, settings.backend, settings.window_samples, settings.precision, settings.threads
+            )
         )
         progress.remove_task(loading)
         for line in output.begin_batch(_identity(embedder, settings), inputs):

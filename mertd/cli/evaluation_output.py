@@ -22,7 +22,7 @@ def evaluate(
     soundfont: Annotated[Path | None, typer.Option(help="A General MIDI soundfont; by default the system's.")] = None,
     json: Json = False,
 ) -> None:
-    """Prove that weights are good, with music made here; needs fluidsynth. Exits with 1 if they are not."""
+    """Prove that weights are good, with music made here; needs fluidsynth. Exits with 3 if they are not."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
     from mertd.cli.read_settings import settings_from_options
@@ -45,7 +45,7 @@ def evaluate(
         say_json(_as_json(found, plan.weights))
     else:
         _print(found, plan.weights)
-    raise typer.Exit(0 if found.good else 1)
+    raise typer.Exit(0 if found.good else 3)
 
 
 def _as_json(found: Evaluation, weights: str) -> dict[str, object]:

@@ -168,7 +168,7 @@ def compare(
         str, typer.Option(help=f"Processors that a .mlpackage may use: {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}.")
     ] = COMPUTE_UNITS[0],
     window: Window = None,
-    least: Annotated[float, typer.Option(min=0, max=1, help="Exit with 1 if a cosine is below this.")] = 0.999,
+    least: Annotated[float, typer.Option(min=0, max=1, help="Exit with 3 if a cosine is below this.")] = 0.999,
     runs: Annotated[int, typer.Option(min=0, help="Number of times that each is then timed, in turns.")] = 0,
     json: Json = False,
 ) -> None:
@@ -177,7 +177,7 @@ def compare(
 
     settings = settings_from_options(None, {"window": window})
     chosen_units = _one_of("--units", units, COMPUTE_UNITS)
-    raise typer.Exit(0 if compare_models(a, b, audio, weights, chosen_units, settings, least, runs, json) else 1)
+    raise typer.Exit(0 if compare_models(a, b, audio, weights, chosen_units, settings, least, runs, json) else 3)
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> str:

@@ -17,7 +17,8 @@ Config = Annotated[
 Window = Annotated[float | None, typer.Option(help=f"Seconds of audio in a window ({WINDOW_S:g}).")]
 Hop = Annotated[float | None, typer.Option(help=f"Seconds between window starts ({HOP_S:g}).")]
 Layers = Annotated[str | None, typer.Option(help=f"Hidden states to publish, as 6 or 0,6,12 ({LAYER}).")]
-Backend = Annotated[str | None, typer.Option(help="auto, mlx, coreml, onnx or numpy (auto).")]
+Backend = Annotated[str | None, typer.Option(help="auto, mlx, coreml, openvino, onnx or numpy (auto).")]
+Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16 (auto: what is fastest).")]
 Weights = Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED to try without.")]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads that compute on the CPU (those that this process may use).")

@@ -72,7 +72,7 @@ def replay(
 
     player = Player(span, endpoints, manner, announce)
     asyncio.run(player.run())
-    if player.ended and not player.was_heard:
+    if player.ended and not player.was_heard and not stay:
         say_aside("nobody had subscribed; --wait-for-subscriber waits for a client")
     counts = player.progress.published
     say(

@@ -145,7 +145,9 @@ def _of_file(sound: Path, options: dict[str, Any]) -> Asked:
     if not sound.is_file():
         raise UsageError(f"{sound}: no such file")
     settings = settings_from_options(existing_default_config(), {n: v for n, v in options.items() if v is not None})
-    model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples)
+    model = ModelSettings(
+        weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.precision
+    )
     embedder = Embedder(model)
     address = parse(f"file:{sound}")
     messages = embed_source(address, embedder, settings.window_samples, settings.hop_samples, settings.gate, lambda _: None)

@@ -76,8 +76,11 @@ class Settings(BaseModel):
         description=f"Seconds between window starts, {MIN_HOP_S:g} to {MAX_HOP_S:g}. Can change live.",
     )
     layers: tuple[int, ...] = Field((LAYER,), description="Hidden states to publish, from 0 (the encoder's input) to 12.")
-    backend: Literal["auto", "mlx", "coreml", "onnx", "numpy"] = Field(
-        "auto", description="What runs the network: auto, mlx, coreml, onnx or numpy."
+    backend: Literal["auto", "mlx", "coreml", "openvino", "onnx", "numpy"] = Field(
+        "auto", description="What runs the network: auto, mlx, coreml, openvino, onnx or numpy."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="In what the network computes: auto (what is fastest and agrees), float32 or bfloat16."
     )
     weights: str | None = Field(
         None,

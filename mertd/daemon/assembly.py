@@ -69,7 +69,9 @@ def make_supervisor(settings: Settings, outside: Outside) -> Supervisor:
     """Return a daemon, ready to `run`. Raises `WeightsError` if there are no weights; allocates nothing yet."""
     state = RunState()
     notifier = Notifier(os.environ)
-    model = ModelSettings(weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.threads)
+    model = ModelSettings(
+        weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.precision, settings.threads
+    )
     return Supervisor(state, notifier, lambda context: _assemble(settings, model, outside, state, notifier, context))
 
 

@@ -209,7 +209,7 @@ def _run_probe(words: Sequence[str], timeout_s: float, unknown: list[str]) -> di
 def _try_model(settings: Settings, unknown: list[str]) -> ModelTrial | None:
     weights = settings.weights or str(default_weights())
     plan = {"weights": weights, "layers": settings.layers, "backend": settings.backend, "window": settings.window_samples}
-    plan["threads"] = settings.threads
+    plan |= {"precision": settings.precision, "threads": settings.threads}
     if settings.weights is None and not default_weights().is_file():
         return ModelTrial(problem=f"there are no weights at {weights}")
     answer = _run_probe(["model", json.dumps(plan)], MODEL_TIMEOUT_S, unknown)

@@ -80,7 +80,9 @@ def try_model(plan: dict[str, Any]) -> dict[str, Any]:
 
     try:
         embedder = Embedder(
-            ModelSettings(plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"], plan.get("threads"))
+            ModelSettings(
+                plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"], plan["precision"], plan.get("threads")
+            )
         )
         window = 0.1 * np.random.Generator(np.random.PCG64(0)).standard_normal(plan["window"]).astype(np.float32)
         embedder.embed([window])

@@ -45,7 +45,13 @@ class Embedder:
         if bad := [layer for layer in settings.layers if not 0 <= layer < architecture.states]:
             raise UsageError(f"layers are 0 to {architecture.layers}, not {', '.join(map(str, bad))}")
         self.chosen: Chosen = choose(
-            settings.backend, self.weights, settings.layers, settings.excluded, trying, settings.window
+            settings.backend,
+            self.weights,
+            settings.layers,
+            settings.excluded,
+            trying,
+            settings.window,
+            settings.precision,
         )
         self.backend = self.chosen.backend
         self.info = _describe(self.weights, self.chosen, settings, self.threads)

@@ -20,5 +20,6 @@ class ModelSettings:
     layers: tuple[int, ...]
     backend: str  # a name, or auto
     window: int  # samples
+    precision: str = "auto"  # or float32 or bfloat16
     threads: int | None = None  # that compute on the CPU; None: as many as this process may use
     excluded: Mapping[str, str] = field(default_factory=dict)  # backends that `auto` must not try -> reason

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from mertd.embed.architecture import MERT_95M, POSITIONAL, TINY, conv_layer, encoder_layer
 from mertd.embed.audio import normalise
 from mertd.embed.backends.backend import Backend
+from mertd.embed.backends.choice import cpu_has_bfloat16
 from mertd.embed.backends.mlx_backend import MlxBackend
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.numpy_ops import NumpyOps, erf
 from mertd.embed.backends.onnx_backend import OnnxBackend
 from mertd.embed.backends.onnx_ops import build
+from mertd.embed.backends.openvino_backend import OpenVinoBackend
 from mertd.embed.backends.self_check import cosines
 from mertd.embed.network import hidden_states
 from mertd.embed.weights.loading import load
@@ -32,6 +34,8 @@ Make = Callable[[Weights, Sequence[int]], Backend]
 BACKENDS: dict[str, tuple[Make, float]] = {
     # How far the states may be from the reference, in units of their own size: float32 rounding, or float16's.
     "onnx": (OnnxBackend, 1e-4),
+    "openvino float32": (lambda w, layers: OpenVinoBackend(w, layers, "float32"), 1e-4),
+    "openvino bfloat16": (lambda w, layers: OpenVinoBackend(w, layers, "bfloat16"), 2e-2),
     "mlx float32 conv1d": (lambda w, layers: MlxBackend(w, layers, "float32", "conv1d"), 1e-4),
     "mlx float32 product": (lambda w, layers: MlxBackend(w, layers, "float32", "product"), 1e-4),
     "mlx float16 conv1d": (lambda w, layers: MlxBackend(w, layers, "float16", "conv1d"), 2e-2),
@@ -49,6 +53,10 @@ def backend(request: pytest.FixtureRequest, weights: Weights) -> tuple[Backend, 
     make, tolerance = BACKENDS[request.param]
     if "mlx" in request.param:
         pytest.importorskip("mlx.core")
+    if "openvino" in request.param:
+        pytest.importorskip("openvino")
+    if "bfloat16" in request.param and not cpu_has_bfloat16():
+        pytest.skip("this processor has no bfloat16")
     return make(weights, STATES), tolerance
 
 

@@ -13,10 +13,10 @@ import random
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
+from memory.other_user import NOBODY, public_folder
 from memory.stored import small, vector
 from mertd.memory.checking import verify
 from mertd.memory.forgetting import Scope, forget
@@ -34,9 +34,6 @@ FORGET_EVERY = 6
 
 KEPT = 150
 """Messages that stay when something is forgotten, the newest ones."""
-
-NOBODY = 65_534
-"""The user that has no rights in the directory but to read."""
 
 
 def write(folder: Path, life_s: float) -> None:
@@ -75,7 +72,6 @@ def read(folder: Path, user: int) -> None:
 def run(seconds: float, folder: Path, seed: int) -> str:
     """Fails if a reader fails, or the memory is not whole at the end."""
     chance = random.Random(seed)
-    folder.chmod(0o755)
     with Store(folder / "memory"):
         (folder / "memory").chmod(0o755)
     users = [0, 0, NOBODY] if os.getuid() == 0 else [0, 0]
@@ -138,8 +134,8 @@ def main() -> None:
         read(Path(given.reader[1]), int(given.reader[2]))
         return
     print(f"seed {given.seed}")
-    with tempfile.TemporaryDirectory() as folder:
-        print(run(given.seconds, Path(folder), given.seed))
+    with public_folder() as folder:
+        print(run(given.seconds, folder, given.seed))
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ from pathlib import Path
 
 NOBODY = 65_534
 
+PUBLIC = "/tmp"
+"""Where every user may have files, unlike in TMPDIR."""
+
 
 @contextmanager
 def public_folder() -> Iterator[Path]:
     """A directory that every user can reach."""
-    folder = Path(tempfile.mkdtemp())
+    folder = Path(tempfile.mkdtemp(dir=PUBLIC))
     folder.chmod(0o755)
     try:
         yield folder

@@ -4,47 +4,101 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 from mertd.embed.backends.backend import Backend
 from mertd.embed.backends.mlx_backend import MlxBackend, mlx_has_gpu
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.onnx_backend import OnnxBackend, import_onnx
-from mertd.embed.backends.self_check import agreement, check_signal, foreign_errors, run_check
+from mertd.embed.backends.openvino_backend import OpenVinoBackend, import_openvino
+from mertd.embed.backends.self_check import agreement, check_signal, foreign_errors, least_cosine, run_check
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 
-def _coreml(weights: Weights, layers: Sequence[int]) -> Backend:
+class Factory(Protocol):
+    """Makes a backend. `precision`: auto, float32 or bfloat16. Raises `BackendError` if that cannot be."""
+
+    def __call__(self, weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend: ...
+
+
+def _mlx(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
+    if precision == "bfloat16":
+        raise BackendError("mlx computes in float16 or float32 here, not bfloat16")
+    return MlxBackend(weights, layers, None if precision == "auto" else precision)
+
+
+def _coreml(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
     from mertd.embed.backends.coreml_backend import CoreMLBackend
 
+    _only("coreml", "float16", precision)
     return CoreMLBackend(weights, layers)
 
 
-FACTORIES: dict[str, Callable[[Weights, Sequence[int]], Backend]] = {
-    "mlx": MlxBackend,
+def _onnx(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
+    _only("onnx", "float32", precision)
+    return OnnxBackend(weights, layers)
+
+
+def _numpy(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
+    _only("numpy", "float32", precision)
+    return NumpyBackend(weights, layers)
+
+
+def _only(name: str, precision: str, asked: str) -> None:
+    if asked not in ("auto", precision):
+        raise BackendError(f"{name} computes in {precision}, not {asked}")
+
+
+FACTORIES: dict[str, Factory] = {
+    "mlx": _mlx,
     "coreml": _coreml,
-    "onnx": OnnxBackend,
-    "numpy": NumpyBackend,
+    "openvino": OpenVinoBackend,
+    "onnx": _onnx,
+    "numpy": _numpy,
 }
-"""Name on the command line -> what makes the backend; it may raise `BackendError`."""
+"""Name on the command line -> what makes the backend."""
+
+CPU_INFO = Path("/proc/cpuinfo")
+"""Where Linux says what a processor can do."""
 
 
 def candidates(choice: str) -> list[str]:
-    """Return the backends to try, best first. `auto`: MLX if it has a GPU, Core ML on macOS, ONNX Runtime, the reference."""
+    """Return the backends to try, best first. `auto`: MLX if it has a GPU, Core ML on macOS, OpenVINO if it is installed and
+    the processor has bfloat16, ONNX Runtime, the reference.
+    """
     if choice != "auto":
         return [choice]
-    return [*(["mlx"] if mlx_has_gpu() else []), *(["coreml"] if sys.platform == "darwin" else []), "onnx", "numpy"]
+    return [
+        *(["mlx"] if mlx_has_gpu() else []),
+        *(["coreml"] if sys.platform == "darwin" else []),
+        *(["openvino"] if cpu_has_bfloat16() and importlib.util.find_spec("openvino") is not None else []),
+        "onnx",
+        "numpy",
+    ]
+
+
+def cpu_has_bfloat16() -> bool:
+    """Return whether this is an x86 processor that multiplies matrices of bfloat16."""
+    try:
+        return re.search(r"\b(avx512_bf16|amx_bf16)\b", CPU_INFO.read_text()) is not None
+    except OSError:
+        return False
 
 
 def preload(choice: str) -> None:
-    """Import ONNX Runtime if it will be the first candidate: in a thread, while weights are read and their digest is made."""
-    if choice == "onnx" or (choice == "auto" and sys.platform != "darwin" and importlib.util.find_spec("mlx") is None):
-        with contextlib.suppress(BackendError):  # `choose` will report it
-            import_onnx()
+    """Import the first candidate's library if it is a CPU's: in a thread, while weights are read and their digest is made."""
+    if choice == "auto" and (sys.platform == "darwin" or importlib.util.find_spec("mlx") is not None):
+        return
+    imports = {"openvino": import_openvino, "onnx": import_onnx}
+    with contextlib.suppress(BackendError, KeyError):  # `choose` will report it
+        imports[candidates(choice)[0]]()
 
 
 @dataclass(frozen=True)
@@ -63,10 +117,12 @@ def choose(
     excluded: Mapping[str, str] | None = None,
     trying: Callable[[str, tuple[str, ...]], object] = lambda *_: None,
     window: int = 0,
+    precision: str = "auto",
 ) -> Chosen:
     """Return the first candidate that starts and agrees with the reference. Raises `BackendError` if none does.
 
     `window`: samples of the windows that it is prepared for, and at whose size its formulations must agree; 0 for neither.
+    `precision`: auto (what is fastest), float32 or bfloat16.
     `excluded`: candidates that are not tried, and why. `trying` is called with each candidate and those after it before the
     candidate starts, because a native library can end the process.
     """
@@ -77,11 +133,11 @@ def choose(
         for at, name in enumerate(names):
             trying(name, tuple(names[at + 1 :]))
             try:
-                backend = FACTORIES[name](weights, layers)
-                lowest = agreement(run_check(backend), reference.result())
+                backend = FACTORIES[name](weights, layers, precision)
+                lowest = agreement(run_check(backend), reference.result(), least_cosine(backend))
                 if window and (unsafe := _prepare(backend, window)):
                     rejected |= unsafe
-                    lowest = agreement(run_check(backend), reference.result())  # of what it uses now
+                    lowest = agreement(run_check(backend), reference.result(), least_cosine(backend))  # of what it uses now
                     _prepare(backend, window)
             except BackendError as error:
                 rejected[name] = str(error)

@@ -8,13 +8,13 @@ Feature maps are (batch, channels, time), the layout of ONNX's convolution; sequ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mertd.embed.architecture import Architecture
+from mertd.embed.backends.map_parts import spans
 from mertd.embed.network import first_convolution, hidden_states
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ INPUT = "input_values"
 
 OUTPUT = "hidden_states"
 """Name of the graph's output."""
-
-PART_FRAMES = 250
-"""Frames of the last feature map that are computed at a time: 33 MB of the first map instead of 295."""
 
 _OPSETS = {"": 18, "com.microsoft": 1}
 """Domain of operators -> version."""
@@ -108,7 +105,7 @@ class OnnxOps:
     # The network's own
 
     def first_convolution(self, architecture: Architecture, samples: str, length: int) -> Any:
-        self._spans = _spans(architecture, length)
+        self._spans = spans(architecture, length)
         return first_convolution(self, architecture, samples, length)
 
     def first_map(self, frames: str, weight: str, bias: str) -> Map:
@@ -188,22 +185,6 @@ class OnnxOps:
         name = f"{value.dtype}{value.tolist()}"
         self._constants[name] = value
         return name
-
-
-def _spans(architecture: Architecture, length: int) -> list[tuple[int, int]]:
-    """Return the frames [start, end) of convolution 0 that each part of the feature maps is computed from.
-
-    The parts of the last map are about `PART_FRAMES` frames each; what they need of the maps before overlaps a little.
-    """
-    lengths = architecture.lengths(length)
-    parts = max(1, round(lengths[-1] / PART_FRAMES))
-    edges = [round(part * lengths[-1] / parts) for part in range(parts + 1)]
-    spans = []
-    for start, end in pairwise(edges):
-        for kernel, stride in zip(reversed(architecture.kernels[1:]), reversed(architecture.strides[1:]), strict=True):
-            start, end = start * stride, (end - 1) * stride + kernel
-        spans.append((start, end))
-    return spans
 
 
 def build(

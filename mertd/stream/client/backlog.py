@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from mertd.stream.client.sequence import Found, start_ns
 from mertd.wire import Embedding, Event, Message, Status
 
 
-@dataclass
+@dataclass(eq=False)
 class _CatchingUp:
     """A message that waits for those before it. `asked`: what is to be fetched next."""
 
@@ -30,12 +31,22 @@ class Backlog:
         self._selection = selection
         self._cursor = cursor
         self._waiting: deque[_CatchingUp] = deque()
+        self._current: _CatchingUp | None = None
 
     def __bool__(self) -> bool:
-        return bool(self._waiting)
+        """Whether there is something to deliver or to fetch now."""
+        now = time.monotonic()
+        return any(one.link.asks_past_at <= now for one in self._waiting)
+
+    @property
+    def ready_at(self) -> float:
+        """Monotonic seconds from which on there is; infinite if nothing waits."""
+        return min((one.link.asks_past_at for one in self._waiting), default=float("inf"))
 
     def add(self, message: Message, link: Link) -> None:
         """Take a message that has come."""
+        if link.past is not None and any(one.link is link for one in self._waiting):
+            return  # the past, which is being fetched, goes on until its end
         if link.past is None and link.fetches_past and link.sequence.expected[0] not in (None, message.boot):
             link.past = Past(places_of(link.sequence), None)  # the end of the run before this one may not have been heard
         if link.past is None:
@@ -47,30 +58,34 @@ class Backlog:
         self._waiting.append(_CatchingUp(steps, link))
 
     def next_asked(self) -> tuple[Link, Asked] | None:
-        """Return what to fetch, and where; None if the first message is delivered, and the next one's turn has come."""
-        catching_up = self._waiting[0]
+        """Return what to fetch, and where; None if the first message is delivered, and the next one's turn has come.
+
+        A daemon that does not answer does not hold up what the others have sent.
+        """
+        now = time.monotonic()
+        catching_up = self._current = next(one for one in self._waiting if one.link.asks_past_at <= now)
         if catching_up.asked is None:
             try:
                 catching_up.asked = next(catching_up.steps, None)
             except BaseException:
-                self._waiting.popleft()
+                self._waiting.remove(catching_up)
                 raise
         if catching_up.asked is None:
-            self._waiting.popleft()
+            self._waiting.remove(catching_up)
             return None
         return catching_up.link, catching_up.asked
 
     def give(self, found: Found | None) -> bool:
-        """Deliver what was fetched. Returns False if it has to be asked for again."""
-        if found is None:
+        """Deliver what was fetched. Returns False if it has to be asked for again, at another time."""
+        catching_up = self._current
+        if found is None or catching_up is None:
             return False
-        catching_up = self._waiting[0]
         try:
             catching_up.asked = catching_up.steps.send(found)
         except StopIteration:
-            self._waiting.popleft()
+            self._waiting.remove(catching_up)
         except BaseException:
-            self._waiting.popleft()
+            self._waiting.remove(catching_up)
             raise
         return True
 

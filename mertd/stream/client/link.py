@@ -24,6 +24,9 @@ from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
 REFUSED_S = 0.2
 """Seconds until a request is repeated that a daemon could not answer at this moment."""
 
+UNANSWERED_S = 2.0
+"""Seconds until a daemon that did not answer is asked again for what was missed."""
+
 REFUSED_LIMIT = 3
 """Requests for one page that are made in all, if each is answered so."""
 
@@ -70,6 +73,7 @@ class Link:
         self.sequence = Sequence(resume)
         self.past = past  # None when it was fetched
         self._complaint = ""
+        self.asks_past_at = float("-inf")  # monotonic seconds from which on the past may be asked for again
         self.fetches_past = past is not None  # also of a run that ends while the client does not listen
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
@@ -142,10 +146,11 @@ class Link:
         except (EndpointError, WireError) as error:
             if not isinstance(error, RefusalError):
                 self._complain_once(f"{printable(error)}; waiting for it, to fetch what was missed")
+                self.asks_past_at = time.monotonic() + UNANSWERED_S
                 return None
             if error.is_temporary:
                 self._complain_once(printable(error))
-                time.sleep(REFUSED_S)
+                self.asks_past_at = time.monotonic() + REFUSED_S
                 return None
             if isinstance(asked, NextRun):
                 raise

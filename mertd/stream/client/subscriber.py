@@ -254,7 +254,7 @@ class Subscriber:
         if self._cursor is not None:
             self._cursor.save_if_due()
         times = [time for link in self._links.values() for time in (link.reconnects_at, link.complains_at)]
-        return min([*times, self._cursor.due_at if self._cursor is not None else float("inf")])
+        return min([*times, self._backlog.ready_at, self._cursor.due_at if self._cursor is not None else float("inf")])
 
     def _read(self, link: Link) -> None:
         """Read one message, or all that wait but for the older embeddings."""

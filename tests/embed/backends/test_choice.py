@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from mertd.embed.backends.choice import FACTORIES, candidates, choose
 from mertd.embed.backends.mlx_backend import MlxBackend
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.onnx_backend import OnnxBackend
-from mertd.embed.backends.self_check import MIN_COSINE
+from mertd.embed.backends.self_check import MIN_COSINE, least_cosine
 from mertd.embed.weights.loading import load
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
@@ -55,7 +56,8 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Array], Array
     """Make a faulty backend the first candidate."""
 
     def put(fault: Callable[[Array], Array]) -> None:
-        def make(weights: Weights, layers: Sequence[int]) -> Backend:
+        def make(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
+            del precision
             return FaultyBackend(weights, layers, fault)
 
         monkeypatch.setitem(FACTORIES, "broken", make)
@@ -124,13 +126,15 @@ def test_a_small_disagreement_is_allowed_and_reported(inject: Callable[..., None
     assert MIN_COSINE < chosen.agreement < 1
 
 
-@pytest.mark.parametrize("name", ["onnx", "mlx", "numpy"])
+@pytest.mark.parametrize("name", ["onnx", "openvino", "mlx", "numpy"])
 def test_real_backends_pass_their_check(weights: Weights, name: str) -> None:
     if name == "mlx":
         pytest.importorskip("mlx.core")
+    if name == "openvino":
+        pytest.importorskip("openvino")
     chosen = choose(name, weights, LAYERS)
     assert chosen.backend.name == name
-    assert chosen.agreement > 0.999999 or chosen.backend.precision == "float16"
+    assert chosen.agreement > 0.999999 or chosen.backend.precision in ("float16", "bfloat16")
     assert not chosen.rejected
 
 
@@ -148,7 +152,7 @@ def test_what_onnx_runtime_raises_rejects_the_backend(weights: Weights, monkeypa
             return np.asarray(self._session.run(None, {"input_values": windows[:, 1:]})[0])
 
     for broken in (Refused, Failing):
-        monkeypatch.setitem(FACTORIES, "onnx", broken)
+        monkeypatch.setitem(FACTORIES, "onnx", lambda weights, layers, _="", make=broken: make(weights, layers))
         monkeypatch.setattr(choice, "candidates", lambda _: ["onnx", "numpy"])
         chosen = choose("auto", weights, LAYERS)
         assert chosen.backend.name == "numpy"
@@ -165,16 +169,48 @@ def test_a_library_that_is_not_installed_is_reported(
 
 
 @pytest.mark.parametrize(
-    ("gpu", "platform", "order"),
+    ("gpu", "bfloat16", "platform", "order"),
     [
-        (True, "darwin", ["mlx", "coreml", "onnx", "numpy"]),
-        (False, "darwin", ["coreml", "onnx", "numpy"]),
-        (True, "linux", ["mlx", "onnx", "numpy"]),
-        (False, "linux", ["onnx", "numpy"]),
+        (True, False, "darwin", ["mlx", "coreml", "onnx", "numpy"]),
+        (False, False, "darwin", ["coreml", "onnx", "numpy"]),
+        (True, True, "linux", ["mlx", "openvino", "onnx", "numpy"]),
+        (False, True, "linux", ["openvino", "onnx", "numpy"]),
+        (False, False, "linux", ["onnx", "numpy"]),
     ],
 )
-def test_order_of_choice(monkeypatch: pytest.MonkeyPatch, gpu: bool, platform: str, order: list[str]) -> None:
+def test_order_of_choice(
+    monkeypatch: pytest.MonkeyPatch, gpu: bool, bfloat16: bool, platform: str, order: list[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("openvino")
+    (tmp_path / "cpuinfo").write_text("flags\t\t: fpu avx512f avx512_bf16 amx_tile\n" if bfloat16 else "flags : avx512f avx2\n")
+    monkeypatch.setattr(choice, "CPU_INFO", tmp_path / "cpuinfo")
     monkeypatch.setattr(choice, "mlx_has_gpu", lambda: gpu)
     monkeypatch.setattr(sys, "platform", platform)
     assert candidates("auto") == order
     assert candidates("mlx") == ["mlx"]
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "found"),
+    [("onnx", "float32", "float32"), ("openvino", "float32", "float32"), ("auto", "float32", "float32")],
+)
+def test_a_precision_that_is_asked_for(weights: Weights, name: str, precision: str, found: str) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
+    assert choose(name, weights, LAYERS, precision=precision).backend.precision == found
+
+
+@pytest.mark.parametrize("name", ["onnx", "numpy", "mlx"])
+def test_a_precision_that_a_backend_does_not_have(weights: Weights, name: str) -> None:
+    with pytest.raises(BackendError, match=f"no backend can run: {name}: .*not bfloat16"):
+        choose(name, weights, LAYERS, precision="bfloat16")
+
+
+def test_bfloat16_must_agree_more_closely_than_its_bound_for_others() -> None:
+    """At 0.9993 something is wrong that is not rounding."""
+
+    class Poor(NumpyBackend):
+        precision = "bfloat16"
+
+    weights = load("random:0?size=tiny")
+    assert least_cosine(Poor(weights, LAYERS)) > MIN_COSINE == least_cosine(NumpyBackend(weights, LAYERS))

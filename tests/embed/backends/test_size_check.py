@@ -166,7 +166,7 @@ class Sized(NumpyBackend):
 def test_what_is_used_instead_is_checked_against_the_reference(monkeypatch: pytest.MonkeyPatch, weights: Weights) -> None:
     """Products that disagree with the reference are no way out: the next backend is."""
     monkeypatch.setattr(choice, "candidates", lambda _: ["sized", "numpy"])
-    monkeypatch.setitem(choice.FACTORIES, "sized", Sized)
+    monkeypatch.setitem(choice.FACTORIES, "sized", lambda weights, layers, _: Sized(weights, layers))
     chosen = choose("auto", weights, LAYERS, window=LENGTH)
     assert type(chosen.backend) is Sized
     assert chosen.rejected == {"sized fast": f"wrong at {LENGTH}"}
@@ -182,7 +182,7 @@ def test_a_backend_that_cannot_be_prepared_makes_way(
     monkeypatch: pytest.MonkeyPatch, weights: Weights, failure: Exception
 ) -> None:
     monkeypatch.setattr(choice, "candidates", lambda _: ["sized", "numpy"])
-    monkeypatch.setitem(choice.FACTORIES, "sized", lambda weights, layers: Sized(weights, layers, failure))
+    monkeypatch.setitem(choice.FACTORIES, "sized", lambda weights, layers, _: Sized(weights, layers, failure))
     chosen = choose("auto", weights, LAYERS, window=LENGTH)
     assert type(chosen.backend) is NumpyBackend
     assert chosen.rejected["sized"].endswith("too large" if isinstance(failure, RuntimeError) else "no")

@@ -84,6 +84,7 @@ class ScriptedLink:
     sequence: Sequence
     daemon: Daemon
     fetches_past: bool = True
+    asks_past_at: float = float("-inf")
 
 
 class Client:
@@ -233,3 +234,37 @@ def test_the_end_of_a_run_that_was_not_heard_comes_before_the_next_run(tmp_path:
     client.take_all()
     client.cursor.close()
     assert [(m.boot[0], m.seq) for m in done[key]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_a_daemon_that_does_not_answer_holds_up_no_other() -> None:
+    selection = Selection((), ("embedding",), False, True)
+    inbox = Inbox(selection)
+    backlog = Backlog(inbox, selection, None)
+    silent, other = (
+        ScriptedLink(Past({}, 0), Sequence(), Daemon(name, None, None)) for name in ("tcp://silent", "tcp://other")
+    )
+    daemons = Daemons()
+    sent = [daemons.send(("embedding", "a")) for _ in range(5)]
+
+    def work() -> None:
+        while backlog:
+            if (asked := backlog.next_asked()) is None:
+                continue
+            if asked[0].daemon.endpoint == "tcp://silent":
+                silent.asks_past_at = float("inf")
+                assert not backlog.give(None)
+            else:
+                backlog.give(daemons.find(asked[1]))
+
+    for _ in range(2):
+        for link in (silent, other):
+            backlog.add(daemons.status(), link)  # type: ignore[arg-type]
+        work()
+    assert [inbox.take().message for _ in sent] == sent
+    assert not inbox
+    silent.asks_past_at = float("-inf")
+    while backlog:
+        if (asked := backlog.next_asked()) is not None:
+            backlog.give(daemons.find(asked[1]))
+    assert [inbox.take().message for _ in sent] == sent, "once, however often its status came meanwhile"
+    assert not inbox
