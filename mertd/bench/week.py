@@ -46,8 +46,8 @@ FULL_ROW = 1_680
 OPEN_ROW = 2_090
 """Predicted bytes of one in the file that is being written."""
 
-EMPTY_FILE = 600_000
-"""Predicted bytes of a full file without a row: its tables, in pages of 64 kB."""
+EMPTY_FILE = 15 * 65_536
+"""Predicted bytes of a full file without a row: its tables and their indexes, a page of 64 kB for each."""
 
 AHEAD = 400
 """Most messages that are on their way."""
