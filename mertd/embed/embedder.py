@@ -39,7 +39,7 @@ class Embedder:
         Raises `WeightsError`, `BackendError`, or `UsageError` for layers that the network does not have.
         """
         self.threads = threads.limit(settings.threads)
-        threading.Thread(target=preload, args=(settings.backend,), name="preload").start()
+        threading.Thread(target=preload, args=(settings.backend, settings.precision), name="preload").start()
         self.weights = load(settings.weights)
         architecture = self.weights.architecture
         if bad := [layer for layer in settings.layers if not 0 <= layer < architecture.states]:

@@ -57,7 +57,10 @@ USAGE = {
         [*SYNTH, "--window", "inf", "--hop", "0", "--gate", "nan"],
         ["window: should be a finite number", "hop: should be greater than", "gate: should be less than"],
     ),
-    "unknown backend": ([*SYNTH, "--backend", "onxx"], ["backend: should be 'auto', 'mlx', 'coreml', 'onnx' or 'numpy'"]),
+    "unknown backend": (
+        [*SYNTH, "--backend", "onxx"],
+        ["backend: should be 'auto', 'mlx', 'coreml', 'openvino'"],
+    ),
     "layers that the network does not have": ([*SYNTH, "--layers", "1,3"], ["layers are 0 to 2, not 3"]),
     "random weights without a seed": ([*SYNTH, "--weights", "random:x"], ["the seed must be a whole number"]),
 }

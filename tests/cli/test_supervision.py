@@ -80,7 +80,7 @@ def test_a_model_that_hangs_is_suspected_killed_and_replaced() -> None:
 @pytest.mark.slow
 def test_a_backend_that_crashes_three_times_makes_way_for_the_next() -> None:
     """`auto` means ONNX Runtime here, then numpy."""
-    with Daemon(*LIVE, "--backend", "auto") as daemon:
+    with Daemon(*LIVE, "--backend", "auto", "--precision", "float32") as daemon:
         with listening(daemon, "embedding", "event", "status") as heard:
             crash(daemon, 3)
             status = daemon.until(lambda s: s.model.get("backend") == "numpy")

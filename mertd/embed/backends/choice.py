@@ -69,16 +69,16 @@ CPU_INFO = Path("/proc/cpuinfo")
 """Where Linux says what a processor can do."""
 
 
-def candidates(choice: str) -> list[str]:
+def candidates(choice: str, precision: str = "auto") -> list[str]:
     """Return the backends to try, best first. `auto`: MLX if it has a GPU, Core ML on macOS, OpenVINO if it is installed and
-    the processor has bfloat16, ONNX Runtime, the reference.
+    can compute in bfloat16 (in float32 it is no faster), ONNX Runtime, the reference.
     """
     if choice != "auto":
         return [choice]
     return [
         *(["mlx"] if mlx_has_gpu() else []),
         *(["coreml"] if sys.platform == "darwin" else []),
-        *(["openvino"] if cpu_has_bfloat16() and importlib.util.find_spec("openvino") is not None else []),
+        *(["openvino"] if precision != "float32" and cpu_has_bfloat16() and importlib.util.find_spec("openvino") else []),
         "onnx",
         "numpy",
     ]
@@ -92,13 +92,13 @@ def cpu_has_bfloat16() -> bool:
         return False
 
 
-def preload(choice: str) -> None:
+def preload(choice: str, precision: str = "auto") -> None:
     """Import the first candidate's library if it is a CPU's: in a thread, while weights are read and their digest is made."""
     if choice == "auto" and (sys.platform == "darwin" or importlib.util.find_spec("mlx") is not None):
         return
     imports = {"openvino": import_openvino, "onnx": import_onnx}
     with contextlib.suppress(BackendError, KeyError):  # `choose` will report it
-        imports[candidates(choice)[0]]()
+        imports[candidates(choice, precision)[0]]()
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def choose(
     candidate starts, because a native library can end the process.
     """
     rejected: dict[str, str] = dict(excluded or {})
-    names = [name for name in candidates(choice) if name not in rejected]
+    names = [name for name in candidates(choice, precision) if name not in rejected]
     with ThreadPoolExecutor(1) as aside:  # a second core, if there is one, computes the reference meanwhile
         reference = aside.submit(lambda: NumpyBackend(weights, layers).embed(check_signal()[None]))
         for at, name in enumerate(names):

@@ -61,7 +61,7 @@ def inject(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Array], Array
             return FaultyBackend(weights, layers, fault)
 
         monkeypatch.setitem(FACTORIES, "broken", make)
-        monkeypatch.setattr(choice, "candidates", lambda choice: ["broken", "numpy"] if choice == "auto" else [choice])
+        monkeypatch.setattr(choice, "candidates", lambda choice, _: ["broken", "numpy"] if choice == "auto" else [choice])
 
     return put
 
@@ -153,7 +153,7 @@ def test_what_onnx_runtime_raises_rejects_the_backend(weights: Weights, monkeypa
 
     for broken in (Refused, Failing):
         monkeypatch.setitem(FACTORIES, "onnx", lambda weights, layers, _="", make=broken: make(weights, layers))
-        monkeypatch.setattr(choice, "candidates", lambda _: ["onnx", "numpy"])
+        monkeypatch.setattr(choice, "candidates", lambda *_: ["onnx", "numpy"])
         chosen = choose("auto", weights, LAYERS)
         assert chosen.backend.name == "numpy"
         assert chosen.rejected["onnx"].startswith("failed its self-check: ")
@@ -187,6 +187,7 @@ def test_order_of_choice(
     monkeypatch.setattr(choice, "mlx_has_gpu", lambda: gpu)
     monkeypatch.setattr(sys, "platform", platform)
     assert candidates("auto") == order
+    assert candidates("auto", "float32") == [name for name in order if name != "openvino"]
     assert candidates("mlx") == ["mlx"]
 
 

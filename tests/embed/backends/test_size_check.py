@@ -165,7 +165,7 @@ class Sized(NumpyBackend):
 
 def test_what_is_used_instead_is_checked_against_the_reference(monkeypatch: pytest.MonkeyPatch, weights: Weights) -> None:
     """Products that disagree with the reference are no way out: the next backend is."""
-    monkeypatch.setattr(choice, "candidates", lambda _: ["sized", "numpy"])
+    monkeypatch.setattr(choice, "candidates", lambda *_: ["sized", "numpy"])
     monkeypatch.setitem(choice.FACTORIES, "sized", lambda weights, layers, _: Sized(weights, layers))
     chosen = choose("auto", weights, LAYERS, window=LENGTH)
     assert type(chosen.backend) is Sized
@@ -181,7 +181,7 @@ def test_what_is_used_instead_is_checked_against_the_reference(monkeypatch: pyte
 def test_a_backend_that_cannot_be_prepared_makes_way(
     monkeypatch: pytest.MonkeyPatch, weights: Weights, failure: Exception
 ) -> None:
-    monkeypatch.setattr(choice, "candidates", lambda _: ["sized", "numpy"])
+    monkeypatch.setattr(choice, "candidates", lambda *_: ["sized", "numpy"])
     monkeypatch.setitem(choice.FACTORIES, "sized", lambda weights, layers, _: Sized(weights, layers, failure))
     chosen = choose("auto", weights, LAYERS, window=LENGTH)
     assert type(chosen.backend) is NumpyBackend
