@@ -9,7 +9,7 @@ from pathlib import Path
 from mertd.errors import MertdError, StoreError
 from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import open_if_there, segments
-from mertd.memory.segment_files import CLOSED_SUFFIX, identity
+from mertd.memory.segment_files import CLOSED_SUFFIX, version_of
 
 JOIN_S = 0.3
 """Seconds to wait for a file that is in work, when all shall stop."""
@@ -22,7 +22,9 @@ class IndexBuilder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tried: set[tuple[Path, tuple[tuple[int, int], ...]]] = set()  # files, and what tells them from others
+        self._tried: set[tuple[Path, tuple[int, int] | None]] = (
+            set()
+        )  # files, and which of that name
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -30,7 +32,7 @@ class IndexBuilder:
         """Begin to build what is missing, unless that is being done."""
         if self._thread is not None and self._thread.is_alive():
             return
-        full = [(path, tuple(identity(path)[:1])) for path in self._full()]
+        full = [(path, version_of(path)) for path in self._full()]
         untried = [file[0] for file in full if file not in self._tried]
         self._tried = set(full)
         if any(not list(path.parent.glob(f"{path.name.partition('.')[0]}.*.similar")) for path in untried):

@@ -89,13 +89,22 @@ def size_of(path: Path) -> int:
 
 
 def identity(path: Path) -> list[tuple[int, int]]:
-    """Return what tells a file and its log from others of the same names; nothing for what is gone."""
+    """Return what tells a file and its log, while they are open, from others of the same names; nothing for what is gone."""
     found = []
     for extra in ("", *LOG_SUFFIXES):
         with contextlib.suppress(FileNotFoundError):
             status = path.with_name(path.name + extra).stat()
             found.append((status.st_dev, status.st_ino))
     return found
+
+
+def version_of(path: Path) -> tuple[int, int] | None:
+    """Return what tells a file from those that take its place later, also when its number in the file system is used again."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns
 
 
 def open_lock(path: Path) -> int:

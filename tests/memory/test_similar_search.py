@@ -25,6 +25,7 @@ from mertd.memory.memory import Memory
 from mertd.memory.memory_folder import segments
 from mertd.memory.searched_file import SearchedFile
 from mertd.memory.segment import Segment
+from mertd.memory.segment_files import version_of
 from mertd.memory.similar_search import SimilarSearch
 from mertd.memory.similarity.frame import Frame
 from mertd.memory.similarity.vector_segment import SpanFilter
@@ -187,12 +188,12 @@ def test_the_process_that_remembers_builds_the_indexes(tmp_path: Path) -> None:
     builder.start()
     wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index")
     builder.build()
-    before = {path.name: path.stat().st_ino for path in tmp_path.glob("*.similar")}
+    before = {path.name: version_of(path) for path in tmp_path.glob("*.similar")}
     forget(tmp_path, Scope(BEGIN_NS + 100 * HOP_NS))
     assert len(list(tmp_path.glob("*.similar"))) == full - 1, "that of the file that was changed is gone"
     builder.start()
     wait_until(lambda: len(list(tmp_path.glob("*.similar"))) == full, PATIENCE_S, lambda: "no index of the new file")
-    after = {path.name: path.stat().st_ino for path in tmp_path.glob("*.similar")}
+    after = {path.name: version_of(path) for path in tmp_path.glob("*.similar")}
     assert len({*before.items()} & {*after.items()}) == full - 1, "the others are not built again"
     builder.stop()
 
