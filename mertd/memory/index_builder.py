@@ -22,9 +22,7 @@ class IndexBuilder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tried: set[tuple[Path, tuple[int, int] | None]] = (
-            set()
-        )  # files, and which of that name
+        self._tried: set[tuple[Path, tuple[int, int] | None]] = set()  # files, and which of that name
         self._stopping = False
         self._thread: threading.Thread | None = None
 
