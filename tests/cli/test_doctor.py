@@ -100,6 +100,7 @@ def test_a_running_daemon_is_no_fault() -> None:
         daemon.stop()
 
 
+@pytest.mark.slow
 def test_modules_of_the_working_directory_are_not_imported(home: dict[str, str], tmp_path: Path) -> None:
     """Neither by the command nor by the processes in which it tries devices and the model."""
     folder, ran = tmp_path / "folder", tmp_path / "ran"

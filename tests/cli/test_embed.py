@@ -111,6 +111,7 @@ def test_what_is_missing_of_a_file_is_said_three_times(songs: Path) -> None:
         assert set(written["source"]) == {"cut.wav", "one.wav"}
 
 
+@pytest.mark.slow
 def test_a_folder_a_pipe_and_an_address_in_one_batch(songs: Path) -> None:
     (songs / "album").mkdir()
     (songs / "album" / "one.wav").write_bytes((songs / "one.wav").read_bytes())

@@ -64,6 +64,7 @@ def test_even_stopped_children_of_a_killed_daemon_go() -> None:
         daemon.traces.forget_lock()
 
 
+@pytest.mark.slow
 def test_stops_right_after_binding() -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         daemon.bound()

@@ -22,6 +22,7 @@ def test_a_space_in_which_everything_is_alike_gains_nothing() -> None:
     assert average_precisions(alike, base, base).mean() < chance(base, base)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 100))
 def test_chance_is_what_random_vectors_get(seed: int) -> None:
     base = np.repeat(np.arange(4), 2)

@@ -352,6 +352,7 @@ def test_the_microphone_is_opened_as_the_app(mac: StandIns, home: Path, capsys: 
     assert run(["service", "uninstall"]) == 0
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_another_daemon_uses(mac: StandIns, capsys: pytest.CaptureFixture[str]) -> None:
     with Daemon(*TINY, *SHORT, "--source", "synth:chords") as daemon:
         wait_until(lambda: daemon_status(daemon.control) is not None, PATIENCE_S, lambda: daemon.stderr)

@@ -105,6 +105,7 @@ def test_spaces_are_kept_apart(tmp_path: Path) -> None:
     assert found == {other.space: list(range(100, len(run)))}, "a run has one space; what a foreign daemon mixes is left out"
 
 
+@pytest.mark.slow
 @settings(max_examples=3 + settings.default.max_examples // 25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=12), st.data())
 def test_a_finder_that_is_killed_at_any_moment_tells_each_change_once(
