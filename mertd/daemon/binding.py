@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import zmq
 import zmq.asyncio
 
 from mertd.daemon.instance import Instance, explain
 from mertd.daemon.parts import Sockets
+from mertd.daemon.shutdown import Shutdown
 from mertd.descriptors import raise_limit
 from mertd.stream.endpoint import InUseError
 from mertd.stream.keyring import Keyring
@@ -55,3 +57,13 @@ def bind_sockets(endpoints: Endpoints, context: zmq.asyncio.Context, handler: Ha
     undo.callback(instance.close)
     connections.start()
     return Sockets(connections, authenticator, publisher, control, instance)
+
+
+def add_closing(shutdown: Shutdown, sockets: Sockets, linger_s: float) -> None:
+    """Add the steps that close all of this. `linger_s`: how long the last messages may take to leave."""
+    shutdown.add("close the control socket", sockets.control.close)
+    shutdown.add("close the publisher", partial(sockets.publisher.close, linger_s))
+    shutdown.add("close the connections", sockets.connections.close)
+    shutdown.add("release the lock", sockets.instance.close)
+    if sockets.authenticator is not None:
+        shutdown.add("close the authenticator", sockets.authenticator.close)

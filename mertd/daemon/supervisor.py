@@ -11,6 +11,7 @@ from typing import Any
 import zmq.asyncio
 
 from mertd.daemon.audio_stream import Stream
+from mertd.daemon.binding import add_closing
 from mertd.daemon.notify import Notifier
 from mertd.daemon.parts import Parts
 from mertd.daemon.run_state import RunState
@@ -121,12 +122,7 @@ class Supervisor:
             shutdown.add(f"kill {companion.process.name}", companion.process.kill)
         for name, ring in parts.rings.items():
             shutdown.add(f"release the ring of {name}", ring.close)
-        shutdown.add("close the control socket", sockets.control.close)
-        shutdown.add("close the publisher", partial(sockets.publisher.close, LINGER_S))
-        shutdown.add("close the connections", sockets.connections.close)
-        shutdown.add("release the lock", sockets.instance.close)
-        if sockets.authenticator is not None:
-            shutdown.add("close the authenticator", sockets.authenticator.close)
+        add_closing(shutdown, sockets, LINGER_S)
         return shutdown
 
     def _begin_stopping(self) -> None:

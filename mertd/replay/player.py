@@ -8,12 +8,11 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import zmq.asyncio
 
-from mertd.daemon.binding import Endpoints, bind_sockets
+from mertd.daemon.binding import Endpoints, add_closing, bind_sockets
 from mertd.daemon.parts import Sockets
 from mertd.daemon.requests import checked
 from mertd.daemon.shutdown import Shutdown
@@ -155,12 +154,7 @@ class Player:
     def _plan_shutdown(self, sockets: Sockets) -> Shutdown:
         shutdown = Shutdown()
         shutdown.add("publish the last status", self._say_goodbye)
-        shutdown.add("close the control socket", sockets.control.close)
-        shutdown.add("close the publisher", partial(sockets.publisher.close, LINGER_S))
-        shutdown.add("close the connections", sockets.connections.close)
-        shutdown.add("release the lock", sockets.instance.close)
-        if sockets.authenticator is not None:
-            shutdown.add("close the authenticator", sockets.authenticator.close)
+        add_closing(shutdown, sockets, LINGER_S)
         return shutdown
 
     # Answering
