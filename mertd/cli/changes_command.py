@@ -12,7 +12,7 @@ from mertd.cli.memory_commands import moment
 from mertd.cli.options import Json, MemoryFolder
 from mertd.cli.output import complain, reader_may_leave, say, say_json
 from mertd.errors import UsageError
-from mertd.memory.time_words import FORMS, parse_time
+from mertd.memory.time_words import FORMS
 
 if TYPE_CHECKING:
     from mertd.memory.changes.programme import ProgrammeSection
@@ -39,17 +39,15 @@ def changes(
     from mertd.memory.changes.stream_reading import stream_keys
     from mertd.memory.changes.wording import section_map
     from mertd.memory.memory import Memory
-    from mertd.memory.queries import FOREVER_NS
+    from mertd.memory.queries import Selection
 
     if since is not None and begin is not None:
         raise UsageError("--since and --from exclude each other; give one of them")
-    now_ns = time.time_ns()
     from_words = since if since is not None else begin
     if from_words is None and end is None:
         from_words = DEFAULT_SINCE
-    since_ns = parse_time(from_words, now_ns) if from_words is not None else -FOREVER_NS
-    until_ns = parse_time(end, now_ns) if end is not None else FOREVER_NS
-    if until_ns < since_ns:
+    wanted = Selection.between(from_words, end, time.time_ns())
+    if wanted.until_ns < wanted.since_ns:
         raise UsageError(f"--to {end} is before {from_words}; write the date too, as '2026-11-25 21:00'")
     folder = Memory(memory).folder
     keys = stream_keys(folder)
@@ -61,7 +59,7 @@ def changes(
         for key in keys:
             if stream and key.stream not in stream:
                 continue
-            for section in programme(folder, key, since_ns, until_ns):
+            for section in programme(folder, key, wanted.since_ns, wanted.until_ns):
                 shown += 1
                 if json:
                     say_json(section_map(section, key))

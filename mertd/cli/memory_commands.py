@@ -106,14 +106,9 @@ def export(
     """Write what is remembered to a file: npz, NDJSON, or Parquet (which needs `mertd[parquet]`)."""
     from mertd.memory.exporting import export as write
     from mertd.memory.memory import Memory
-    from mertd.memory.queries import FOREVER_NS, Selection
+    from mertd.memory.queries import Selection
 
-    now_ns = time.time_ns()
-    selection = Selection(
-        since_ns=parse_time(since, now_ns) if since is not None else -FOREVER_NS,
-        until_ns=parse_time(until, now_ns) if until is not None else FOREVER_NS,
-        streams=tuple(stream or ()),
-    )
+    selection = Selection.between(since, until, time.time_ns(), stream)
     count = write(Memory(memory), out, selection, space, events)
     say(f"{out}: {count:,} messages")
 

@@ -49,21 +49,18 @@ def replay(
 
     from mertd.cli.memory_commands import moment
     from mertd.daemon.binding import Endpoints
-    from mertd.memory.queries import FOREVER_NS, Selection
-    from mertd.memory.time_words import parse_time
+    from mertd.memory.queries import Selection
     from mertd.replay.pacing import Pace
     from mertd.replay.player import Manner, Player
     from mertd.replay.remembered_span import RememberedSpan
     from mertd.stream.endpoint import check_endpoint
 
     factor = parse_speed(speed)
-    now_ns = time.time_ns()
-    since_ns = parse_time(begin, now_ns) if begin is not None else -FOREVER_NS
-    until_ns = parse_time(end, now_ns) if end is not None else FOREVER_NS
-    if begin is not None and end is not None and until_ns <= since_ns:
+    wanted = Selection.between(begin, end, time.time_ns(), stream)
+    if begin is not None and end is not None and wanted.until_ns <= wanted.since_ns:
         raise UsageError(f"--to {end} is not after --from {begin}; write the date too, as '2026-11-25 21:00'")
     endpoints = Endpoints(check_endpoint(bind, curve), check_endpoint(control, curve), curve, keys)
-    span = RememberedSpan(memory, Selection(since_ns, until_ns, tuple(stream or ())), daemon)
+    span = RememberedSpan(memory, wanted, daemon)
     manner = Manner(Pace(factor, float("inf") if longest_pause is None else longest_pause), wait_for_subscriber, stay)
 
     def announce(publish: str, answers: str) -> None:

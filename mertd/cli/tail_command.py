@@ -120,16 +120,13 @@ def _show_past(
 ) -> None:
     """Show what the memory has of a time, up to `count` embeddings."""
     from mertd.memory.memory import Memory
-    from mertd.memory.queries import FOREVER_NS, Selection
-    from mertd.memory.time_words import parse_time
+    from mertd.memory.queries import Selection
 
-    now_ns = time.time_ns()
-    since_ns = parse_time(begin, now_ns) if begin is not None else -FOREVER_NS
-    until_ns = parse_time(end, now_ns) if end is not None else FOREVER_NS
-    if begin is not None and end is not None and until_ns < since_ns:
+    wanted = Selection.between(begin, end, time.time_ns(), streams)
+    if begin is not None and end is not None and wanted.until_ns < wanted.since_ns:
         raise UsageError(f"--to {end} is before --from {begin}; write the date too, as '2026-11-25 21:00'")
     kinds = ("embedding", "event") if events else ("embedding",)
-    _show(Memory(folder).messages(kinds, Selection(since_ns, until_ns, streams)), count, printer)
+    _show(Memory(folder).messages(kinds, wanted), count, printer)
 
 
 def _show_since(
@@ -143,11 +140,10 @@ def _show_since(
     """Show what the memory has since a time. Return where it ends, to continue there, and the number of embeddings shown."""
     from mertd.memory.memory import Memory
     from mertd.memory.queries import Selection
-    from mertd.memory.time_words import parse_time
 
     memory = Memory(folder)
     cursor = memory.cursor()  # first: what is stored while the rest is shown comes from the daemon
-    found = memory.messages(kinds, Selection(since_ns=parse_time(since, time.time_ns()), streams=streams))
+    found = memory.messages(kinds, Selection.between(since, None, time.time_ns(), streams))
     before = (message for message in found if message.seq < cursor.get(message.boot, {}).get((message.kind, message.stream), 0))
     return cursor, _show(before, count, printer)
 

@@ -15,6 +15,7 @@ from mertd.memory.half_floats import unpack_rows
 from mertd.memory.holes import Hole
 from mertd.memory.rows import EMBEDDING_COLUMNS, EVENT_COLUMNS
 from mertd.memory.segment import KIND_TABLES, Segment, explained
+from mertd.memory.time_words import parse_time
 from mertd.wire import Embedding, Event
 
 BLOCK_ROWS = 8_192
@@ -37,6 +38,15 @@ class Selection:
     since_ns: int = -FOREVER_NS
     until_ns: int = FOREVER_NS
     streams: tuple[str, ...] = ()
+
+    @staticmethod
+    def between(begin: str | None, end: str | None, now_ns: int, streams: Sequence[str] | None = None) -> Selection:
+        """Return what was heard between two times as people write them; None: without a limit. Raises `UsageError`."""
+        return Selection(
+            since_ns=parse_time(begin, now_ns) if begin is not None else -FOREVER_NS,
+            until_ns=parse_time(end, now_ns) if end is not None else FOREVER_NS,
+            streams=tuple(streams or ()),
+        )
 
 
 @dataclass(frozen=True)
