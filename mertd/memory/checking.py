@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mertd.errors import StoreError
-from mertd.memory.memory_folder import existing, open_if_there, segments
+from mertd.memory.memory_folder import DAMAGED_SUFFIX, existing, open_if_there, segments
 from mertd.memory.rows import EMBEDDING_COLUMNS, EVENT_COLUMNS, Source, checksum
 from mertd.memory.segment import KIND_TABLES, Segment, explained
 
@@ -46,7 +46,7 @@ def verify(folder: Path) -> Report:
                     covered[source.boot, source.daemon, source.stream, kind].append(found)
         except StoreError as error:
             report.faults.append(str(error))
-    for damaged in sorted(folder.glob("*.damaged")):
+    for damaged in sorted(folder.glob(f"*{DAMAGED_SUFFIX}")):
         report.faults.append(f"{damaged.name} could not be read and was set aside; delete it when you have no use for it")
     for (_, daemon, stream, kind), ranges in covered.items():
         report.faults += [f"{kind}/{stream} of {daemon}: {fault}" for fault in _faults(ranges)]

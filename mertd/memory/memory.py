@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 from mertd.errors import StoreError
 from mertd.memory.default_folder import chosen_folder
 from mertd.memory.holes import Hole
-from mertd.memory.memory_folder import existing, open_if_there, segments
+from mertd.memory.memory_folder import existing, opened
 from mertd.memory.queries import FOREVER_NS, Block, Selection, blocks, cursor_of, holes, messages, newest, numbered
 from mertd.memory.segment import Segment, explained
 from mertd.wire import Embedding, Event
@@ -148,8 +148,4 @@ class Memory:
 
     def segments(self, newest_first: bool = False) -> Iterator[Segment]:
         """Yield the files, each open until the next one. Raises `StoreError`."""
-        for path in segments(self.folder)[:: -1 if newest_first else 1]:
-            segment = open_if_there(path)
-            if segment is not None:
-                with segment:
-                    yield segment
+        return opened(self.folder, newest_first=newest_first)

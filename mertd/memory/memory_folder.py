@@ -21,7 +21,16 @@ from pathlib import Path
 
 from mertd.errors import StoreError
 from mertd.memory.segment import NoTablesError, Segment
-from mertd.memory.segment_files import CLOSED_SUFFIX, OPEN_SUFFIX, PARTIAL_SUFFIX, closed_path, number_of, open_lock, remove
+from mertd.memory.segment_files import (
+    CLOSED_SUFFIX,
+    LOG_SUFFIXES,
+    OPEN_SUFFIX,
+    PARTIAL_SUFFIX,
+    closed_path,
+    number_of,
+    open_lock,
+    remove,
+)
 
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"
@@ -85,7 +94,7 @@ def tidy(folder: Path) -> None:
 def set_aside(path: Path) -> Path:
     """Rename a damaged file, so that it is neither read nor lost. Return its new path."""
     target = path.with_name(path.name.partition(".")[0] + DAMAGED_SUFFIX)
-    for extra in ("-wal", "-shm"):
+    for extra in LOG_SUFFIXES:
         beside = path.with_name(path.name + extra)
         if beside.exists():
             beside.replace(target.with_name(target.name + extra))
@@ -108,6 +117,14 @@ def open_if_there(path: Path) -> Segment | None:
             return found
         found.close()
     return None
+
+
+def opened(folder: Path, first: int = -1, newest_first: bool = False) -> Iterator[Segment]:
+    """Yield the files with a number of at least `first`, each open until the next one. Raises `StoreError`."""
+    for path in segments(folder)[:: -1 if newest_first else 1]:
+        if number_of(path) >= first and (segment := open_if_there(path)) is not None:
+            with segment:
+                yield segment
 
 
 class FolderLock:

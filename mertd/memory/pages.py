@@ -28,7 +28,7 @@ def page(folder: Path, boot: bytes, kind: str, stream: str, first: int, end: int
     if not segments(folder) or kind not in KIND_TABLES:
         return [], False
     last = MAX_SEQ if end is None else min(end, MAX_SEQ)
-    return _in_frames(Memory(folder).between(boot, kind, stream, max(first, 0), last, PAGE_MESSAGES + 1))
+    return in_frames(Memory(folder).between(boot, kind, stream, max(first, 0), last, PAGE_MESSAGES + 1))
 
 
 def page_since(folder: Path, daemon: str, after: bytes | None, kind: str, stream: str, since_ns: int) -> tuple[Frames, bool]:
@@ -49,7 +49,7 @@ def page_since(folder: Path, daemon: str, after: bytes | None, kind: str, stream
             if number <= passed or source.boot == after or (source.daemon, source.stream) != (daemon, stream):
                 continue
             if (first := first_within(segment, kind, number, selection)) is not None:
-                return _in_frames(memory.between(source.boot, kind, stream, first, MAX_SEQ, PAGE_MESSAGES + 1))
+                return in_frames(memory.between(source.boot, kind, stream, first, MAX_SEQ, PAGE_MESSAGES + 1))
     return [], False
 
 
@@ -65,12 +65,12 @@ def _ids(segment: Segment, boot: bytes) -> list[int]:
     return [number for number, source in segment.sources().items() if source.boot == boot]
 
 
-def _in_frames(messages: list[Embedding | Event]) -> tuple[Frames, bool]:
-    """Return as many as go on a page, and whether there are more. `messages`: at most one too many."""
+def in_frames(messages: list[Embedding | Event], limit: int = PAGE_BYTES) -> tuple[Frames, bool]:
+    """Return as many as go on a page, and whether there are more. `messages`: at most one too many. `limit`: bytes."""
     frames = [encode(message) for message in messages[:PAGE_MESSAGES]]
     used = 0
     for place, pair in enumerate(frames):
         used += sum(map(len, pair))
-        if used > PAGE_BYTES and place:
+        if used > limit and place:
             return frames[:place], True
     return frames, len(messages) > PAGE_MESSAGES

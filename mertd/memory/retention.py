@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mertd.errors import StoreError
 from mertd.memory.amounts import Keep
-from mertd.memory.memory_folder import open_if_there, segments, upkeep
+from mertd.memory.memory_folder import DAMAGED_SUFFIX, open_if_there, segments, upkeep
 from mertd.memory.segment import Segment
 from mertd.memory.segment_files import number_of, remove
 
@@ -91,7 +91,7 @@ def _is_old(segment: Segment, oldest_ns: int, now_ns: int) -> bool:
 
 def _remove_damaged_before(path: Path) -> None:
     """Delete files that were set aside and are older than one that was deleted."""
-    for damaged in path.parent.glob("[0-9]*.damaged*"):
+    for damaged in path.parent.glob(f"[0-9]*{DAMAGED_SUFFIX}*"):
         if number_of(damaged) < number_of(path):
             damaged.unlink(missing_ok=True)
 

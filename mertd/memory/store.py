@@ -32,7 +32,7 @@ from mertd.memory.memory_folder import (
 )
 from mertd.memory.rewriting import bring_up_to_date
 from mertd.memory.segment import KIND_TABLES, FileGoneError, Segment, begin_file, explained
-from mertd.memory.segment_files import open_path
+from mertd.memory.segment_files import CLOSED_SUFFIX, open_path
 from mertd.memory.writing import Writer, carry
 from mertd.wire import Embedding, Event, Status
 
@@ -168,7 +168,7 @@ class Store:
         while paths := segments(self.folder):
             last = paths[-1]
             before = paths[-2] if len(paths) > 1 else None
-            if not last.name.endswith(".closed.sqlite"):
+            if not last.name.endswith(CLOSED_SUFFIX):
                 try:
                     found = Segment(last, partial(self._carry_from, before))
                     return _checked(found)

@@ -9,12 +9,13 @@ import os
 from typing import Any
 
 from mertd import __version__
+from mertd.memory.pages import in_frames
 from mertd.memory.queries import FOREVER_NS
 from mertd.replay.remembered_span import Key, RememberedSpan
 from mertd.stream.client.sequence import COUNTERS
 from mertd.stream.server.history import PAGE_BYTES, PAGE_MESSAGES, Page
 from mertd.vocabulary import EventName, HealthState, Phase, StreamState
-from mertd.wire import REPLAY_MARK, Embedding, Event, Status, encode, fit
+from mertd.wire import REPLAY_MARK, Embedding, Event, Status, fit
 
 
 class Progress:
@@ -93,13 +94,7 @@ class Progress:
         begin, stop = max(first, self._span.firsts.get(key, 0)), highest if end is None else min(end, highest)
         if begin >= stop:
             return Page([], False)
-        frames = [encode(m) for m in self._span.between(boot, kind, stream, begin, stop, PAGE_MESSAGES + 1)]
-        size = 0
-        for place, pair in enumerate(frames[:PAGE_MESSAGES]):
-            size += sum(map(len, pair))
-            if size > PAGE_BYTES and place:
-                return Page(frames[:place], True)
-        return Page(frames[:PAGE_MESSAGES], len(frames) > PAGE_MESSAGES)
+        return Page(*in_frames(self._span.between(boot, kind, stream, begin, stop, PAGE_MESSAGES + 1), PAGE_BYTES))
 
     def page_since(self, after: bytes | None, kind: str, stream: str, since_ns: int) -> Page:
         """Return a page of the earliest run that has messages from a time on; or of the runs after one, if it is in the replay.

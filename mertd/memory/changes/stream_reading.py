@@ -14,10 +14,9 @@ from typing import Any, NamedTuple
 from mertd.memory.changes.detector import begins_a_step
 from mertd.memory.changes.stream_window import StreamWindow
 from mertd.memory.half_floats import unpack
-from mertd.memory.memory_folder import open_if_there, segments
+from mertd.memory.memory_folder import opened
 from mertd.memory.rows import nominal_ns
 from mertd.memory.segment import Segment
-from mertd.memory.segment_files import number_of
 
 PAGE = 512
 """Windows that are read at once."""
@@ -49,7 +48,7 @@ BEGINNING = Place(-1, -1, -1)
 def stream_keys(folder: Path, boot: bytes | None = None, first_file: int = -1) -> list[StreamKey]:
     """Return the streams with windows: of one run of a daemon or of all, in files from a number on. Raises `StoreError`."""
     keys: set[StreamKey] = set()
-    for segment in _files(folder, first_file):
+    for segment in opened(folder, first_file):
         found = segment.rows(
             "SELECT daemon, streams.name, space, rows * size, length FROM sources"
             " JOIN streams ON streams.id = stream JOIN embeddings ON source = sources.id"
@@ -63,7 +62,7 @@ def stream_keys(folder: Path, boot: bytes | None = None, first_file: int = -1) -
 
 def windows(folder: Path, key: StreamKey, after: Place = BEGINNING) -> Iterator[tuple[Place, StreamWindow]]:
     """Yield the windows behind a place, each with its own place. Raises `StoreError`."""
-    for segment in _files(folder, after.file):
+    for segment in opened(folder, after.file):
         sources, forms = _sources(segment, key), _forms(segment, key)
         for source, boot in sources.items():
             place = Place(segment.number, source, -1)
@@ -80,7 +79,7 @@ def windows(folder: Path, key: StreamKey, after: Place = BEGINNING) -> Iterator[
 
 def first_since(folder: Path, key: StreamKey, since_ns: int) -> Place | None:
     """Return the place of the first window that begins at a time or later; None if there is none. Raises `StoreError`."""
-    for segment in _files(folder):
+    for segment in opened(folder):
         sources, forms = _sources(segment, key), _forms(segment, key)
         ((newest,),) = segment.rows("SELECT max(start_ns) FROM embeddings")
         if newest is None or newest < since_ns:
@@ -97,7 +96,7 @@ def first_since(folder: Path, key: StreamKey, since_ns: int) -> Place | None:
 
 def first_of_run(folder: Path, key: StreamKey, boot: bytes, after_seq: int) -> Place | None:
     """Return the place of the first window behind a number in one run; None if there is none. Raises `StoreError`."""
-    for segment in _files(folder):
+    for segment in opened(folder):
         forms = _forms(segment, key)
         for source, run in _sources(segment, key).items():
             if run == boot and (rows := _page(segment, "seq", Place(segment.number, source, after_seq), forms)):
@@ -110,7 +109,7 @@ def back_from(folder: Path, key: StreamKey, place: Place, used: int) -> tuple[Pl
 
     Raises `StoreError`.
     """
-    for segment in _files(folder, newest_first=True):
+    for segment in opened(folder, newest_first=True):
         if segment.number > place.file:
             continue
         sources, forms = _sources(segment, key), _forms(segment, key)
@@ -128,13 +127,6 @@ def back_from(folder: Path, key: StreamKey, place: Place, used: int) -> tuple[Pl
                             return at, True
                     following = (epoch, first)
     return BEGINNING, False
-
-
-def _files(folder: Path, first: int = -1, newest_first: bool = False) -> Iterator[Segment]:
-    for path in segments(folder)[:: -1 if newest_first else 1]:
-        if number_of(path) >= first and (segment := open_if_there(path)) is not None:
-            with segment:
-                yield segment
 
 
 def _sources(segment: Segment, key: StreamKey) -> dict[int, bytes]:
