@@ -15,13 +15,14 @@ import mertd
 
 ROOT = Path(mertd.__file__).parent
 CORE = {
-    *("errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "logs"),
+    *("errors", "defaults", "descriptors", "files", "mounts", "text", "toml_file", "user_folders", "vocabulary", "logs"),
     *("wire", "windows", "ring", "processes"),
 }
 SIDES = {"capture", "embed", "stream"}
 MAY_IMPORT = {
     "errors": set(),
     "files": {"errors"},
+    "mounts": set(),
     "text": set(),
     "toml_file": {"errors", "files"},
     "user_folders": {"errors"},
@@ -35,9 +36,10 @@ MAY_IMPORT = {
     "ring": {"errors"},
     "processes": {"errors", "text", "vocabulary", "logs"},
     "capture": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "windows", "ring", "processes"},
-    "embed": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "windows", "ring", "processes"},
+    "embed": {"errors", "defaults", "files", "mounts", "text", "user_folders"}
+    | {"vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
-    "memory": {"errors", "defaults", "files", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
+    "memory": {"errors", "defaults", "files", "mounts", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
     "config": {"memory"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,

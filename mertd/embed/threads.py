@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from mertd.mounts import mounts
+
 MAX_THREADS = 1024
 """Largest number of threads that can be asked for."""
 
@@ -165,16 +167,10 @@ def _control_groups(root: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _mounts(root: Path) -> Iterator[tuple[int, str, Path]]:
-    """Yield version, top group and place of each mounted hierarchy of control groups that may limit time: see proc(5)."""
-    for line in (_text(root / "proc/self/mountinfo") or "").splitlines():
-        fields, _, described = line.partition(" - ")
-        where, what = fields.split(), described.split()
-        if len(where) < 5 or not what:
-            continue
-        options = what[2].split(",") if len(what) > 2 else []
-        if what[0] == "cgroup2" or (what[0] == "cgroup" and "cpu" in options):
-            place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), where[4])
-            yield 2 if what[0] == "cgroup2" else 1, where[3], root / place.lstrip("/")
+    """Yield version, top group and place of each mounted hierarchy of control groups that may limit time: see cgroups(7)."""
+    for mount in mounts(_text(root / "proc/self/mountinfo") or ""):
+        if mount.kind == "cgroup2" or (mount.kind == "cgroup" and "cpu" in mount.options):
+            yield 2 if mount.kind == "cgroup2" else 1, mount.root, root / mount.point.lstrip("/")
 
 
 def _quota(folder: Path, version: int) -> float | None:
