@@ -87,7 +87,7 @@ def score(
     took_s = time.perf_counter() - began_s
     changes = [change for change in found if change.kind is ChangeKind.CHANGE]
     hits = matched(programme.joins, changes)
-    errors = [error for _, error in hits.items()]
+    errors = list(hits.values())
     return {
         "found": len(changes),
         "returns": len(found) - len(changes),

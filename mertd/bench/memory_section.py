@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ from mertd.bench.music_vectors import PIECE_WINDOWS, MusicVectors
 from mertd.bench.sections import Plan
 from mertd.bench.stores import measure_stores
 from mertd.bench.week import WEEK_FILES, measure_publishing, measure_week
+from mertd.embed.threads import current
 
 FILE_BLOCKS = 6
 """Blocks of music in a full file, at most: 122,880 vectors, as many as a file of the memory holds."""
@@ -25,7 +25,7 @@ SINGLES = 100
 def measure_memory(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
     """Return the figures of the section."""
     questions = 20 if plan.quick else 200
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = current().count
     music = MusicVectors(max(1, plan.vectors // PIECE_WINDOWS))
     with tempfile.TemporaryDirectory(prefix="mertd-") as name:
         blocks = MadeMemory(Path(name), music, 1, 1).blocks

@@ -34,34 +34,29 @@ def _mlx(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Ba
     return MlxBackend(weights, layers, None if precision == "auto" else precision)
 
 
-def _coreml(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
+def _coreml(weights: Weights, layers: Sequence[int]) -> Backend:
     from mertd.embed.backends.coreml_backend import CoreMLBackend
 
-    _only("coreml", "float16", precision)
     return CoreMLBackend(weights, layers)
 
 
-def _onnx(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
-    _only("onnx", "float32", precision)
-    return OnnxBackend(weights, layers)
+def _only(name: str, only: str, make: Callable[[Weights, Sequence[int]], Backend]) -> Factory:
+    """Return what makes a backend that computes in one precision."""
 
+    def factory(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
+        if precision not in ("auto", only):
+            raise BackendError(f"{name} computes in {only}, not {precision}")
+        return make(weights, layers)
 
-def _numpy(weights: Weights, layers: Sequence[int], precision: str = "auto") -> Backend:
-    _only("numpy", "float32", precision)
-    return NumpyBackend(weights, layers)
-
-
-def _only(name: str, precision: str, asked: str) -> None:
-    if asked not in ("auto", precision):
-        raise BackendError(f"{name} computes in {precision}, not {asked}")
+    return factory
 
 
 FACTORIES: dict[str, Factory] = {
     "mlx": _mlx,
-    "coreml": _coreml,
+    "coreml": _only("coreml", "float16", _coreml),
     "openvino": OpenVinoBackend,
-    "onnx": _onnx,
-    "numpy": _numpy,
+    "onnx": _only("onnx", "float32", OnnxBackend),
+    "numpy": _only("numpy", "float32", NumpyBackend),
 }
 """Name on the command line -> what makes the backend."""
 
@@ -78,7 +73,7 @@ def candidates(choice: str, precision: str = "auto") -> list[str]:
     return [
         *(["mlx"] if mlx_has_gpu() else []),
         *(["coreml"] if sys.platform == "darwin" else []),
-        *(["openvino"] if precision != "float32" and cpu_has_bfloat16() and importlib.util.find_spec("openvino") else []),
+        *(["openvino"] if precision != "float32" and importlib.util.find_spec("openvino") and cpu_has_bfloat16() else []),
         "onnx",
         "numpy",
     ]

@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from mertd.memory.changes.programme import Beginning, ProgrammeSection
+from mertd.memory.changes.programme import ProgrammeSection
 from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.changes.stream_window import Change, SectionSpan
 
 
 def event_detail(change: Change, space: str) -> dict[str, Any]:
     """Return what an event says of a change, beside its time and index."""
-    detail: dict[str, Any] = {
-        "bound_ns": change.bound_ns,
-        "strength": change.strength,
-        "delay_ns": change.detected_ns - change.time_ns,
-        "seq": change.seq,
-        "space": space,
-    }
+    detail = {**_measured(change), "space": space}
     if change.like is not None:
         detail["similarity"] = detail.pop("strength")
         detail["like"] = _span(change.like)
@@ -34,21 +28,27 @@ def section_map(section: ProgrammeSection, key: StreamKey) -> dict[str, Any]:
         "start_ns": section.start_ns,
         "end_ns": section.end_ns,
         "goes_on": section.goes_on,
-        "begins": Beginning(section.begins).value,
+        "begins": section.begins.value,
     }
     if change is not None:
         found |= {
             "boot": change.boot.hex(),
             "epoch": change.epoch,
             "index": change.index,
-            "bound_ns": change.bound_ns,
-            "strength": change.strength,
-            "delay_ns": change.detected_ns - change.time_ns,
-            "seq": change.seq,
+            **_measured(change),
         }
     if returned is not None and returned.like is not None:
         found |= {"similarity": returned.strength, "like": _span(returned.like)}
     return found
+
+
+def _measured(change: Change) -> dict[str, Any]:
+    return {
+        "bound_ns": change.bound_ns,
+        "strength": change.strength,
+        "delay_ns": change.detected_ns - change.time_ns,
+        "seq": change.seq,
+    }
 
 
 def _span(span: SectionSpan) -> dict[str, Any]:
