@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from command_process import PATIENCE_S, wait_until
 from memory.stored import BOOTS, small
 from mertd.errors import WireError
+from mertd.memory.follower import Follower, Following
 from mertd.stream.server.history import Page
 from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Event, Message, encode
@@ -112,3 +115,38 @@ def on_air(found: Station, pause_s: float) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+@contextmanager
+def following(found: Station, folder: Path) -> Iterator[Follower]:
+    """Remember in a thread, until the block ends."""
+    stopping = threading.Event()
+    one = Follower(Following(folder, (found.endpoint,), (found.control,)), stopping)
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            one.run()
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failed.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield one
+    finally:
+        stopping.set()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+    if failed:
+        raise failed[0]
+
+
+def until(found: Station, condition: Callable[[], bool]) -> None:
+    """Publish a status, as a daemon does all the time, until the condition is true."""
+
+    def satisfied() -> bool:
+        found.status()
+        return condition()
+
+    wait_until(satisfied, PATIENCE_S, lambda: "it never came")

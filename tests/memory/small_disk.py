@@ -10,18 +10,17 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from command_process import PATIENCE_S, wait_until
-from memory.publishing import Station, station
+from memory.publishing import following, station, until
 from memory.stored import small, vector
 from mertd.errors import StoreError
 from mertd.memory import follower as follower_module
 from mertd.memory import segment_files
 from mertd.memory.checking import verify
-from mertd.memory.follower import Follower, Following
 from mertd.memory.forgetting import Scope, forget
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
@@ -81,31 +80,9 @@ def stored(folder: Path) -> list[int]:
     return [message.seq for message in Memory(folder).embeddings()]
 
 
-@contextmanager
-def remembering(found: Station, folder: Path) -> Iterator[Follower]:
-    stopping = threading.Event()
-    one = Follower(Following(folder, (found.endpoint,), (found.control,)), stopping)
-    thread = threading.Thread(target=one.run)
-    thread.start()
-    try:
-        yield one
-    finally:
-        stopping.set()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-
-
-def until(found: Station, condition: Callable[[], bool]) -> None:
-    def satisfied() -> bool:
-        found.status()
-        return condition()
-
-    wait_until(satisfied, PATIENCE_S, lambda: "it never came")
-
-
 def follow(disk: Disk, said: Lines, history: bool) -> None:
     """The process that remembers: what is stored stays, it complains once, and the rest comes when there is room."""
-    with station() as found, remembering(found, disk.memory) as one:
+    with station() as found, following(found, disk.memory) as one:
         found.embedding(vector=vector(0, WIDE))
         until(found, lambda: stored(disk.memory) == [0])
         disk.fill(leave=segment_files.RESERVE + 200_000)

@@ -3,14 +3,13 @@ from __future__ import annotations
 import logging
 import shutil
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from command_process import PATIENCE_S, wait_until
-from memory.publishing import Station, station
+from memory.publishing import Station, following, station, until
 from memory.stored import BOOTS, assert_same, vector
 from mertd.errors import StoreError
 from mertd.memory import follower as follower_module
@@ -23,41 +22,6 @@ from mertd.memory.memory import Memory
 def found() -> Iterator[Station]:
     with station() as one:
         yield one
-
-
-@contextmanager
-def following(found: Station, folder: Path) -> Iterator[Follower]:
-    """Remember in a thread, until the block ends."""
-    stopping = threading.Event()
-    one = Follower(Following(folder, (found.endpoint,), (found.control,)), stopping)
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            one.run()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield one
-    finally:
-        stopping.set()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-    if failed:
-        raise failed[0]
-
-
-def until(found: Station, condition: Callable[[], bool]) -> None:
-    """Publish a status, as a daemon does all the time, until the condition is true."""
-
-    def satisfied() -> bool:
-        found.status()
-        return condition()
-
-    wait_until(satisfied, PATIENCE_S, lambda: "it never came")
 
 
 def stored(folder: Path, kind: str = "embedding") -> list[int]:
