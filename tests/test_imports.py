@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "offline": {"config"} | CORE | SIDES,
     "replay": {"", "memory", "daemon"} | CORE | SIDES,
     "evaluate": {"memory", "config", "offline"} | CORE | SIDES,
+    "metrics": {"defaults", "memory", "text", "vocabulary", "wire"},
     "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "service", "memory", "evaluate"} | CORE | SIDES,
@@ -72,6 +73,8 @@ HEAVY = {
     "sqlite3",
     "usearch",
     "pyarrow",
+    "prometheus_client",
+    "starlette",
 }
 LIGHT_MODULES = [
     "mertd",
