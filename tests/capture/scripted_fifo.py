@@ -39,7 +39,8 @@ class Stretch:
 class ScriptedFifo:
     """The writer makes sound by the clock, every sample with its own number as its value, and drops what the FIFO cannot take.
 
-    It stands for the modules `os`, `fcntl`, `select` and `time` in `mertd.capture.sources.pipe`. Times are nanoseconds since the start.
+    It stands for the modules `os`, `fcntl`, `select` and `time` in `mertd.capture.sources.pipe`. Times are nanoseconds since
+    the start.
     """
 
     end_ns: int  # when the writer closes it
