@@ -178,6 +178,7 @@ def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], di
         return {
             **lost,
             **sockets.connections.facts,
+            **sockets.publisher.facts,
             **(sockets.authenticator.facts if sockets.authenticator is not None else {}),
         }
 

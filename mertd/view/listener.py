@@ -50,10 +50,15 @@ class Listener:
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._problem = ""
         self._heard: list[Callable[[Embedding], dict[str, Any]]] = []
+        self._others: list[Callable[[str, Message], object]] = []
 
     def on_window(self, look: Callable[[Embedding], dict[str, Any]]) -> None:
         """Let a function look at each embedding; what it returns is told with it."""
         self._heard.append(look)
+
+    def on_message(self, look: Callable[[str, Message], object]) -> None:
+        """Let a function look at each message, which it is given with the endpoint from which it came."""
+        self._others.append(look)
 
     async def receive(self) -> None:
         """Follow the daemons for ever. Raises `EndpointError` for an invalid endpoint."""
@@ -69,6 +74,8 @@ class Listener:
                     continue
                 if received is not None:
                     self.take(received.message, time.time_ns() // 1_000_000)
+                    for look in self._others:
+                        look(received.endpoint, received.message)
 
     async def tell(self) -> None:
         """Tell browsers what has changed, for ever."""

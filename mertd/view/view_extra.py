@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mertd.errors import MertdError
 
-PACKAGES = ("starlette", "uvicorn", "plotly")
+PACKAGES = ("starlette", "uvicorn", "plotly", "prometheus_client")
 """Packages of the extra `view`."""
 
 
