@@ -9,11 +9,15 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import threadpoolctl
 import uvicorn
 from starlette.types import ASGIApp
 
+from mertd.memory.default_folder import chosen_folder
 from mertd.view.access import Access, known_names
 from mertd.view.listener import Daemons, Listener
+from mertd.view.live_novelty import LiveNovelty
+from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.web_address import WebAddress, listen
 from mertd.view.web_app import all_routes, make_app
 
@@ -55,8 +59,12 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
     with socket:
         token = None if address.is_loopback else options.token or secrets.token_urlsafe(32)
         access = Access(address, known_names(options.names), token)
+        novelty = LiveNovelty()
         listener = Listener(options.daemons)
-        server = QuietServer(_configuration(make_app(access, all_routes(listener))))
+        listener.on_window(novelty.take)
+        threadpoolctl.threadpool_limits(1)  # the daemon's model has the other processors
+        memory = MemoryRoutes(chosen_folder(options.memory), novelty)
+        server = QuietServer(_configuration(make_app(access, all_routes(listener, memory))))
         announce(address.url + (f"?token={token}" if token else ""))
         tasks = [
             asyncio.create_task(listener.receive()),
