@@ -147,7 +147,7 @@ def keys(page: str, name: str, head: str, optional: bool) -> str:
     for row in table(section(page, "status"), head):
         lines.append(f"  /** {plain(row[-1])} */")
         for key in words(row[0]):
-            if key == "rejected":  # reasons of backends, counts of connections
+            if key in ("rejected", "skips"):  # reasons of backends; counts of connections and of windows
                 type_ = "Record<string, string>" if name == "ModelStatus" else 'Record<string, F["integer"]>'
             elif key in TEXT_KEYS:
                 type_ = "Open<StreamState>" if (name, key) == ("StreamStatus", "state") else "string"

@@ -204,6 +204,8 @@ export interface StreamStatus<F extends Form = Decoded> {
   silent: F["integer"];
   skipped: F["integer"];
   waiting: F["integer"];
+  /** `skipped` by reason: a map with the reasons of the event `skipped` */
+  skips: Record<string, F["integer"]>;
 }
 
 export interface ModelStatus<F extends Form = Decoded> {
@@ -233,6 +235,11 @@ export interface ProcessStatus<F extends Form = Decoded> {
   /** open connections of clients; connections that were cut off because they went beyond a limit or their key was revoked */
   connections?: F["integer"];
   connections_cut_off?: F["integer"];
+  /** connections that have subscribed to something */
+  subscribers?: F["integer"];
+  /** messages that the history holds, and what they take in memory */
+  history_messages?: F["integer"];
+  history_bytes?: F["integer"];
   /** lines of the log that were lost, and left out as repetitions */
   log_lost?: F["integer"];
   log_left_out?: F["integer"];

@@ -40,15 +40,30 @@ MAY_IMPORT = {
     | {"vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
     "memory": {"errors", "defaults", "files", "mounts", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
-    "config": {"memory"} | CORE | SIDES,
+    "view": {"", "errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream", "memory"},
+    "config": {"memory", "view"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "replay": {"", "memory", "daemon"} | CORE | SIDES,
     "evaluate": {"memory", "config", "offline"} | CORE | SIDES,
+    "metrics": {"defaults", "memory", "text", "vocabulary", "wire"},
     "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "service", "memory", "evaluate"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "replay", "service", "doctor", "bench", "memory", "evaluate", "safe_path"}
+    "cli": {
+        "",
+        "config",
+        "daemon",
+        "offline",
+        "replay",
+        "service",
+        "doctor",
+        "bench",
+        "memory",
+        "evaluate",
+        "view",
+        "safe_path",
+    }
     | CORE
     | SIDES,
     "__main__": {"cli", "safe_path"},
@@ -72,6 +87,10 @@ HEAVY = {
     "sqlite3",
     "usearch",
     "pyarrow",
+    "prometheus_client",
+    "starlette",
+    "uvicorn",
+    "plotly",
 }
 LIGHT_MODULES = [
     "mertd",

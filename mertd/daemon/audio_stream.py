@@ -146,6 +146,7 @@ class Stream:
             "problem": self.problem,
             "restarts": self.process.restarts,
             **self.timeline.counters,
+            "skips": self.timeline.skips,
         }
 
     @property

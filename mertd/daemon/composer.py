@@ -12,7 +12,7 @@ from typing import Any
 from mertd.daemon.clocks import EpochClocks
 from mertd.daemon.pending import PendingWindow
 from mertd.embed.audio import Levels
-from mertd.vocabulary import EventName
+from mertd.vocabulary import EventName, SkipReason
 from mertd.windows import Skip, Window
 from mertd.wire import Audio, Embedding, Event, Latency, Span, Time, fit
 
@@ -31,18 +31,24 @@ class Composer:
 
     Attributes:
         embedded, events: messages of each kind so far, and so the next `seq`.
-        silent, skipped: windows that were published as events of these names.
+        silent: windows that were published as events of this name.
+        skips: the same of skipped windows, by reason.
     """
 
     def __init__(self, origin: Origin, clocks: EpochClocks, publish: Callable[[Embedding | Event], None]) -> None:
         self.embedded = 0
         self.events = 0
         self.silent = 0
-        self.skipped = 0
+        self.skips = dict.fromkeys(SkipReason, 0)
         self._skipped_since = 0  # the last embedding
         self._origin = origin
         self._clocks = clocks
         self._publish = publish
+
+    @property
+    def skipped(self) -> int:
+        """Windows that were published as skipped, for whatever reason."""
+        return sum(self.skips.values())
 
     def event(self, name: EventName, epoch: int, index: int, detail: dict[str, Any], unix_ns: int | None = None) -> None:
         """Publish that something happened at sample `index` of `epoch`. `unix_ns`: when, if the clock need not be asked."""
@@ -55,7 +61,7 @@ class Composer:
 
     def skip(self, skip: Skip) -> None:
         """Publish that due windows are not embedded."""
-        self.skipped += skip.windows
+        self.skips[skip.reason] += skip.windows
         self._skipped_since += skip.windows
         detail = {"end": skip.end, "windows": skip.windows, "reason": skip.reason.value}
         self.event(EventName.SKIPPED, skip.epoch, skip.start, detail)

@@ -184,6 +184,11 @@ class Timeline:
             "events": self._composer.events,
         }
 
+    @property
+    def skips(self) -> Mapping[str, int]:
+        """What the status says about skipped windows: how many, by reason."""
+        return {reason.value: count for reason, count in self._composer.skips.items()}
+
     # Within
 
     def _report_gaps(self, now_ns: int | None = None) -> None:

@@ -52,6 +52,7 @@ class Embedder:
             trying,
             settings.window,
             settings.precision,
+            settings.check,
         )
         self.backend = self.chosen.backend
         self.info = _describe(self.weights, self.chosen, settings, self.threads)
@@ -101,7 +102,9 @@ def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: 
         precision=backend.precision,
     )
     about = f"{limit.count} CPU threads ({limit.reason})"
-    return ModelInfo(model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected, about)
+    return ModelInfo(
+        model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected, about, chosen.checked
+    )
 
 
 def model_name(architecture: Architecture) -> str:

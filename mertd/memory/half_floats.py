@@ -9,8 +9,6 @@ Rules of this file: pure.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -26,12 +24,19 @@ MAX_STORED = 32_752.0
 
 def pack(vector: NDArray[np.float32]) -> tuple[int, bytes]:
     """Return the exponent and the little-endian float16 values of a finite vector of any shape."""
-    peak = float(np.abs(vector).max(initial=0.0))
-    exponent = math.frexp(peak)[1] - TOP_BIT if peak else 0
-    scaled = np.ldexp(vector, -exponent)
-    if exponent == MAX_EXPONENT:
-        scaled = np.clip(scaled, -MAX_STORED, MAX_STORED)
-    return exponent, scaled.astype("<f2").tobytes()
+    return pack_rows(vector.reshape(1, -1))[0]
+
+
+def pack_rows(vectors: NDArray[np.float32]) -> list[tuple[int, bytes]]:
+    """Do the same for finite vectors of one length, (n, values)."""
+    peaks = np.abs(vectors).max(axis=1, initial=0.0)
+    exponents = np.where(peaks > 0, np.frexp(peaks)[1] - TOP_BIT, 0).astype(np.int32)
+    scaled = np.ldexp(vectors, -exponents[:, None])
+    if (exponents == MAX_EXPONENT).any():
+        np.clip(scaled, -MAX_STORED, MAX_STORED, out=scaled, where=exponents[:, None] == MAX_EXPONENT)
+    data = scaled.astype("<f2").tobytes()
+    size = 2 * vectors.shape[1]
+    return [(exponent, data[at * size : (at + 1) * size]) for at, exponent in enumerate(exponents.tolist())]
 
 
 def unpack(exponent: int, data: bytes) -> NDArray[np.float32]:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgpack
+import numpy as np
 
 from mertd.errors import StoreError
-from mertd.memory.half_floats import pack, unpack
+from mertd.memory.half_floats import pack, pack_rows, unpack
 from mertd.wire import Audio, Embedding, Event, Latency, Model, Span, Time
 
 INTEGERS = range(-(1 << 63), 1 << 63)
@@ -48,24 +49,38 @@ def form_row(message: Embedding) -> Row:
     """Return the row of an embedding's form."""
     model, window = message.model, message.window
     layers = ",".join(map(str, model.layers))
-    shape = message.vector.shape
     named = (model.space, model.name, model.weights, int(model.trained), layers, model.pooling, model.backend, model.precision)
-    return _checked((*named, window.rate, window.end - window.start, *shape))
+    numbers = (window.rate, window.end - window.start, *message.vector.shape)
+    _check_range(numbers)
+    return (*named, *numbers)
 
 
-def embedding_row(message: Embedding, source: int, form: int) -> Row:
-    """Return the row of an embedding, the checksum last. Raises `StoreError` for numbers that SQLite cannot hold."""
+def embedding_rows(messages: Sequence[Embedding], owners: Sequence[tuple[int, int]]) -> list[Row]:
+    """Return the rows of embeddings, the checksum last. `owners`: source and form of each.
+
+    Raises `StoreError` for numbers that SQLite cannot hold.
+    """
+    vectors = [message.vector for message in messages]
+    if len({vector.shape for vector in vectors}) == 1:
+        packed = pack_rows(np.concatenate(vectors).reshape(len(vectors), -1))
+    else:
+        packed = [pack(vector) for vector in vectors]
+    return [_embedding_row(message, *owner, *vector) for message, owner, vector in zip(messages, owners, packed, strict=True)]
+
+
+def _embedding_row(message: Embedding, source: int, form: int, exponent: int, vector: bytes) -> Row:
     window = message.window
     time = message.time
     audio = message.audio
     latency = message.latency_ns
-    exponent, vector = pack(message.vector)
     stretch_ns = time.end_ns - time.start_ns - nominal_ns(window.end - window.start, window.rate)
     # Adding 0.0 makes -0.0 the 0.0 that SQLite gives back.
     levels = (time.drift_ppm + 0.0, audio.rms_dbfs + 0.0, audio.peak_dbfs + 0.0)
-    row: Row = (source, message.seq, form, message.epoch, window.start, time.start_ns, stretch_ns, time.error_ns, *levels)
-    row += (audio.clipped, audio.missing, audio.zeros, latency.wait, latency.embed, latency.total, message.skipped, exponent)
-    return (*_checked(row), vector, checksum((*row, vector)))
+    named = (source, message.seq, form, message.epoch, window.start, time.start_ns, stretch_ns, time.error_ns)
+    counted = (audio.clipped, audio.missing, audio.zeros, latency.wait, latency.embed, latency.total, message.skipped, exponent)
+    _check_range(named + counted)
+    row = (*named, *levels, *counted, vector)
+    return (*row, checksum(row))
 
 
 def embedding(row: Sequence[Any], form: Sequence[Any], source: Source) -> Embedding:
@@ -96,8 +111,9 @@ def embedding(row: Sequence[Any], form: Sequence[Any], source: Source) -> Embedd
 def event_row(message: Event, source: int) -> Row:
     """Return the row of an event, the checksum last. Raises `StoreError` for numbers that SQLite cannot hold."""
     detail: bytes = msgpack.packb(dict(message.detail))
+    _check_range((source, message.seq, message.epoch, message.index, message.time_ns))
     row = (source, message.seq, message.epoch, message.event, message.index, message.time_ns, detail)
-    return (*_checked(row), checksum(row))
+    return (*row, checksum(row))
 
 
 def event(row: Sequence[Any], source: Source) -> Event:
@@ -118,8 +134,8 @@ def nominal_ns(length: int, rate: int) -> int:
     return length * 1_000_000_000 // rate if rate else 0
 
 
-def _checked(row: Row) -> Row:
-    for value in row:
-        if isinstance(value, int) and value not in INTEGERS:
-            raise StoreError(f"the number {value} cannot be stored; a memory holds whole numbers of 64 bits")
-    return row
+def _check_range(numbers: tuple[int, ...]) -> None:
+    """Raise `StoreError` if SQLite cannot hold one of these numbers."""
+    for number in (min(numbers), max(numbers)):
+        if number not in INTEGERS:
+            raise StoreError(f"the number {number} cannot be stored; a memory holds whole numbers of 64 bits")

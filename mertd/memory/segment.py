@@ -11,6 +11,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import quote
@@ -120,6 +121,11 @@ class Segment:
     def bytes(self) -> int:
         """The size of the file and its log."""
         return size_of(self.path)
+
+    @cached_property
+    def begun_ns(self) -> int:
+        """When the file was begun, in Unix nanoseconds. Raises `StoreError`."""
+        return self.fact("begun_ns")
 
     def rows(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """Return what a query finds. Raises `StoreError`."""

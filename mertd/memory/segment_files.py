@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from functools import lru_cache
 from pathlib import Path
 
 from mertd.errors import StoreError
@@ -82,20 +83,26 @@ def remove_built(path: Path) -> None:
 def size_of(path: Path) -> int:
     """Return the bytes of a file and its log; 0 if it is gone."""
     total = 0
-    for extra in ("", "-wal"):
+    for each in _with_log(path)[:2]:
         with contextlib.suppress(FileNotFoundError):
-            total += path.with_name(path.name + extra).stat().st_size
+            total += each.stat().st_size
     return total
 
 
 def identity(path: Path) -> list[tuple[int, int]]:
     """Return what tells a file and its log, while they are open, from others of the same names; nothing for what is gone."""
     found = []
-    for extra in ("", *LOG_SUFFIXES):
+    for each in _with_log(path):
         with contextlib.suppress(FileNotFoundError):
-            status = path.with_name(path.name + extra).stat()
+            status = each.stat()
             found.append((status.st_dev, status.st_ino))
     return found
+
+
+@lru_cache(maxsize=16)
+def _with_log(path: Path) -> tuple[Path, ...]:
+    """Return the paths of a file, its log and the index of that, which each commit asks for."""
+    return tuple(path.with_name(path.name + extra) for extra in ("", *LOG_SUFFIXES))
 
 
 def version_of(path: Path) -> tuple[int, int] | None:

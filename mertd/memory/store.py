@@ -111,8 +111,8 @@ class Store:
         """
         if self._reason_of_holes is not HoleReason.MISSED:
             reason = self._reason_of_holes
-        with explained(self._segment.path):
-            if self._is_full():
+        if self._is_full():
+            with explained(self._segment.path):
                 self._begin_next()
         with self._writing(reason) as writer:
             for message in messages:
@@ -140,6 +140,7 @@ class Store:
             try:
                 with self._segment.transaction():
                     yield writer
+                    writer.finish()
             except BaseException:
                 writer.reload()
                 raise
@@ -201,7 +202,7 @@ class Store:
         segment = self._segment
         if segment.bytes >= self._max_file:
             return True
-        age_s = (time.time_ns() - segment.fact("begun_ns")) / 1e9
+        age_s = (time.time_ns() - segment.begun_ns) / 1e9
         return age_s > self._max_age_s and any(segment.count(kind) for kind in KIND_TABLES)
 
     def _begin_next(self) -> None:

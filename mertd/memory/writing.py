@@ -18,7 +18,7 @@ from mertd.memory.rows import (
     EVENT_COLUMNS,
     FORM_COLUMNS,
     INTEGERS,
-    embedding_row,
+    embedding_rows,
     event_row,
     form_row,
 )
@@ -29,6 +29,9 @@ from mertd.wire import Embedding, Event, Status
 
 CARRIED_RUNS = 10_000
 """Streams and runs of daemons whose cursors go from a full file to the next one; of older runs nothing can come any more."""
+
+MAX_ADDED = 1_024
+"""Messages of a kind that are kept until they are written together: 3 MB of vectors."""
 
 UNSTORABLE = (StoreError, OverflowError, UnicodeError, sqlite3.DataError, sqlite3.IntegrityError)
 """What is raised for a message whose values SQLite refuses. It must not keep those that come with it from being stored."""
@@ -52,7 +55,9 @@ class Writer:
         self.reload()
 
     def reload(self) -> None:
-        """Read what is expected next from the file."""
+        """Read what is expected next from the file, and drop what was added."""
+        self._added: dict[str, list[tuple[Embedding | Event, int]]] = {kind: [] for kind in KIND_TABLES}  # with their sources
+        self._moved: set[tuple[int, str]] = set()  # sources and kinds of which another message is expected next
         self._sources: dict[tuple[bytes, str, str], int] = {}
         self._next: dict[tuple[int, str], int] = {}
         rows = self._db.execute(
@@ -62,9 +67,13 @@ class Writer:
             self._sources[boot, daemon, stream] = number
             self._next[number, "embedding"] = embeddings
             self._next[number, "event"] = events
+        self._read_forms()
+
+    def _read_forms(self) -> None:
         self._forms: dict[tuple[Any, ...], int] = {
             tuple(form): number for number, *form in self._db.execute(f"SELECT id, {FORM_COLUMNS} FROM forms")
         }
+        self._latest_form: tuple[object, int] = (None, 0)  # what makes up a form, and its number
 
     def cursor(self) -> dict[bytes, dict[tuple[str, str], int]]:
         """Return the `seq` of the next message for each boot, kind and stream."""
@@ -80,7 +89,7 @@ class Writer:
         self._reason = reason
 
     def add(self, message: Embedding | Event) -> None:
-        """Store a message, and what is missing before it. Raises `sqlite3.Error`."""
+        """Store a message with the next `finish`, and what is missing before it. Raises `sqlite3.Error`."""
         source = self._source(message.boot, message.daemon, message.stream)
         expected = self._next[source, message.kind]
         if message.seq + 1 not in INTEGERS:
@@ -92,13 +101,17 @@ class Writer:
         elif message.seq < expected and not self._fill(source, message.kind, message.seq):
             self.duplicates += 1
             return
-        try:
-            self._insert(message, source)
-            self.stored += 1
-        except UNSTORABLE as error:
-            log.error("%s/%s: message %d: %s", message.kind, message.stream, message.seq, error)
-            self._hole(source, message.kind, message.seq, message.seq + 1, HoleReason.UNSTORABLE)
+        self._added[message.kind].append((message, source))
         self._expect(source, message.kind, max(expected, message.seq + 1))
+        if len(self._added[message.kind]) >= MAX_ADDED:
+            self.finish()
+
+    def finish(self) -> None:
+        """Write what was added. Raises `sqlite3.Error`."""
+        self._insert_added()
+        for source, kind in self._moved:
+            self._db.execute(f"UPDATE sources SET {KIND_TABLES[kind]} = ? WHERE id = ?", (self._next[source, kind], source))
+        self._moved.clear()
 
     def lacks(self, status: Status) -> bool:
         """Return whether a daemon had sent messages before its status that are not here."""
@@ -119,18 +132,44 @@ class Writer:
 
     # Within
 
-    def _insert(self, message: Embedding | Event, source: int) -> None:
-        if isinstance(message, Embedding):
-            row = embedding_row(message, source, self._form(message))
-            columns, table = EMBEDDING_COLUMNS, "embeddings"
+    def _insert_added(self) -> None:
+        for kind, added in self._added.items():
+            if added:
+                self._insert_or_leave_out(kind, added)
+                added.clear()
+
+    def _insert_or_leave_out(self, kind: str, added: list[tuple[Embedding | Event, int]]) -> None:
+        """Store messages of a kind, all at once or, if one of them cannot be stored, one by one without it."""
+        self._db.execute("SAVEPOINT messages")
+        try:
+            self._insert(kind, added)
+            self.stored += len(added)
+        except UNSTORABLE as error:
+            self._db.execute("ROLLBACK TO messages")
+            self._read_forms()  # those that were new are gone
+            if len(added) > 1:
+                for one in added:
+                    self._insert_or_leave_out(kind, [one])
+            else:
+                message, source = added[0]
+                log.error("%s/%s: message %d: %s", message.kind, message.stream, message.seq, error)
+                self._hole(source, message.kind, message.seq, message.seq + 1, HoleReason.UNSTORABLE)
+        self._db.execute("RELEASE messages")
+
+    def _insert(self, kind: str, added: list[tuple[Embedding | Event, int]]) -> None:
+        embeddings = [message for message, _ in added if isinstance(message, Embedding)]
+        if embeddings:
+            owners = [(source, self._form(message)) for message, (_, source) in zip(embeddings, added, strict=True)]
+            rows = embedding_rows(embeddings, owners)
         else:
-            row = event_row(message, source)
-            columns, table = EVENT_COLUMNS, "events"
-        self._db.execute(f"INSERT INTO {table} ({columns}, checksum) VALUES ({', '.join('?' * len(row))})", row)
+            rows = [event_row(message, source) for message, source in added if isinstance(message, Event)]
+        columns = EMBEDDING_COLUMNS if embeddings else EVENT_COLUMNS
+        marks = ", ".join("?" * len(rows[0]))
+        self._db.executemany(f"INSERT INTO {KIND_TABLES[kind]} ({columns}, checksum) VALUES ({marks})", rows)
 
     def _expect(self, source: int, kind: str, seq: int) -> None:
         self._next[source, kind] = seq
-        self._db.execute(f"UPDATE sources SET {KIND_TABLES[kind]} = ? WHERE id = ?", (seq, source))
+        self._moved.add((source, kind))
 
     def _source(self, boot: bytes, daemon: str, stream: str) -> int:
         key = (boot, daemon, stream)
@@ -147,6 +186,7 @@ class Writer:
 
     def _end_run_before(self, stream: int) -> None:
         """Note that a stream's run before this one ended without saying so, if that is so."""
+        self.finish()
         before = self._db.execute(
             "SELECT id, embeddings FROM sources WHERE stream = ? ORDER BY id DESC LIMIT 1", (stream,)
         ).fetchone()
@@ -157,7 +197,12 @@ class Writer:
             self._hole(before[0], "", before[1], None, HoleReason.RUN_OVER)
 
     def _form(self, message: Embedding) -> int:
-        form = form_row(message)
+        key = (message.model, message.window.rate, message.window.end - message.window.start, message.vector.shape)
+        if key != self._latest_form[0]:
+            self._latest_form = (key, self._number_of_form(form_row(message)))
+        return self._latest_form[1]
+
+    def _number_of_form(self, form: tuple[Any, ...]) -> int:
         if form not in self._forms:
             marks = ", ".join("?" * len(form))
             number = self._db.execute(f"INSERT INTO forms ({FORM_COLUMNS}) VALUES ({marks})", form).lastrowid

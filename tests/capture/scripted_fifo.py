@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import stat
+import struct
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,7 +39,8 @@ class Stretch:
 class ScriptedFifo:
     """The writer makes sound by the clock, every sample with its own number as its value, and drops what the FIFO cannot take.
 
-    It stands for the modules `os`, `select` and `time` in `mertd.capture.sources.pipe`. Times are nanoseconds since the start.
+    It stands for the modules `os`, `fcntl`, `select` and `time` in `mertd.capture.sources.pipe`. Times are nanoseconds since
+    the start.
     """
 
     end_ns: int  # when the writer closes it
@@ -51,7 +55,7 @@ class ScriptedFifo:
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
         """Let `pipe:` sources read this FIFO."""
-        for name in ("os", "select", "time"):
+        for name in ("os", "fcntl", "select", "time"):
             patch.setattr(pipe, name, self)
         patch.setattr(pipe, "read_clocks", self.read_clocks)
         patch.setattr("mertd.capture.source.time", self)
@@ -64,6 +68,14 @@ class ScriptedFifo:
     def read(self, _: int, size: int) -> bytes:
         data, self._inside = self._inside[:size], self._inside[size:]
         return data
+
+    def fstat(self, _: int) -> SimpleNamespace:
+        return SimpleNamespace(st_mode=stat.S_IFIFO)
+
+    # `fcntl`
+
+    def ioctl(self, _descriptor: int, _request: int, _room: bytes) -> bytes:
+        return struct.pack("i", len(self._inside))
 
     # `select`
 

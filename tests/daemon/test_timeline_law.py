@@ -81,6 +81,7 @@ class TimelineMachine(RuleBasedStateMachine):
         counters = self.sim.timeline.counters
         assert counters["due"] == counters["embedded"] + counters["silent"] + counters["skipped"] + counters["waiting"]
         assert counters["due"] - counters["waiting"] == len(self.done) == len(set(self.done))
+        assert counters["skipped"] == sum(self.sim.timeline.skips.values())
 
     def follow(self) -> None:
         """Check every message since the last look."""

@@ -25,7 +25,7 @@ STRICT = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext"]
 STREAM = dict.fromkeys(
     ("restarts", "epoch", "samples", "missing", "due", "embedded", "events", "silent", "skipped", "waiting"), 1
 )
-STREAM |= {"state": "listening", "source": "synth:chords", "description": "chords", "problem": ""}
+STREAM |= {"state": "listening", "source": "synth:chords", "description": "chords", "problem": "", "skips": {"late": 1}}
 MODEL = dict.fromkeys(("name", "weights", "space", "backend", "device", "precision"), "x")
 MODEL |= {"trained": True, "agreement": 0.5, "rejected": {"mlx": "no GPU"}}
 STATUS = status(

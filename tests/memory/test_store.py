@@ -140,6 +140,16 @@ def test_what_cannot_be_stored_is_a_hole(tmp_path: Path, caplog: pytest.LogCaptu
     assert verify(tmp_path).faults == []
 
 
+def test_what_cannot_be_stored_takes_nothing_with_it_that_came_first_beside_it(tmp_path: Path) -> None:
+    """A model that is new with a batch must be stored although another message of the batch made SQLite refuse all of it."""
+    new = replace(MODEL, space="new")
+    with Store(tmp_path) as store:
+        assert store.append([small(0, model=new), small(1, epoch=1 << 63), small(2, model=new), event(0)]).stored == 3
+        assert store.append([small(3, model=new), *(event(seq) for seq in range(1, 2_000))]).stored == 2_000
+    assert [(m.seq, m.model.space) for m in Memory(tmp_path).embeddings()] == [(0, "new"), (2, "new"), (3, "new")]
+    assert verify(tmp_path).faults == []
+
+
 def test_files_follow_on_each_other_and_each_knows_what_came_before(tmp_path: Path) -> None:
     with Store(tmp_path, max_file=100_000) as store:
         for seq in range(60):

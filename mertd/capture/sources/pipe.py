@@ -80,8 +80,7 @@ class PipeSource:
 
     def _drop_buffered(self) -> int:
         """Read and drop what was written before anything read the pipe, since its time is unknown. Return the frames."""
-        available = struct.unpack("i", fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4)))[0]
-        whole = available // self._frame_bytes * self._frame_bytes
+        whole = self._unread() // self._frame_bytes * self._frame_bytes
         dropped = 0
         with contextlib.suppress(BlockingIOError):  # another process reads it, too
             while dropped < whole and (data := os.read(self._descriptor, whole - dropped)):
@@ -89,13 +88,25 @@ class PipeSource:
                 dropped += len(data)
         return dropped // self._frame_bytes
 
+    def _unread(self) -> int:
+        """Return how many bytes a read would return now; 0 if standard input is no pipe or socket and cannot tell."""
+        if stat.S_ISREG(os.fstat(self._descriptor).st_mode):
+            return 0  # what is left of a file is not what a writer has made already
+        try:
+            return int(struct.unpack("i", fcntl.ioctl(self._descriptor, termios.FIONREAD, bytes(4)))[0])
+        except OSError:
+            return 0
+
     def blocks(self) -> Iterator[Block | None]:
-        """Yield blocks as the writer delivers them."""
+        """Yield blocks as the writer delivers them.
+
+        The last frame of a block is as old as what is unread behind it: a writer makes those frames later, and has made them.
+        """
         size = self._frame_bytes * block_frames(self.rate, self.channels, self._realtime)
         pacer = Pacer(self.rate, MAX_LEAD_S, RATE_TOLERANCE)
         done, rest = 0, self._head  # frames delivered; bytes of an incomplete block
         heard = False  # something from this descriptor
-        clocks = read_clocks()  # when the latest bytes were read
+        clocks, unread = read_clocks(), 0  # when the latest bytes were read; bytes that were in the pipe after them
         while True:
             if not self._wait(MAX_SLEEP_S) and not self._was_replaced():
                 yield None
@@ -105,7 +116,8 @@ class PipeSource:
                 yield None
                 continue
             if data:  # otherwise what is left came earlier
-                clocks = read_clocks()
+                unread = self._unread() if self._realtime else 0
+                clocks = read_clocks()  # after `unread`, so that all of that had been written
                 heard = True
             elif not heard and self.reopens and (self._was_replaced() or ENDS_BEFORE_WRITER):
                 yield from self._await_writer()
@@ -117,7 +129,7 @@ class PipeSource:
             frames, rest = self._decode(rest[:whole], done), rest[whole:]
             if len(frames):
                 done += len(frames)
-                age_ns = len(frames) * 1_000_000_000 // self.rate
+                age_ns = (len(frames) + unread // self._frame_bytes) * 1_000_000_000 // self.rate
                 yield Block(frames, clocks.earlier(age_ns), age_ns) if self._realtime else Block(frames)
             if not data:
                 break

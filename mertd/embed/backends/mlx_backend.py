@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from mertd.embed.backends.backend import Array
+from mertd.embed.backends.check_stamp import device_identity
+from mertd.embed.backends.cuda_kernels import CudaKernels, find_compiler, usable_kernels
+from mertd.embed.backends.kernel_store import KernelStore
 from mertd.embed.backends.self_check import cosines, size_check_signal
 from mertd.embed.network import features, hidden_states
 from mertd.embed.weights.tensors import Weights
@@ -50,14 +53,28 @@ class MlxBackend:
         self.form = convolutions or fastest_form(self.precision)
         self.max_batch = _max_windows(mx) if gpu else 1
         mx.set_cache_limit(CACHE_BYTES)
+        self._kernels: CudaKernels | None = None
+        self._store: KernelStore | None = None
+        if gpu and not mx.metal.is_available():
+            self._use_store()
         self._weights = weights
         self._layers = layers
         self._run = self._network(self.form)
         self.upload: Callable[[Array], Any] = Upload(mx) if gpu and not mx.metal.is_available() else mx.array
 
+    def _use_store(self) -> None:
+        """Keep compiled kernels on disk, and compile those of our own without MLX if that works here."""
+        compiler = find_compiler()
+        compiled_by = (compiler.architecture, compiler.version) if compiler else ()
+        self._store = KernelStore("\n".join([*device_identity(self.name, self.device), *compiled_by]))
+        self._store.lend_to_mlx()
+        self._kernels = usable_kernels(self._mx, compiler, self._store)
+
     def prepare(self, length: int) -> None:
         if self.device == "gpu":  # compile now; on a CPU there is nothing to compile
             self.embed(np.zeros((1, length), np.float32))
+        if self._store is not None:
+            self._store.save()
 
     def check_size(self, length: int) -> Mapping[str, str]:
         """Compare the convolutions with products, at the size of one window and of the largest batch; see `Backend`.
@@ -85,14 +102,17 @@ class MlxBackend:
                 return {name: reason}
         return {}
 
+    def _ops(self, form: str) -> Any:
+        return _ops(self._mx, self._weights, self.precision, form, self._kernels)
+
     def _network(self, form: str) -> Callable[[Any], Any]:
-        ops, architecture = _ops(self._mx, self._weights, self.precision, form), self._weights.architecture
+        ops, architecture = self._ops(form), self._weights.architecture
         layers = self._layers
         return self._compiled(lambda samples: hidden_states(ops, architecture, samples, samples.shape[1], layers))
 
     def _features(self, form: str, windows: Array) -> Array:
         """Return what the convolutions of a formulation make of windows, (batch, frames, channels)."""
-        ops, architecture = _ops(self._mx, self._weights, self.precision, form), self._weights.architecture
+        ops, architecture = self._ops(form), self._weights.architecture
         run = self._compiled(lambda samples: features(ops, architecture, samples, samples.shape[1]))
         return np.array(run(self._mx.array(windows)).astype(self._mx.float32))
 
@@ -159,7 +179,7 @@ def _import_mlx() -> Any:
     return mx
 
 
-def _ops(mx: Any, weights: Weights, precision: str, form: str) -> Any:
+def _ops(mx: Any, weights: Weights, precision: str, form: str, kernels: CudaKernels | None) -> Any:
     from mertd.embed.backends import mlx_kernels
     from mertd.embed.backends.mlx_fused_ops import FusedMlxOps
     from mertd.embed.backends.mlx_ops import MlxOps
@@ -167,7 +187,7 @@ def _ops(mx: Any, weights: Weights, precision: str, form: str) -> Any:
     if form == "fused":
         if precision != "float16":
             raise BackendError(f"the fused convolutions of mlx are float16, not {precision}")
-        return FusedMlxOps(weights.tensors, mlx_kernels.METAL if mx.metal.is_available() else mlx_kernels.CUDA)
+        return FusedMlxOps(weights.tensors, mlx_kernels.METAL if mx.metal.is_available() else mlx_kernels.CUDA, kernels)
     return MlxOps(weights.tensors, getattr(mx, precision), form)  # type: ignore[arg-type]
 
 

@@ -60,6 +60,9 @@ class History:
         self._queues: dict[tuple[str, str], _Queue] = {}
         self.bytes = 0
 
+    def __len__(self) -> int:
+        return sum(map(len, self._kept.values()))
+
     def add(self, message: Embedding | Event, frames: list[bytes]) -> None:
         """Keep a message, and forget the oldest ones of whichever kind and stream has most, if there is no room."""
         if isinstance(message, Embedding):

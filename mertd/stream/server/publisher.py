@@ -97,6 +97,15 @@ class Publisher:
         """Connections that have subscribed to something, as far as `serve` has read."""
         return len(self._subscriptions)
 
+    @property
+    def facts(self) -> dict[str, int]:
+        """What the status says of subscribers and of what is kept for them."""
+        return {
+            "subscribers": self.subscribers,
+            "history_messages": len(self.history),
+            "history_bytes": self.history.bytes,
+        }
+
     def send_if_room(self, message: Message) -> bool:
         """Publish a message if no subscriber's queue is full, and keep it in the history. Returns whether that is so.
 

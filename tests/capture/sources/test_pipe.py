@@ -196,6 +196,30 @@ def test_a_block_is_dated_by_when_its_last_frame_came(monkeypatch: pytest.Monkey
     assert block.captured_at == ClockPair(1_000_000_000 - block.age_ns, 2_000_000_000 - block.age_ns)
 
 
+def test_what_is_unread_behind_a_block_makes_it_older(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer made the 450 frames that a block of 400 leaves in the pipe later, and before the block was read."""
+    monkeypatch.setattr(pipe, "read_clocks", lambda: ClockPair(1_000_000_000, 2_000_000_000))
+    ours, theirs = os.pipe()
+    source = PipeSource(settings_for("pipe:-?channels=1&rate=8000", realtime=True), ours)
+    os.write(theirs, bytes(2 * 850))
+    os.close(theirs)
+    blocks = [block for block in source.blocks() if block is not None]
+    source.close()
+    assert [len(block.frames) for block in blocks] == [400, 400, 50]
+    assert [block.age_ns for block in blocks] == [850 * 125_000, 450 * 125_000, 50 * 125_000]
+    assert blocks[0].captured_at == ClockPair(1_000_000_000 - blocks[0].age_ns, 2_000_000_000 - blocks[0].age_ns)
+
+
+@pytest.mark.parametrize("path", ["/dev/zero", "pyproject.toml"])
+def test_of_what_is_no_pipe_nothing_counts_as_unread(path: str) -> None:
+    """A device does not tell, and what follows in a file was not made before it is read."""
+    source = PipeSource(settings_for("pipe:-?channels=1&rate=8000", realtime=True), os.open(path, os.O_RDONLY))
+    block = next(source.blocks())
+    source.close()
+    assert isinstance(block, Block)
+    assert block.age_ns == 50_000_000
+
+
 def test_a_fifo_waits_for_its_writer_and_can_be_opened_again(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)

@@ -112,6 +112,7 @@ STRETCHES = st.lists(STRETCH, max_size=3).map(tuple)
 
 @given(every_ms=st.integers(1, 250), muted=STRETCHES, starved=STRETCHES)
 @example(every_ms=1, muted=(Stretch(14 * MS, 540 * MS),), starved=())
+@example(every_ms=46, muted=(), starved=(Stretch(300 * MS, 1012 * MS),))
 @settings(max_examples=examples(20), deadline=None)
 def test_whatever_the_writer_drops_and_the_reader_misses(
     every_ms: int, muted: tuple[Stretch, ...], starved: tuple[Stretch, ...]
