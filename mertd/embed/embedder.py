@@ -68,8 +68,10 @@ class Embedder:
         fit = [at for at, samples in enumerate(windows) if np.isfinite(samples).all()]
         if not fit:
             return results
-        batch = self.backend.embed(np.stack([normalise(windows[at]) for at in fit]))
-        for at, states in zip(fit, batch, strict=True):
+        batch = self.backend.room(len(fit), len(windows[0]))
+        for at, row in zip(fit, batch, strict=True):
+            normalise(windows[at], out=row)
+        for at, states in zip(fit, self.backend.embed(batch), strict=True):
             if np.isfinite(states).all():
                 results[at] = states
         if any(results[at] is None for at in fit):

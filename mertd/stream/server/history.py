@@ -61,7 +61,7 @@ class History:
         self.bytes = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._kept.values()))
+        return sum(len(queue.kept) for queue in self._queues.values())
 
     def add(self, message: Embedding | Event, frames: list[bytes]) -> None:
         """Keep a message, and forget the oldest ones of whichever kind and stream has most, if there is no room."""
