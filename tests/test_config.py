@@ -61,6 +61,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         weights = "random:1"
         threads = 3
         precision = "float32"
+        check = true
         pace = "fast"
         late = "latest"
         gate = -50.5

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Precision, Sources, Threads, Weights, Window
+from mertd.cli.options import Backend, Check, Config, Gate, Hop, Layers, Precision, Sources, Threads, Weights, Window
 from mertd.cli.read_settings import daemon_settings
 from mertd.cli.standard_streams import STANDARD_ERROR
 from mertd.cli.weights_offer import offer_weights
@@ -41,6 +41,7 @@ def run(
     layers: Layers = None,
     backend: Backend = None,
     precision: Precision = None,
+    check: Check = None,
     weights: Weights = None,
     threads: Threads = None,
     pace: Annotated[str | None, typer.Option(help="realtime, or fast: as fast as the model can (realtime).")] = None,

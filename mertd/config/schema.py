@@ -84,6 +84,9 @@ class Settings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="In what the network computes: auto (what is fastest and agrees), float32 or bfloat16."
     )
+    check: bool = Field(
+        False, description="Run the self-check of the backend although it passed before on this machine: true or false."
+    )
     weights: str | None = Field(
         None,
         description="A safetensors file, or random:SEED to try without; by default the file that `mertd model pull` fetches.",

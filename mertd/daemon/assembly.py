@@ -70,7 +70,13 @@ def make_supervisor(settings: Settings, outside: Outside) -> Supervisor:
     state = RunState()
     notifier = Notifier(os.environ)
     model = ModelSettings(
-        weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.precision, settings.threads
+        weights_spec(settings),
+        settings.layers,
+        settings.backend,
+        settings.window_samples,
+        settings.precision,
+        settings.threads,
+        settings.check,
     )
     return Supervisor(state, notifier, lambda context: _assemble(settings, model, outside, state, notifier, context))
 
