@@ -12,7 +12,6 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
-import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,9 +20,9 @@ from mertd.errors import UsageError
 from mertd.memory.changes.stream_reading import StreamKey, stream_keys
 from mertd.memory.memory import Memory
 from mertd.memory.rows import nominal_ns
-from mertd.memory.similarity.moments import Moment
 from mertd.memory.similarity.vector_segment import SpanFilter
 from mertd.view.board import finite, ms, short
+from mertd.view.moment_facts import mark_facts, moment_facts
 from mertd.view.pictures import Axes, Floats, find_axes, square
 from mertd.view.span_reading import bounds_ns, is_trained, marks_of, nearest_window, read_windows
 from mertd.view.span_sketch import SpanSketch
@@ -129,7 +128,7 @@ class Remembered:
             "trained": is_trained(folder, key),
             "line": {"ms": (times // NS).tolist(), "novelty": [finite(float(value)) for value in values]},
             "levels": [finite(float(level)) for level in np.round(sketch.levels(), 1)],
-            "marks": [_mark(*mark) for mark in marks_of(folder, key, since_ns, until_ns)],
+            "marks": [mark_facts(*mark) for mark in marks_of(folder, key, since_ns, until_ns)],
             "square": {"size": moments, "data": base64.b64encode(square(means, counts).tobytes()).decode()},
             "path": self._path(name, key, means, counts, midnight_ms, hop_ns),
         }
@@ -159,7 +158,7 @@ class Remembered:
             "start_ms": ms(start_ns),
             "end_ms": ms(end_ns),
             "trained": is_trained(folder, key),
-            "moments": [_moment(moment, names[moment.stream]) for moment in moments],
+            "moments": [moment_facts(moment, names[moment.stream]) for moment in moments],
         }
 
     def _key(self, name: str) -> StreamKey:
@@ -231,34 +230,3 @@ def merged(means: Floats, counts: NDArray[np.int64], group: int) -> tuple[Floats
     sums = (means * counts[:, None]).reshape(len(counts) // group, group, -1).sum(axis=1)
     grouped = counts.reshape(-1, group).sum(axis=1)
     return np.asarray(sums / np.maximum(grouped, 1)[:, None], np.float32), grouped
-
-
-def _mark(event: str, time_ns: int, detail: bytes) -> dict[str, Any]:
-    facts = msgpack.unpackb(detail)
-    number = facts.get("similarity" if event == "return" else "strength")
-    like = facts.get("like")
-    bound_ns = facts.get("bound_ns")
-    return {
-        "event": event,
-        "ms": ms(time_ns),
-        "number": finite(float(number)) if isinstance(number, int | float) else None,
-        "bound_ms": ms(bound_ns) if isinstance(bound_ns, int) else None,
-        "like_ms": [ms(like["start_ns"]), ms(like["end_ns"])] if isinstance(like, dict) and _has_times(like) else None,
-    }
-
-
-def _has_times(like: dict[str, Any]) -> bool:
-    return all(isinstance(like.get(name), int) for name in ("start_ns", "end_ns"))
-
-
-def _moment(moment: Moment, owner: tuple[str, str]) -> dict[str, Any]:
-    daemon, stream = owner
-    return {
-        "daemon": short(daemon),
-        "stream": short(stream),
-        "start_ms": ms(moment.start_ns),
-        "end_ms": ms(moment.end_ns),
-        "best_ms": (ms(moment.best_start_ns) + ms(moment.best_end_ns)) // 2,
-        "similarity": finite(moment.similarity),
-        "percentile": finite(moment.percentile) if moment.percentile is not None else None,
-    }
