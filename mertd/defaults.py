@@ -15,6 +15,9 @@ REPLAY_PUBLISH_ENDPOINT = "tcp://127.0.0.1:5592"
 REPLAY_CONTROL_ENDPOINT = "tcp://127.0.0.1:5593"
 """Where a replay answers requests by default."""
 
+VIEW_ADDRESS = "127.0.0.1:5592"
+"""Where the page of `mertd view` is by default."""
+
 SAMPLE_RATE = 24_000
 """Samples a second that MERT reads, and so of every index on the wire, in Hz."""
 

@@ -25,6 +25,11 @@ def data_folder() -> Path:
     return _known(lambda: platformdirs.user_data_dir("mertd"), "weights")
 
 
+def cache_folder() -> Path:
+    """Return the folder of what can be made again. Raises `HomeUnknownError`."""
+    return _known(lambda: platformdirs.user_cache_dir("mertd"), "what can be made again")
+
+
 def log_folder() -> Path:
     """Return the folder of the service's log. Raises `HomeUnknownError`."""
     return _known(lambda: platformdirs.user_log_dir("mertd"), "logs")

@@ -45,6 +45,7 @@ class Traces:
         self.folder = Path(tempfile.mkdtemp(prefix="mertd-test-"))  # mode 0700, and short enough for a socket's path
         self._mark = uuid4().hex
         self._temporary, self._home = self.folder / "tmp", self.folder / "home"
+        self._cache = self.folder / "cache"  # what can be made again may stay
         for folder in (self._temporary, self._home):
             folder.mkdir(mode=0o700)
         self._shared_before = _shared_memory()
@@ -62,6 +63,7 @@ class Traces:
             **outer,
             "HOME": home,
             "XDG_DATA_HOME": home,
+            "XDG_CACHE_HOME": str(self._cache),
             "TMPDIR": str(self._temporary),
             "_MERTD_TEST": self._mark,
             "COLUMNS": "120",
@@ -82,6 +84,7 @@ class Traces:
     def left(self) -> list[str]:
         """What is there that should not be, once the command has ended."""
         files = [path for path in self.folder.rglob("*") if path not in (self._temporary, self._home)]
+        files = [path for path in files if not path.is_relative_to(self._cache)]
         ours = [str(path.relative_to(self.folder)) for path in files if not _of_pulseaudio(path)]
         shared = sorted(self._shared_memory_left())
         return [f"process {process.pid}" for process in self.processes()] + ours + shared

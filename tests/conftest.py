@@ -46,6 +46,14 @@ settings.register_profile("seeds", deadline=None, derandomize=False, print_blob=
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 
+# What can be made again is not that of the user who runs the tests: a note of a passed check would hide a fault. matplotlib's
+# list of fonts takes seconds to make.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "matplotlib")))
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="mertd-cache-")
+    os.environ["XDG_CACHE_HOME"] = CACHE.name
+
+
 def pytest_configure() -> None:
     """What tests start must not ignore Ctrl-C and hang-ups, even if the tests run in the background, or under nohup.
 

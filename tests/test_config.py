@@ -61,6 +61,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         weights = "random:1"
         threads = 3
         precision = "float32"
+        check = true
         pace = "fast"
         late = "latest"
         gate = -50.5
@@ -69,6 +70,8 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         remember = true
         memory = "/tmp/memory"
         keep = "2y"
+        view = true
+        view_address = "127.0.0.1:5594"
         exit_at_end = true
         log_level = "debug"
         log_format = "json"

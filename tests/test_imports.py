@@ -40,7 +40,8 @@ MAY_IMPORT = {
     | {"vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
     "memory": {"errors", "defaults", "files", "mounts", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
-    "config": {"memory"} | CORE | SIDES,
+    "view": {"", "errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream", "memory"},
+    "config": {"memory", "view"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "replay": {"", "memory", "daemon"} | CORE | SIDES,
@@ -49,7 +50,20 @@ MAY_IMPORT = {
     "service": {"", "config", "daemon", "memory", "offline"} | CORE | SIDES,
     "doctor": {"", "config", "daemon", "offline", "service"} | CORE | SIDES,
     "bench": {"", "config", "daemon", "offline", "service", "memory", "evaluate"} | CORE | SIDES,
-    "cli": {"", "config", "daemon", "offline", "replay", "service", "doctor", "bench", "memory", "evaluate", "safe_path"}
+    "cli": {
+        "",
+        "config",
+        "daemon",
+        "offline",
+        "replay",
+        "service",
+        "doctor",
+        "bench",
+        "memory",
+        "evaluate",
+        "view",
+        "safe_path",
+    }
     | CORE
     | SIDES,
     "__main__": {"cli", "safe_path"},
@@ -75,6 +89,8 @@ HEAVY = {
     "pyarrow",
     "prometheus_client",
     "starlette",
+    "uvicorn",
+    "plotly",
 }
 LIGHT_MODULES = [
     "mertd",

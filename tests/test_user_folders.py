@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mertd.memory.default_folder import chosen_folder, default_memory
-from mertd.user_folders import config_folder, data_folder, expand_home, home, log_folder
+from mertd.user_folders import cache_folder, config_folder, data_folder, expand_home, home, log_folder
 
 
 def test_below_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -15,7 +15,7 @@ def test_below_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert home() == tmp_path
-    for folder in (config_folder(), data_folder(), log_folder()):
+    for folder in (config_folder(), data_folder(), log_folder(), cache_folder()):
         assert folder.is_relative_to(tmp_path)
         assert "mertd" in folder.parts
 

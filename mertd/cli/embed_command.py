@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Gate, Hop, Layers, Precision, Threads, Weights, Window
+from mertd.cli.options import Backend, Check, Gate, Hop, Layers, Precision, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
 from mertd.cli.stop_signals import StopSignals
@@ -48,6 +48,7 @@ def embed(
     layers: Layers = None,
     backend: Backend = None,
     precision: Precision = None,
+    check: Check = None,
     weights: Weights = None,
     threads: Threads = None,
     gate: Gate = None,
@@ -56,7 +57,7 @@ def embed(
     from mertd.offline.outputs import SUFFIXES, FileOutput, StreamOutput
 
     options = {"window": window, "hop": hop, "layers": layers, "backend": backend, "weights": weights}
-    options |= {"precision": precision, "threads": threads, "gate": gate}
+    options |= {"precision": precision, "threads": threads, "gate": gate, "check": check}
     settings = settings_from_options(None, options)
     if out is not None and out.suffix not in SUFFIXES:
         raise UsageError(f"--out {out}: unsupported file type; use .npz or .ndjson")
@@ -101,7 +102,13 @@ def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
         weights = weights_spec(settings)
         embedder = Embedder(
             ModelSettings(
-                weights, settings.layers, settings.backend, settings.window_samples, settings.precision, settings.threads
+                weights,
+                settings.layers,
+                settings.backend,
+                settings.window_samples,
+                settings.precision,
+                settings.threads,
+                settings.check,
             )
         )
         progress.remove_task(loading)

@@ -22,6 +22,7 @@ COMMANDS = {
     "replay": ("replay_command", "Publish what is remembered once more, marked as replay, to develop clients with."),
     "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
     "changes": ("changes_command", "Show the sections of what was heard: where the sound changed, and where it came back."),
+    "view": ("view_command", "Serve a page that shows what is heard, live and remembered. Ctrl-C or SIGTERM stops it."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),
     "demo": ("demo_command", "See it work, with nothing: synthesised music, a real daemon, a real subscriber."),
     "devices": ("devices_command", "List the input devices, each with the address that opens it; * marks the default one."),

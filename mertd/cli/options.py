@@ -19,6 +19,9 @@ Hop = Annotated[float | None, typer.Option(help=f"Seconds between window starts 
 Layers = Annotated[str | None, typer.Option(help=f"Hidden states to publish, as 6 or 0,6,12 ({LAYER}).")]
 Backend = Annotated[str | None, typer.Option(help="auto, mlx, coreml, openvino, onnx or numpy (auto).")]
 Precision = Annotated[str | None, typer.Option(help="auto, float32 or bfloat16 (auto: what is fastest).")]
+Check = Annotated[
+    bool | None, typer.Option("--check", help="Run the self-check of the backend although it passed before on this machine.")
+]
 Weights = Annotated[str | None, typer.Option(help="A safetensors file, or random:SEED to try without.")]
 Threads = Annotated[
     int | None, typer.Option(metavar="N", help="Threads that compute on the CPU (those that this process may use).")

@@ -8,12 +8,13 @@ from typing import Annotated
 import typer
 
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Backend, Config, Gate, Hop, Layers, Precision, Sources, Threads, Weights, Window
+from mertd.cli.options import Backend, Check, Config, Gate, Hop, Layers, Precision, Sources, Threads, Weights, Window
 from mertd.cli.read_settings import daemon_settings
 from mertd.cli.standard_streams import STANDARD_ERROR
 from mertd.cli.weights_offer import offer_weights
-from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
+from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT, VIEW_ADDRESS
 from mertd.embed.threads import choose, limit_blas
+from mertd.view.view_extra import check_extra
 
 commands = single_command()
 
@@ -40,6 +41,7 @@ def run(
     layers: Layers = None,
     backend: Backend = None,
     precision: Precision = None,
+    check: Check = None,
     weights: Weights = None,
     threads: Threads = None,
     pace: Annotated[str | None, typer.Option(help="realtime, or fast: as fast as the model can (realtime).")] = None,
@@ -51,6 +53,10 @@ def run(
     remember: Annotated[bool | None, typer.Option("--remember", help="Keep what is published, in a memory.")] = None,
     memory: Annotated[str | None, typer.Option(metavar="DIR", help="Directory of the memory (in the user's data).")] = None,
     keep: Annotated[str | None, typer.Option(help="How much the memory keeps, as 2y, 30d or 50GB (everything).")] = None,
+    view: Annotated[bool | None, typer.Option("--view", help="Serve the page of `mertd view`, in its own process.")] = None,
+    view_address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help=f"Where to serve the page ({VIEW_ADDRESS}).")
+    ] = None,
     exit_at_end: Annotated[bool | None, typer.Option("--exit-at-end", help="Exit when all sources have ended.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
     log_format: Annotated[str | None, typer.Option(help="text, or json: one map a line (text).")] = None,
@@ -59,6 +65,8 @@ def run(
     flags = {name: value for name, value in locals().items() if name != "config"}
     Path.cwd()  # raises if the directory was deleted: Python cannot spawn processes there
     settings = daemon_settings(config, flags)
+    if settings.view:
+        check_extra()
     offer_weights(settings)
     # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.
     limit_blas(choose(settings.threads).count if settings.backend == "numpy" else 1)

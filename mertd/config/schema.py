@@ -26,6 +26,7 @@ from mertd.defaults import (
     MIN_HOP_S,
     PUBLISH_ENDPOINT,
     SAMPLE_RATE,
+    VIEW_ADDRESS,
     WINDOW_S,
 )
 from mertd.embed.threads import MAX_THREADS
@@ -33,6 +34,7 @@ from mertd.errors import UsageError
 from mertd.memory.amounts import parse_keep
 from mertd.stream.endpoint import check_endpoint
 from mertd.text import printable
+from mertd.view.web_address import parse_address
 from mertd.windows import Late
 
 LIVE_SETTINGS = ("hop", "gate", "log_level")
@@ -82,6 +84,9 @@ class Settings(BaseModel):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="In what the network computes: auto (what is fastest and agrees), float32 or bfloat16."
     )
+    check: bool = Field(
+        False, description="Run the self-check of the backend although it passed before on this machine: true or false."
+    )
     weights: str | None = Field(
         None,
         description="A safetensors file, or random:SEED to try without; by default the file that `mertd model pull` fetches.",
@@ -105,6 +110,8 @@ class Settings(BaseModel):
     remember: bool = Field(False, description="Keep what is published, in a process of its own: true or false.")
     memory: str | None = Field(None, description="Directory of the memory, with remember; by default in the user's data.")
     keep: str | None = Field(None, description="How much the memory keeps, as 2y, 30d or 50GB; by default everything.")
+    view: bool = Field(False, description="Serve the page of `mertd view`, in a process of its own: true or false.")
+    view_address: str | None = Field(None, description=f"Where to serve it, with view: HOST:PORT; by default {VIEW_ADDRESS}.")
     exit_at_end: bool = Field(False, description="Exit when all sources have ended: true or false.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning or error. Can change live."
@@ -139,6 +146,16 @@ class Settings(BaseModel):
         except UsageError as error:
             raise ValueError(str(error)) from error
 
+    @field_validator("view_address")
+    @classmethod
+    def _view_address(cls, address: str | None) -> str | None:
+        try:
+            if address is not None:
+                parse_address(address)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        return address
+
     @field_validator("keep")
     @classmethod
     def _keep(cls, keep: str | None) -> str | None:
@@ -166,6 +183,8 @@ class Settings(BaseModel):
             raise ValueError("keys: not used without curve = true; set it, or remove keys")
         if not self.remember and (unused := [name for name in ("memory", "keep") if getattr(self, name) is not None]):
             raise ValueError(f"{unused[0]}: not used without remember = true; set it, or remove {unused[0]}")
+        if not self.view and self.view_address is not None:
+            raise ValueError("view_address: not used without view = true; set it, or remove view_address")
         if self.bind == self.control and not self.bind.endswith(":*"):
             raise ValueError(f"control: {self.control} is also the endpoint to publish on; choose another one")
         return self

@@ -22,7 +22,7 @@ from mertd.daemon.audio_stream import Stream, StreamOptions
 from mertd.daemon.binding import Endpoints, bind_sockets
 from mertd.daemon.change_reports import ChangeReports
 from mertd.daemon.clocks import EpochClocks
-from mertd.daemon.companion import Companion
+from mertd.daemon.companion import Companion, log_page
 from mertd.daemon.composer import Composer, Origin
 from mertd.daemon.embed_worker import EmbedWorker
 from mertd.daemon.event_log import log_event
@@ -38,7 +38,7 @@ from mertd.daemon.status import StatusReporter, StatusSources
 from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
-from mertd.defaults import SAMPLE_RATE
+from mertd.defaults import SAMPLE_RATE, VIEW_ADDRESS
 from mertd.embed.model_settings import ModelSettings
 from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
@@ -70,7 +70,13 @@ def make_supervisor(settings: Settings, outside: Outside) -> Supervisor:
     state = RunState()
     notifier = Notifier(os.environ)
     model = ModelSettings(
-        weights_spec(settings), settings.layers, settings.backend, settings.window_samples, settings.precision, settings.threads
+        weights_spec(settings),
+        settings.layers,
+        settings.backend,
+        settings.window_samples,
+        settings.precision,
+        settings.threads,
+        settings.check,
     )
     return Supervisor(state, notifier, lambda context: _assemble(settings, model, outside, state, notifier, context))
 
@@ -150,19 +156,24 @@ def _make_companions(
     settings: Settings, sockets: Sockets, boot: bytes, older: OlderHistory, changes: ChangeReports
 ) -> list[Companion]:
     """Return the processes that are started with the daemon and are clients of it."""
-    if not settings.remember:
-        return []
     keys = sockets.authenticator.folder if sockets.authenticator is not None else ""
-    told = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory, settings.keep, boot)
+    reached = (sockets.publisher.endpoint, sockets.control.endpoint, keys, settings.memory)
+    found: list[Companion] = []
+    if settings.remember:
+        told = (*reached, settings.keep, boot)
 
-    def replied(message: Any) -> None:
-        older.answered(message)
-        changes.reported(message)
+        def replied(message: Any) -> None:
+            older.answered(message)
+            changes.reported(message)
 
-    memory = Companion("memory", "mertd.memory.remembering", lambda: (*told, dict(changes.told)), replied)
-    older.attach(memory)
-    changes.attach(memory)
-    return [memory]
+        memory = Companion("memory", "mertd.memory.remembering", lambda: (*told, dict(changes.told)), replied)
+        older.attach(memory)
+        changes.attach(memory)
+        found.append(memory)
+    if settings.view:
+        shown = (*reached, settings.view_address or VIEW_ADDRESS, secrets.token_urlsafe(32))
+        found.append(Companion("view", "mertd.view.beside_daemon", lambda: shown, log_page))
+    return found
 
 
 def _own_facts(lines: QueuedHandler | None, sockets: Sockets) -> Callable[[], dict[str, Any]]:

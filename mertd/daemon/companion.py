@@ -78,3 +78,10 @@ class Companion:
     def on_bug(self, error: BaseException) -> None:
         """The daemon goes on without it."""
         log.error("%s is no longer managed, because of a bug", self.process.name, exc_info=error)
+
+
+def log_page(message: Any) -> None:
+    """Log where the page is that a process serves, when it says so."""
+    match message:
+        case ("page", str() as url):
+            log.info("the page is at %s", url)

@@ -144,6 +144,8 @@ class EmbedWorker:
         made_by = info.model
         trained = "" if made_by.trained else ", UNTRAINED weights"
         on = f"{made_by.backend} {info.device} ({made_by.precision}), {info.threads}"
+        if info.checked:
+            log.info("%s", info.checked)
         log.info("%s ready on %s%s", made_by.name, on, trained)
         if previous is None or previous.model.backend != made_by.backend:
             self._seconds.clear()

@@ -81,7 +81,13 @@ def try_model(plan: dict[str, Any]) -> dict[str, Any]:
     try:
         embedder = Embedder(
             ModelSettings(
-                plan["weights"], tuple(plan["layers"]), plan["backend"], plan["window"], plan["precision"], plan.get("threads")
+                plan["weights"],
+                tuple(plan["layers"]),
+                plan["backend"],
+                plan["window"],
+                plan["precision"],
+                plan.get("threads"),
+                check=True,  # a doctor looks for himself
             )
         )
         window = 0.1 * np.random.Generator(np.random.PCG64(0)).standard_normal(plan["window"]).astype(np.float32)

@@ -52,6 +52,7 @@ class Embedder:
             trying,
             settings.window,
             settings.precision,
+            settings.check,
         )
         self.backend = self.chosen.backend
         self.info = _describe(self.weights, self.chosen, settings, self.threads)
@@ -67,8 +68,10 @@ class Embedder:
         fit = [at for at, samples in enumerate(windows) if np.isfinite(samples).all()]
         if not fit:
             return results
-        batch = self.backend.embed(np.stack([normalise(windows[at]) for at in fit]))
-        for at, states in zip(fit, batch, strict=True):
+        batch = self.backend.room(len(fit), len(windows[0]))
+        for at, row in zip(fit, batch, strict=True):
+            normalise(windows[at], out=row)
+        for at, states in zip(fit, self.backend.embed(batch), strict=True):
             if np.isfinite(states).all():
                 results[at] = states
         if any(results[at] is None for at in fit):
@@ -101,7 +104,9 @@ def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: 
         precision=backend.precision,
     )
     about = f"{limit.count} CPU threads ({limit.reason})"
-    return ModelInfo(model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected, about)
+    return ModelInfo(
+        model, weights.architecture.hidden, backend.device, chosen.agreement, chosen.rejected, about, chosen.checked
+    )
 
 
 def model_name(architecture: Architecture) -> str:

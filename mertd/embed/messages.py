@@ -31,6 +31,7 @@ class ModelInfo:
     agreement: float  # lowest cosine with the reference, over all layers, in the self-check at start-up
     rejected: Mapping[str, str]  # preferred backends that were not used -> reason
     threads: str = ""  # how many threads compute on the CPU, and why
+    checked: str = ""  # when it passed its self-check, in words for the log
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields that a status message carries under `model`."""

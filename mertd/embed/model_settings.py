@@ -22,4 +22,5 @@ class ModelSettings:
     window: int  # samples
     precision: str = "auto"  # or float32 or bfloat16
     threads: int | None = None  # that compute on the CPU; None: as many as this process may use
+    check: bool = False  # run the self-check although it passed before on this machine
     excluded: Mapping[str, str] = field(default_factory=dict)  # backends that `auto` must not try -> reason

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import resource
@@ -12,6 +13,8 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import psutil
 
 from command_process import PATIENCE_S, STOP_S, Traces, wait_until
 from mertd.cli.standard_streams import STANDARD_ERROR, STANDARD_INPUT, STANDARD_OUTPUT
@@ -24,6 +27,10 @@ NO_USERS = ["unshare", "--mount", "sh", "-c", f'{HIDE_USERS}; exec "$@"', "sh"]
 
 MARK = b"\xef\xbb\xbf"
 """The byte order mark with which some editors begin UTF-8."""
+
+
+LISTENING = "listening"
+"""Stands for a pattern of files where a program works once it takes connections."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +188,8 @@ def run_under(
 ) -> Done:
     """Run `program` with `words`, in which `{here}` is its folder, as `prepare` has filled it.
 
-    `works_when`: a pattern of files in that folder. Once there is something in one, the program, which does not end by itself,
-    is sent SIGTERM.
+    `works_when`: a pattern of files in that folder, or LISTENING. Once there is something in one, or a process takes
+    connections, the program, which does not end by itself, is sent SIGTERM.
     """
     traces = Traces()
     try:
@@ -203,7 +210,7 @@ def run_under(
             )
             if works_when:
                 wait_until(
-                    lambda: process.poll() is not None or any(path.stat().st_size for path in here.glob(works_when)),
+                    lambda: process.poll() is not None or _works(works_when, here, traces),
                     PATIENCE_S,
                     lambda: f"nothing in {works_when}",
                 )
@@ -212,6 +219,16 @@ def run_under(
         return Done(process.returncode, output, errors, _left(traces, here, Path(place.environment["TMPDIR"])))
     finally:
         traces.remove()
+
+
+def _works(works_when: str, here: Path, traces: Traces) -> bool:
+    if works_when != LISTENING:
+        return any(path.stat().st_size for path in here.glob(works_when))
+    for process in traces.processes():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if any(one.status == psutil.CONN_LISTEN for one in process.net_connections("tcp")):
+                return True
+    return False
 
 
 def _left(traces: Traces, here: Path, temporary: Path) -> list[str]:

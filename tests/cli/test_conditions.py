@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from cli.conditions import ALONE, HARMLESS, TOGETHER, Condition, Done, run_under
+from cli.conditions import ALONE, HARMLESS, LISTENING, TOGETHER, Condition, Done, run_under
 from cli.test_help import commands
 from command_process import PATIENCE_S, Traces
 from daemon_process import SHORT, TINY, Daemon, music, write_wav
@@ -58,6 +58,11 @@ CALLS = {
     ("man",): Call([]),
     ("remember",): Call(
         ["--connect", "{publish}", "--control", "{control}", "--memory", "{here}/new"], noisy=True, works_when="new/*"
+    ),
+    ("view",): Call(
+        ["--connect", "{publish}", "--control", "{control}", "--bind", "127.0.0.1:0", "--memory", "{here}/memory"],
+        noisy=True,
+        works_when=LISTENING,
     ),
     ("replay",): Call([*ANYWHERE, "--speed", "max", "--memory", "{here}/memory"]),
     ("similar",): Call(["--now", "--memory", "{here}/memory"]),

@@ -7,17 +7,19 @@ import importlib.util
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from mertd.embed.backends.backend import Backend
+from mertd.embed.backends.backend import Array, Backend
+from mertd.embed.backends.check_stamp import CheckStamp
 from mertd.embed.backends.mlx_backend import MlxBackend, mlx_has_gpu
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.onnx_backend import OnnxBackend, import_onnx
 from mertd.embed.backends.openvino_backend import OpenVinoBackend, import_openvino
 from mertd.embed.backends.self_check import agreement, check_signal, foreign_errors, least_cosine, run_check
+from mertd.embed.private_cache import CacheUnusableError
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
@@ -98,11 +100,37 @@ def preload(choice: str, precision: str = "auto") -> None:
 
 @dataclass(frozen=True)
 class Chosen:
-    """The backend in use, the lowest cosine of its self-check, and why preferred ones were not used."""
+    """The backend in use, the lowest cosine of its self-check, why preferred ones were not used, and when it was checked."""
 
     backend: Backend
     agreement: float
     rejected: dict[str, str]
+    checked: str = ""
+
+
+class _Reference:
+    """The reference's states of the check signal, computed once, if they are needed, on another core if there is one."""
+
+    def __init__(self, weights: Weights, layers: Sequence[int]) -> None:
+        self._weights = weights
+        self._layers = layers
+        self._aside = ThreadPoolExecutor(1, "reference")
+        self._states: Future[Array] | None = None
+
+    def begin(self) -> None:
+        """Begin to compute them."""
+        if self._states is None:
+            self._states = self._aside.submit(lambda: NumpyBackend(self._weights, self._layers).embed(check_signal()[None]))
+
+    def states(self) -> Array:
+        """Return them, (1, layers, hidden)."""
+        self.begin()
+        assert self._states is not None
+        return self._states.result()
+
+    def close(self) -> None:
+        """Wait for what was begun."""
+        self._aside.shutdown()
 
 
 def choose(
@@ -113,37 +141,70 @@ def choose(
     trying: Callable[[str, tuple[str, ...]], object] = lambda *_: None,
     window: int = 0,
     precision: str = "auto",
+    check: bool = False,
 ) -> Chosen:
     """Return the first candidate that starts and agrees with the reference. Raises `BackendError` if none does.
 
     `window`: samples of the windows that it is prepared for, and at whose size its formulations must agree; 0 for neither.
-    `precision`: auto (what is fastest), float32 or bfloat16.
+    `precision`: auto (what is fastest), float32 or bfloat16. `check`: compare it also if it passed before on this machine.
     `excluded`: candidates that are not tried, and why. `trying` is called with each candidate and those after it before the
     candidate starts, because a native library can end the process.
     """
     rejected: dict[str, str] = dict(excluded or {})
     names = [name for name in candidates(choice, precision) if name not in rejected]
-    with ThreadPoolExecutor(1) as aside:  # a second core, if there is one, computes the reference meanwhile
-        reference = aside.submit(lambda: NumpyBackend(weights, layers).embed(check_signal()[None]))
+    reference = _Reference(weights, layers)
+    try:
         for at, name in enumerate(names):
             trying(name, tuple(names[at + 1 :]))
             try:
                 backend = FACTORIES[name](weights, layers, precision)
-                lowest = agreement(run_check(backend), reference.result(), least_cosine(backend))
-                if window and (unsafe := _prepare(backend, window)):
-                    rejected |= unsafe
-                    lowest = agreement(run_check(backend), reference.result(), least_cosine(backend))  # of what it uses now
+                stamp = CheckStamp(backend, weights, layers, window) if window else None
+                if stamp and not check and (passed := stamp.read()):
                     _prepare(backend, window)
+                    said = f"self-check passed before on this machine, {passed.at}, with cosine {passed.agreement:.6f}; "
+                    return Chosen(backend, passed.agreement, rejected, f"{said}--check repeats it")
+                lowest, is_clean = _check(backend, window, reference, rejected)
             except BackendError as error:
                 rejected[name] = str(error)
                 continue
-            return Chosen(backend, lowest, rejected)
+            return Chosen(backend, lowest, rejected, _note(stamp if is_clean else None, lowest))
+    finally:
+        reference.close()
     raise BackendError("no backend can run: " + "; ".join(f"{name}: {reason}" for name, reason in rejected.items()))
 
 
-def _prepare(backend: Backend, window: int) -> Mapping[str, str]:
-    """Prepare for windows of `window` samples. Return the formulations that are wrong at this size -> why."""
+def _check(backend: Backend, window: int, reference: _Reference, rejected: dict[str, str]) -> tuple[float, bool]:
+    """Compare a backend with the reference and prepare it. Return the lowest cosine, and whether all its formulations agree.
+
+    Those that do not are added to `rejected`, and no longer used.
+    """
+    reference.begin()
+    lowest = agreement(run_check(backend), reference.states(), least_cosine(backend))
+    if not window:
+        return lowest, True
     with foreign_errors(f"cannot be prepared for windows of {window:,} samples"):
         unsafe = backend.check_size(window)
+    _prepare(backend, window)
+    if unsafe:
+        rejected |= unsafe
+        lowest = agreement(run_check(backend), reference.states(), least_cosine(backend))  # of what it uses now
+        _prepare(backend, window)
+    return lowest, not unsafe
+
+
+def _prepare(backend: Backend, window: int) -> None:
+    """Prepare for windows of `window` samples."""
+    with foreign_errors(f"cannot be prepared for windows of {window:,} samples"):
         backend.prepare(window)
-    return unsafe
+
+
+def _note(stamp: CheckStamp | None, lowest: float) -> str:
+    """Note that a check was passed, for the next start. Return what to say about it."""
+    said = f"self-check passed with cosine {lowest:.6f}"
+    if stamp is None:
+        return said
+    try:
+        stamp.write(lowest)
+    except CacheUnusableError as error:
+        return f"{said}; the next start repeats it, because nothing can be kept: {error}"
+    return said

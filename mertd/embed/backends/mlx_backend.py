@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 import numpy as np
 
 from mertd.embed.backends.backend import Array
+from mertd.embed.backends.check_stamp import device_identity
+from mertd.embed.backends.cuda_kernels import CudaKernels, find_compiler, usable_kernels
+from mertd.embed.backends.kernel_store import KernelStore
 from mertd.embed.backends.self_check import cosines, size_check_signal
 from mertd.embed.network import features, hidden_states
 from mertd.embed.weights.tensors import Weights
@@ -50,14 +54,30 @@ class MlxBackend:
         self.form = convolutions or fastest_form(self.precision)
         self.max_batch = _max_windows(mx) if gpu else 1
         mx.set_cache_limit(CACHE_BYTES)
+        self._kernels: CudaKernels | None = None
+        self._store: KernelStore | None = None
+        if gpu and not mx.metal.is_available():
+            self._use_store()
         self._weights = weights
         self._layers = layers
         self._run = self._network(self.form)
-        self.upload: Callable[[Array], Any] = Upload(mx) if gpu and not mx.metal.is_available() else mx.array
+        nvidia = Upload(mx) if gpu and not mx.metal.is_available() else None
+        self.upload: Callable[[Array], Any] = nvidia or mx.array
+        self._room = BatchRoom(nvidia.room if nvidia else lambda shape: np.empty(shape, np.float32))
+
+    def _use_store(self) -> None:
+        """Keep compiled kernels on disk, and compile those of our own without MLX if that works here."""
+        compiler = find_compiler()
+        compiled_by = (compiler.architecture, compiler.version) if compiler else ()
+        self._store = KernelStore("\n".join([*device_identity(self.name, self.device), *compiled_by]))
+        self._store.lend_to_mlx()
+        self._kernels = usable_kernels(self._mx, compiler, self._store)
 
     def prepare(self, length: int) -> None:
         if self.device == "gpu":  # compile now; on a CPU there is nothing to compile
             self.embed(np.zeros((1, length), np.float32))
+        if self._store is not None:
+            self._store.save()
 
     def check_size(self, length: int) -> Mapping[str, str]:
         """Compare the convolutions with products, at the size of one window and of the largest batch; see `Backend`.
@@ -85,14 +105,17 @@ class MlxBackend:
                 return {name: reason}
         return {}
 
+    def _ops(self, form: str) -> Any:
+        return _ops(self._mx, self._weights, self.precision, form, self._kernels)
+
     def _network(self, form: str) -> Callable[[Any], Any]:
-        ops, architecture = _ops(self._mx, self._weights, self.precision, form), self._weights.architecture
+        ops, architecture = self._ops(form), self._weights.architecture
         layers = self._layers
         return self._compiled(lambda samples: hidden_states(ops, architecture, samples, samples.shape[1], layers))
 
     def _features(self, form: str, windows: Array) -> Array:
         """Return what the convolutions of a formulation make of windows, (batch, frames, channels)."""
-        ops, architecture = _ops(self._mx, self._weights, self.precision, form), self._weights.architecture
+        ops, architecture = self._ops(form), self._weights.architecture
         run = self._compiled(lambda samples: features(ops, architecture, samples, samples.shape[1]))
         return np.array(run(self._mx.array(windows)).astype(self._mx.float32))
 
@@ -101,11 +124,11 @@ class MlxBackend:
         compiled: Callable[[Any], Any] = self._mx.compile(run) if self.device == "gpu" else run
         return compiled
 
+    def room(self, count: int, length: int) -> Array:
+        return self._room.lend(count, length)
+
     def embed(self, windows: Array) -> Array:
-        # Batches are filled up to a power of two, so that few shapes are ever compiled.
-        missing = (1 << (len(windows) - 1).bit_length()) - len(windows)
-        batch = np.pad(windows, ((0, missing), (0, 0))) if missing else windows
-        return np.array(self.compute(self.upload(batch)), np.float32)[: len(windows)]
+        return np.array(self.compute(self.upload(self._room.filled_up(windows))), np.float32)[: len(windows)]
 
     def compute(self, samples: Any) -> Any:
         """Return the states of windows that are on the device, as an MLX array that has been computed."""
@@ -114,17 +137,48 @@ class MlxBackend:
         return states
 
 
+class BatchRoom:
+    """Memory for one batch. Batches are filled up to a power of two of windows, so that few shapes are ever compiled."""
+
+    def __init__(self, make: Callable[[tuple[int, int]], Array]) -> None:
+        """`make`: returns memory of a shape."""
+        self._make = make
+        self._whole = np.empty((0, 0), np.float32)
+
+    def lend(self, count: int, length: int) -> Array:
+        """Return memory for `count` windows, (count, length), which is that of the batch before if it has the same shape."""
+        shape = _filled_up(count), length
+        if self._whole.shape != shape:
+            self._whole = self._make(shape)
+        return self._whole[:count]
+
+    def filled_up(self, windows: Array) -> Array:
+        """Return a batch that begins with `windows`; what comes behind them is any."""
+        count, length = windows.shape
+        shape = _filled_up(count), length
+        if windows.shape == shape:
+            return windows
+        if self._whole.shape == shape and self._whole.ctypes.data == windows.ctypes.data:
+            return self._whole
+        return np.pad(windows, ((0, shape[0] - count), (0, 0)))
+
+
+def _filled_up(count: int) -> int:
+    return 1 << (count - 1).bit_length()
+
+
 class Upload:
     """Copies windows to an NVIDIA GPU with one call of its driver.
 
     `mx.array` fills managed memory, which the GPU then fetches page by page as its kernels touch it: 1.7 ms for a window of
     30 s on an H100, against 0.4 for the copy. The next batch of the same shape uses the memory again, so a batch must have
-    been computed before the next one is uploaded.
+    been computed before the next one is uploaded. The copy is fastest from `room`: other memory the driver copies first.
     """
 
     def __init__(self, mx: Any) -> None:
         self._mx = mx
         self._kept: dict[tuple[int, ...], tuple[Any, int]] = {}
+        self._rooms: dict[tuple[int, int], Array] = {}
         try:
             self._driver: Any = ctypes.CDLL("libcuda.so.1")
         except OSError:
@@ -147,6 +201,17 @@ class Upload:
             raise BackendError(f"the GPU's driver could not copy a window (CUDA error {failed})")
         return array
 
+    def room(self, shape: tuple[int, int]) -> Array:
+        """Return memory of `shape` that stays where it is, so that the GPU reads it itself; the same one each time."""
+        if shape not in self._rooms:
+            pointer = ctypes.c_void_p()
+            size = math.prod(shape) * np.dtype(np.float32).itemsize
+            if self._driver is None or self._driver.cuMemAllocHost_v2(ctypes.byref(pointer), ctypes.c_size_t(size)):
+                return np.empty(shape, np.float32)
+            memory = (ctypes.c_byte * size).from_address(pointer.value or 0)  # the system takes it back with the process
+            self._rooms[shape] = np.frombuffer(memoryview(memory).cast("B"), np.float32).reshape(shape)
+        return self._rooms[shape]
+
 
 def _import_mlx() -> Any:
     # For one window a GPU waits for its host: kernels that are started one by one arrive sooner than graphs of them.
@@ -159,7 +224,7 @@ def _import_mlx() -> Any:
     return mx
 
 
-def _ops(mx: Any, weights: Weights, precision: str, form: str) -> Any:
+def _ops(mx: Any, weights: Weights, precision: str, form: str, kernels: CudaKernels | None) -> Any:
     from mertd.embed.backends import mlx_kernels
     from mertd.embed.backends.mlx_fused_ops import FusedMlxOps
     from mertd.embed.backends.mlx_ops import MlxOps
@@ -167,7 +232,7 @@ def _ops(mx: Any, weights: Weights, precision: str, form: str) -> Any:
     if form == "fused":
         if precision != "float16":
             raise BackendError(f"the fused convolutions of mlx are float16, not {precision}")
-        return FusedMlxOps(weights.tensors, mlx_kernels.METAL if mx.metal.is_available() else mlx_kernels.CUDA)
+        return FusedMlxOps(weights.tensors, mlx_kernels.METAL if mx.metal.is_available() else mlx_kernels.CUDA, kernels)
     return MlxOps(weights.tensors, getattr(mx, precision), form)  # type: ignore[arg-type]
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mertd.embed.architecture import Architecture, conv_layer
 from mertd.embed.backends import mlx_kernels
+from mertd.embed.backends.cuda_kernels import CudaKernels
 from mertd.embed.backends.mlx_ops import MlxOps
 
 MOMENT_STREAMS = 4096
@@ -48,9 +49,13 @@ class _Map:
 class FusedMlxOps(MlxOps):
     """The operations on a GPU in float16, with kernels of our own between the products of the convolutions."""
 
-    def __init__(self, tensors: Mapping[str, NDArray[np.float16]], dialect: mlx_kernels.Dialect) -> None:
+    def __init__(
+        self, tensors: Mapping[str, NDArray[np.float16]], dialect: mlx_kernels.Dialect, kernels: CudaKernels | None = None
+    ) -> None:
+        """`kernels`: what compiles and runs kernels on an NVIDIA GPU; without, MLX compiles them at every start."""
         super().__init__(tensors, mx.float16, "product")
         self._dialect = dialect
+        self._kernels = kernels
 
     def first_convolution(self, architecture: Architecture, samples: mx.array, length: int) -> Any:
         name = conv_layer(0)
@@ -140,14 +145,17 @@ class FusedMlxOps(MlxOps):
     ) -> list[mx.array]:
         make = mx.fast.cuda_kernel if self._dialect is mlx_kernels.CUDA else mx.fast.metal_kernel
         unique = "_".join([f"mertd_{name}", *(str(value) for value in constants.values() if isinstance(value, int))])
-        body = self._dialect.body(source, constants)
-        kernel: Any = make(unique, list(inputs), list(outputs), body, self._dialect.header())
+        body, header = self._dialect.body(source, constants), self._dialect.header()
+        padded = -(-threads // THREADS) * THREADS
+        if self._kernels is not None:
+            return self._kernels.run(mx, f"mertd_{name}", body, header, inputs, outputs, padded, THREADS)
+        kernel: Any = make(unique, list(inputs), list(outputs), body, header)
         shapes, dtypes = zip(*outputs.values(), strict=True)
         results: list[mx.array] = kernel(
             inputs=list(inputs.values()),
             output_shapes=list(shapes),
             output_dtypes=list(dtypes),
-            grid=(-(-threads // THREADS) * THREADS, 1, 1),
+            grid=(padded, 1, 1),
             threadgroup=(THREADS, 1, 1),
         )
         return results

@@ -1,0 +1,100 @@
+"""The process of the page: a subscriber and an HTTP server in one event loop, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from mertd.view.access import Access, known_names
+from mertd.view.listener import Daemons, Listener
+from mertd.view.web_address import WebAddress, listen
+from mertd.view.web_app import all_routes, make_app
+
+STOP_S = 1
+"""Seconds that open connections have to end."""
+
+MAX_CONNECTIONS = 1_024
+"""Connections of browsers; further ones are answered with 503."""
+
+HEADERS_S = 10
+"""Seconds for which a connection without a request stays open."""
+
+
+@dataclass(frozen=True)
+class ViewOptions:
+    """What `mertd view` is told."""
+
+    address: WebAddress
+    daemons: Daemons
+    names: tuple[str, ...] = ()  # by which browsers may call it, besides those that follow from the address
+    memory: str | None = None  # directory; None for the default one
+    token: str | None = None  # for addresses that other machines reach; made if there is none
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn's server, which leaves signals to those who run it."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(options: ViewOptions, announce: Callable[[str], object], stopping: asyncio.Event) -> None:
+    """Serve the page until `stopping` is set. `announce`: is given what to open in a browser.
+
+    Raises `EndpointError` if the address is in use.
+    """
+    socket, address = listen(options.address)
+    with socket:
+        token = None if address.is_loopback else options.token or secrets.token_urlsafe(32)
+        access = Access(address, known_names(options.names), token)
+        listener = Listener(options.daemons)
+        server = QuietServer(_configuration(make_app(access, all_routes(listener))))
+        announce(address.url + (f"?token={token}" if token else ""))
+        tasks = [
+            asyncio.create_task(listener.receive()),
+            asyncio.create_task(listener.tell()),
+            asyncio.create_task(server.serve([socket])),
+            asyncio.create_task(stopping.wait()),
+        ]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            listener.feed.close()
+            server.should_exit = True
+            for task in (tasks[0], tasks[1], tasks[3]):
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+
+def _configuration(app: ASGIApp) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=STOP_S,
+        timeout_keep_alive=HEADERS_S,
+        limit_concurrency=MAX_CONNECTIONS,
+    )
+
+
+def stop_on_signals(stopping: asyncio.Event) -> None:
+    """Stop when the user or the system says so. Called in a running event loop, in the main thread."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)

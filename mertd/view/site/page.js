@@ -1,0 +1,59 @@
+// Joins the parts of the page.
+
+import { Cards, element } from "/cards.js";
+import { Live } from "/live.js";
+import { at, zone } from "/times.js";
+
+const MAX_EVENTS = 50;
+const cards = new Cards();
+const by = (id) => document.getElementById(id);
+
+function showBanners(connects) {
+  by("untrained").hidden = !cards.untrained;
+  document.title = cards.untrained ? "UNTRAINED – mertd" : "mertd";
+  const replays = cards.replays;
+  by("replay").hidden = !replays.length;
+  by("replay").textContent = `This is a replay (${replays.join(", ")}): what is shown was heard earlier.`;
+  by("nobody").hidden = cards.daemons.size > 0;
+  if (connects) {
+    by("nobody").textContent =
+      `No daemon has been heard yet at ${connects.join(", ")}. If none runs there, start one with “mertd run”; the page goes on by itself.`;
+  }
+}
+
+function showProblem(words) {
+  by("problem").hidden = !words;
+  by("problem").textContent = words;
+}
+
+function addEvent(event) {
+  const line = element("li", { text: `${at(event.time_ms)}  ${event.stream}: ${event.words}` });
+  if (event.kind === "fault") line.className = "fault";
+  by("events").prepend(line);
+  while (by("events").children.length > MAX_EVENTS) by("events").lastChild.remove();
+}
+
+function take(kind, content) {
+  if (kind === "snapshot") {
+    cards.snapshot(content);
+    by("events").replaceChildren();
+    content.events.forEach(addEvent);
+    showProblem(content.problem);
+    showBanners(content.connects);
+  } else if (kind === "board") {
+    cards.news(content);
+    showBanners();
+  } else if (kind === "event") {
+    addEvent(content);
+  } else if (kind === "problem") {
+    showProblem(content.words);
+  }
+}
+
+by("zone").textContent = zone;
+let connected = null;
+new Live(take, (works) => {
+  if (works === connected) return;
+  connected = works;
+  by("connection").textContent = works ? "Live" : "The server of this page does not answer; trying again …";
+});

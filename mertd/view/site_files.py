@@ -1,0 +1,91 @@
+"""The files of the page, read once: no address that a browser asks for ever becomes a path on the disk."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from mertd import __version__
+from mertd.view.view_extra import chart_bundle
+
+SITE = Path(__file__).with_name("site")
+"""Where the page, its style and its scripts are."""
+
+KINDS = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+}
+"""Types by the end of a file's name; no other files are sent."""
+
+MIN_PACKED_BYTES = 1_000
+"""Smaller files are not compressed."""
+
+FOR_EVER = "public, max-age=31536000, immutable"
+"""How long a browser keeps a file whose address has its version."""
+
+ASK_AGAIN = "no-cache"
+"""A browser keeps a file, and asks whether it is still the same."""
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """One file as it is sent."""
+
+    kind: str
+    content: bytes
+    caching: str = ASK_AGAIN
+
+    @cached_property
+    def packed(self) -> bytes:
+        return gzip.compress(self.content, 6, mtime=0)
+
+    @cached_property
+    def mark(self) -> str:
+        """The ETag."""
+        return f'"{hashlib.sha256(self.content).hexdigest()[:24]}"'
+
+    def answer(self, request: Request) -> Response:
+        """Return the file, or that it has not changed."""
+        headers = {"Cache-Control": self.caching, "ETag": self.mark, "Vary": "Accept-Encoding"}
+        if request.headers.get("if-none-match") == self.mark:
+            return Response(status_code=304, headers=headers)
+        content = self.content
+        if "gzip" in request.headers.get("accept-encoding", "") and len(content) > MIN_PACKED_BYTES and not _is_near(request):
+            content = self.packed
+            headers["Content-Encoding"] = "gzip"
+        return Response(content, media_type=self.kind, headers=headers)
+
+
+def site_routes() -> list[Route]:
+    """Return the routes of the files. Raises `MertdError` if plotly's bundle is missing."""
+    chart = f"/plotly-{version('plotly')}.min.js"
+    files = {chart: SiteFile(KINDS[".js"], chart_bundle().read_bytes(), FOR_EVER)}
+    for path in sorted(SITE.iterdir()):
+        if path.suffix in KINDS:
+            content = path.read_bytes()
+            if path.name == "index.html":
+                content = content.replace(b"{{chart}}", chart.encode()).replace(b"{{version}}", __version__.encode())
+            files["/" if path.name == "index.html" else f"/{path.name}"] = SiteFile(KINDS[path.suffix], content)
+    return [_route(path, file) for path, file in files.items()]
+
+
+def _route(path: str, file: SiteFile) -> Route:
+    async def answer(request: Request) -> Response:
+        return file.answer(request)
+
+    return Route(path, answer, methods=["GET"])
+
+
+def _is_near(request: Request) -> bool:
+    """Return whether the browser is on this machine, where packing takes longer than sending."""
+    return request.client is not None and request.client.host in ("127.0.0.1", "::1")
