@@ -14,6 +14,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from mertd.memory.default_folder import chosen_folder
+from mertd.metrics.metrics_routes import metrics_routes
+from mertd.metrics.observed import Observed
 from mertd.view.access import Access, known_names
 from mertd.view.listener import Daemons, Listener
 from mertd.view.live_novelty import LiveNovelty
@@ -53,7 +55,8 @@ class QuietServer(uvicorn.Server):
 async def serve(options: ViewOptions, announce: Callable[[str], object], stopping: asyncio.Event) -> None:
     """Serve the page until `stopping` is set. `announce`: is given what to open in a browser.
 
-    Raises `EndpointError` if the address is in use.
+    Raises `EndpointError` if the address is in use, `HomeUnknownError` if the memory is to be looked for in a home directory
+    that is not known.
     """
     socket, address = listen(options.address)
     with socket:
@@ -61,10 +64,13 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
         access = Access(address, known_names(options.names), token)
         novelty = LiveNovelty()
         listener = Listener(options.daemons)
+        observed = Observed(options.daemons.endpoints)
         listener.on_window(novelty.take)
+        listener.on_message(observed.note)
         threadpoolctl.threadpool_limits(1)  # the daemon's model has the other processors
-        memory = MemoryRoutes(chosen_folder(options.memory), novelty)
-        server = QuietServer(_configuration(make_app(access, all_routes(listener, memory))))
+        folder = chosen_folder(options.memory)
+        routes = [*all_routes(listener, MemoryRoutes(folder, novelty)), *metrics_routes(observed, folder)]
+        server = QuietServer(_configuration(make_app(access, routes)))
         announce(address.url + (f"?token={token}" if token else ""))
         tasks = [
             asyncio.create_task(listener.receive()),

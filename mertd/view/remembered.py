@@ -108,7 +108,8 @@ class Remembered:
         """
         key = self._key(name)
         check_span(since_ms, until_ms)
-        folder, since_ns, until_ns = self._memory.folder, since_ms * NS, until_ms * NS
+        folder = self._memory.folder
+        since_ns, until_ns = since_ms * NS, until_ms * NS
         bounds = bounds_ns(folder, key)
         hop_ns = max(bounds[2] if bounds else 0, NS)
         step = max(1, -(-(until_ns - since_ns) // (hop_ns * MAX_WINDOWS)))
