@@ -77,7 +77,8 @@ def _windows(
     for count in sorted({1, backend.max_batch}):
         progress(f"{backend.name}, {count} windows at once")
         backend.embed(batch[:count])
-        start, used, done = log.read(), time.process_time(), 0
+        done = 0
+        start, used = log.read(), time.process_time()
         while time.perf_counter() - start.at_s < (1.0 if plan.quick else WINDOWS_S):
             backend.embed(batch[:count])
             done += count
