@@ -116,14 +116,14 @@ class RaplMeter:
             raise NoReadingError(f"{self._zone / name} cannot be read: {error.strerror}") from error
 
 
-def rapl_zones(root: Path = POWERCAP) -> dict[str, Path]:
+def rapl_zones(root: Path | None = None) -> dict[str, Path]:
     """Return zones that have nothing in common, by name: each processor package, and memory, which no package includes.
 
     `psys` is the whole of both and more, `core` and `uncore` are parts of a package, and `intel-rapl-mmio` counts a package
-    once more: with any of them energy would count twice.
+    once more: with any of them energy would count twice. `root`: POWERCAP, if none is given.
     """
     found: dict[str, Path] = {}
-    for zone in sorted(root.glob("*-rapl:*")):
+    for zone in sorted((root or POWERCAP).glob("*-rapl:*")):
         try:
             name = (zone / "name").read_text(encoding="utf-8").strip()
         except OSError:
@@ -234,13 +234,13 @@ def find_meters() -> FoundMeters:
             found.add(PowermetricsMeter)
         else:
             found.absent.append(f"{POWERMETRICS} does not exist")
-        return found
-    zones = rapl_zones()
-    if not zones:
-        found.absent.append(f"there are no counters of the processor under {POWERCAP} (a virtual machine has none)")
-    for name, zone in zones.items():
-        found.add(partial(RaplMeter, name, zone))
-    _add_gpus(found)
+    else:
+        zones = rapl_zones()
+        if not zones:
+            found.absent.append(f"there are no counters of the processor under {POWERCAP} (a virtual machine has none)")
+        for name, zone in zones.items():
+            found.add(partial(RaplMeter, name, zone))
+        _add_gpus(found)
     return found
 
 
