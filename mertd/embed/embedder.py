@@ -64,16 +64,20 @@ class Embedder:
 
         Raises `BackendError` if the backend also gives such states for a signal that is known to be good.
         """
+        return self.embed_prepared([prepare(samples) for samples in windows])
+
+    def embed_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32] | None]:
+        """Do the same with windows from `prepare`, which may have run in other threads."""
         results: list[NDArray[np.float32] | None] = [None] * len(windows)
-        fit = [at for at, samples in enumerate(windows) if np.isfinite(samples).all()]
+        fit = [at for at, samples in enumerate(windows) if samples is not None]
         if not fit:
             return results
-        batch = self.backend.embed(np.stack([normalise(windows[at]) for at in fit]))
-        for at, states in zip(fit, batch, strict=True):
+        prepared = np.stack([samples for samples in windows if samples is not None])
+        for at, states in zip(fit, self.backend.embed(prepared), strict=True):
             if np.isfinite(states).all():
                 results[at] = states
         if any(results[at] is None for at in fit):
-            self._check_backend(len(fit), len(windows[0]))
+            self._check_backend(*prepared.shape)
         return results
 
     def _check_backend(self, windows: int, length: int) -> None:
@@ -87,6 +91,11 @@ class Embedder:
         log.warning(
             "%s gave hidden states that are not finite numbers for a window, but not for a test signal", self.backend.name
         )
+
+
+def prepare(samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return a window as the network hears it, (samples,); None if its samples are not finite. Any thread may call it."""
+    return normalise(samples) if np.isfinite(samples).all() else None
 
 
 def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: threads.ThreadLimit) -> ModelInfo:
