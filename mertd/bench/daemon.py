@@ -23,7 +23,7 @@ from mertd.daemon.assembly import Outside, make_supervisor
 from mertd.embed.messages import Answers, Request, Token
 from mertd.errors import BackendError
 from mertd.stream.endpoint import socket_folder
-from mertd.wire import Embedding, Event, decode, encode
+from mertd.wire import Embedding, Encoder, Event, decode
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -108,7 +108,8 @@ def overhead(seconds: float, progress: Callable[[str], object]) -> dict[str, dic
 def wire_us(runs: int) -> dict[str, Spread]:
     """Return the microseconds to encode, and to decode, one message with one layer of 768."""
     message = example()
-    frames = encode(message)
+    encoder = Encoder()
+    frames = encoder.encode(message)
 
     def repeat(function: Callable[[], object]) -> Callable[[], None]:
         def call() -> None:
@@ -117,7 +118,9 @@ def wire_us(runs: int) -> dict[str, Spread]:
 
         return call
 
-    times = take_turns({"encode": repeat(lambda: encode(message)), "decode": repeat(lambda: decode(frames))}, max(runs, 5))
+    times = take_turns(
+        {"encode": repeat(lambda: encoder.encode(message)), "decode": repeat(lambda: decode(frames))}, max(runs, 5)
+    )
     return {name: Spread.of(taken, 1e3) for name, taken in times.items()}
 
 

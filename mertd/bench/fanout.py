@@ -1,4 +1,8 @@
-"""Messages per second to many subscribers: mertd's publisher, and a bare pyzmq loop that sends the same bytes."""
+"""Messages per second to many subscribers: mertd's publisher, and two bare pyzmq loops.
+
+One bare loop sends the bytes of a message that was made before, again and again: what ZeroMQ itself takes. The other one packs
+each message first, as a program without mertd has to. mertd also checks each message, and keeps it for those who come late.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+import msgpack
 import numpy as np
 import zmq
 
@@ -34,19 +39,25 @@ TIMEOUT_MS = 60_000
 
 @dataclass(frozen=True)
 class FanoutRow:
-    """Messages delivered per second, over all subscribers. `ratio`: mertd over pyzmq, round by round."""
+    """Messages delivered per second, over all subscribers. `packing`: by pyzmq with each message packed first. Ratios: of mertd
+    over the others, round by round.
+    """
 
     subscribers: int
     mertd: Spread
     pyzmq: Spread
+    packing: Spread
     ratio: Spread
+    packing_ratio: Spread
 
     def as_json(self) -> dict[str, Any]:
         return {
             "subscribers": self.subscribers,
             "mertd_per_s": self.mertd.as_json(),
             "pyzmq_per_s": self.pyzmq.as_json(),
+            "pyzmq_packing_per_s": self.packing.as_json(),
             "ratio": self.ratio.as_json(),
+            "packing_ratio": self.packing_ratio.as_json(),
         }
 
 
@@ -80,15 +91,66 @@ def _row(count: int, runs: int, progress: Callable[[str], object]) -> FanoutRow:
                 bare.send_multipart(frames, zmq.NOBLOCK)
             to_theirs()
 
-        where = f"to {count} subscribers"
-        times = take_turns({f"mertd {where}": send_ours, f"pyzmq {where}": send_theirs}, runs, progress)
+        def pack_and_send() -> None:
+            for _ in range(MESSAGES):
+                bare.send_multipart([frames[0], msgpack.packb(packed_by_hand(message))], zmq.NOBLOCK)
+            to_theirs()
+
+        contenders = {"mertd": send_ours, "pyzmq": send_theirs, "pyzmq that packs": pack_and_send}
+        times = take_turns({f"{name} to {count} subscribers": send for name, send in contenders.items()}, runs, progress)
         if ours.dropped:
             raise EndpointError(f"{ours.dropped} messages were lost on the way: this machine is too slow for this measurement")
         ours.close()
-    mine, bare_times = times.values()
-    rates = [[count * MESSAGES / took for took in found] for found in (mine, bare_times)]
-    ratio = Spread.of([a / b for a, b in zip(*rates, strict=True)])
-    return FanoutRow(count, Spread.of(rates[0]), Spread.of(rates[1]), ratio)
+    rates = [[count * MESSAGES / took for took in found] for found in times.values()]
+    mine, bare_rates, packing = map(Spread.of, rates)
+    ratio, packing_ratio = (Spread.of([a / b for a, b in zip(rates[0], other, strict=True)]) for other in rates[1:])
+    return FanoutRow(count, mine, bare_rates, packing, ratio, packing_ratio)
+
+
+def packed_by_hand(message: Embedding) -> dict[str, Any]:
+    """Return the map of a message as a program writes it that has only msgpack."""
+    window = message.window
+    when = message.time
+    audio = message.audio
+    model = message.model
+    latency = message.latency_ns
+    return {
+        "schema": 1,
+        "kind": "embedding",
+        "boot": message.boot,
+        "daemon": message.daemon,
+        "stream": message.stream,
+        "epoch": message.epoch,
+        "seq": message.seq,
+        "window": {"start": window.start, "end": window.end, "rate": window.rate},
+        "time": {
+            "start_ns": when.start_ns,
+            "end_ns": when.end_ns,
+            "error_ns": when.error_ns,
+            "drift_ppm": when.drift_ppm,
+        },
+        "audio": {
+            "rms_dbfs": audio.rms_dbfs,
+            "peak_dbfs": audio.peak_dbfs,
+            "clipped": audio.clipped,
+            "missing": audio.missing,
+            "zeros": audio.zeros,
+        },
+        "model": {
+            "name": model.name,
+            "space": model.space,
+            "weights": model.weights,
+            "trained": model.trained,
+            "layers": list(model.layers),
+            "pooling": model.pooling,
+            "backend": model.backend,
+            "precision": model.precision,
+        },
+        "vector": {"dtype": "<f4", "shape": list(message.vector.shape), "data": message.vector.tobytes()},
+        "latency_ns": {"wait": latency.wait, "embed": latency.embed, "total": latency.total},
+        "skipped": message.skipped,
+        "replay": message.replay,
+    }
 
 
 def example() -> Embedding:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack
 from functools import partial
 from itertools import count
 from multiprocessing import get_context
@@ -22,9 +23,11 @@ from numpy.typing import NDArray
 
 from mertd.bench.made_memory import BEGIN_NS, HOP_NS, SPACE, WINDOW_NS, MadeMemory
 from mertd.bench.measure import percentiles
-from mertd.memory.memory_folder import segments
+from mertd.memory.file_group import FileGroup
+from mertd.memory.memory_folder import complete_groups, segments
 from mertd.memory.searched_file import SearchedFile
 from mertd.memory.segment import Segment
+from mertd.memory.segment_files import number_of
 from mertd.memory.similar_search import SimilarSearch
 from mertd.memory.similarity.centre import Centre, centred_units
 from mertd.memory.similarity.exact_scan import best_rows
@@ -95,6 +98,10 @@ def build_indexes(folder: Path, workers: int, progress: Callable[[str], object])
         frame = _index(centre.to_bytes(), None, paths[0]) if len(paths) > 1 else None
         for done, _ in enumerate(pool.map(partial(_index, centre.to_bytes(), frame), paths[1:-1]), 2):
             progress(f"index of {done} of {len(paths) - 1} files")
+        groups = complete_groups([number_of(path) for path in paths[:-1]], number_of(paths[-1])).values()
+        together = [[path for path in paths if number_of(path) in numbers] for numbers in groups]
+        for done, _ in enumerate(pool.map(partial(_index_group, centre.to_bytes(), frame), together), 1):
+            progress(f"index of {done} of {len(together)} groups of files")
     return centre
 
 
@@ -118,6 +125,15 @@ def _index(centre: bytes, frame: tuple[Floats, Floats] | None, path: Path) -> tu
         part.refresh(lambda _: None)
         part.ensure_index(Centre.from_bytes(centre), lambda _: None, None if frame is None else Frame(*frame))
         return None if part.frame is None else (part.frame.mean.copy(), part.frame.basis.copy())
+
+
+def _index_group(centre: bytes, frame: tuple[Floats, Floats] | None, paths: Sequence[Path]) -> None:
+    """Build the index of a group of files."""
+    with ExitStack() as stack:
+        parts = [SearchedFile(stack.enter_context(Segment(path)), SPACE) for path in paths]
+        for part in parts:
+            part.refresh(lambda _: None)
+        FileGroup(parts).ensure_index(Centre.from_bytes(centre), lambda _: None, None if frame is None else Frame(*frame))
 
 
 def question_rows(vectors: int, questions: int) -> list[int]:

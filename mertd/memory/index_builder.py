@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mertd.errors import MertdError, StoreError
 from mertd.memory.memory import Memory
-from mertd.memory.memory_folder import open_if_there, segments
-from mertd.memory.segment_files import CLOSED_SUFFIX, version_of
+from mertd.memory.memory_folder import complete_groups, open_if_there, segments
+from mertd.memory.segment_files import CLOSED_SUFFIX, number_of, version_of
+
+if TYPE_CHECKING:
+    from mertd.memory.searched_file import SearchedFile
+
+Built = tuple[str, tuple[object, ...]]
+"""What an index is of: how the names of its files begin, and what tells these from later ones of the same names."""
 
 JOIN_S = 0.3
 """Seconds to wait for a file that is in work, when all shall stop."""
@@ -18,11 +27,11 @@ log = logging.getLogger(__name__)
 
 
 class IndexBuilder:
-    """One thread at a time, for the files that have no index yet. Without USearch it does nothing."""
+    """One thread at a time, for the files and groups of files that have no index yet. Without USearch it does nothing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._tried: set[tuple[Path, tuple[int, int] | None]] = set()  # files, and which of that name
+        self._tried: set[Built] = set()
         self._stopping = False
         self._thread: threading.Thread | None = None
 
@@ -30,10 +39,9 @@ class IndexBuilder:
         """Begin to build what is missing, unless that is being done."""
         if self._thread is not None and self._thread.is_alive():
             return
-        full = [(path, version_of(path)) for path in self._full()]
-        untried = [file[0] for file in full if file not in self._tried]
-        self._tried = set(full)
-        if any(not list(path.parent.glob(f"{path.name.partition('.')[0]}.*.similar")) for path in untried):
+        untried = {built for built in self._wanted() if built not in self._tried}
+        self._tried = {*self._wanted()}
+        if any(not list(self._folder.glob(f"{name}.*.similar")) for name, _ in untried):
             self._thread = threading.Thread(target=self.build, name="index", daemon=True)
             self._thread.start()
 
@@ -44,7 +52,7 @@ class IndexBuilder:
             self._thread.join(JOIN_S)
 
     def build(self) -> None:
-        """Build what is missing, in the thread of the caller. One file at a time is open, however many there are."""
+        """Build what is missing, in the thread of the caller. The files of one group are open at once, not all."""
         from mertd.memory.similar_search import has_index_library  # numpy's search is not needed to remember
 
         if not has_index_library():
@@ -57,32 +65,56 @@ class IndexBuilder:
                 log.warning("an index could not be built, and a search may take longer: %s", error)
 
     def _build_space(self, space: str) -> None:
-        from mertd.memory.searched_file import SearchedFile
+        from mertd.memory.file_group import FileGroup
         from mertd.memory.similarity.centre import Centre
         from mertd.memory.similarity.frame import Frame
 
         centre: Centre | None = None
         found: list[Path] = []
         for path in self._full():
-            segment = open_if_there(path)
-            if segment is None:
-                continue
-            with segment:
-                part = SearchedFile(segment, space)
-                part.refresh(self._check)
-                if part.vectors.size and part.statistics.centre.count:
+            with self._opened([path], space) as parts:
+                for part in parts:
                     centre = Centre(part.vectors.size) if centre is None else centre
                     centre.merge(part.statistics.centre)
                     found.append(path)
+        if centre is None:
+            return
         frame: Frame | None = None
         for path in found:
-            segment = open_if_there(path)
-            if segment is not None and centre is not None:
-                with segment:
-                    part = SearchedFile(segment, space)
-                    part.refresh(self._check)
+            with self._opened([path], space) as parts:
+                for part in parts:
                     part.ensure_index(centre, self._check, frame)
                     frame = part.frame or frame
+        for members in complete_groups([number_of(path) for path in found], self._last()).values():
+            with self._opened([path for path in found if number_of(path) in members], space) as parts:
+                if len(parts) == len(members):
+                    FileGroup(parts).ensure_index(centre, self._check, frame)
+
+    @contextmanager
+    def _opened(self, paths: Sequence[Path], space: str) -> Iterator[list[SearchedFile]]:
+        """Open files for a while; those that are gone, or have no vectors of the space, are left out."""
+        from mertd.memory.searched_file import SearchedFile
+
+        with ExitStack() as stack:
+            parts = []
+            for path in paths:
+                segment = open_if_there(path)
+                if segment is not None:
+                    part = SearchedFile(stack.enter_context(segment), space)
+                    part.refresh(self._check)
+                    parts.append(part)
+            yield [part for part in parts if part.has_vectors]
+
+    def _wanted(self) -> list[Built]:
+        """Return the full files, and the groups of them, each with what tells it from later ones of the same name."""
+        full = self._full()
+        versions = {number_of(path): version_of(path) for path in full}
+        files: list[Built] = [(f"{number:06d}", (version,)) for number, version in versions.items()]
+        groups = complete_groups([*versions], self._last()).values()
+        return files + [(f"{members[0]:06d}-*", tuple(versions[number] for number in members)) for members in groups]
+
+    def _last(self) -> int:
+        return max(map(number_of, segments(self._folder)), default=0)
 
     def _full(self) -> list[Path]:
         return [path for path in segments(self._folder) if path.name.endswith(CLOSED_SUFFIX)]

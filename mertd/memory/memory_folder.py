@@ -2,7 +2,8 @@
 
 000001.closed.sqlite   a full file, which does not change
 000002.sqlite          the file that is being written, with SQLite's -wal and -shm beside it
-000001.*.index         built from a full file; can be thrown away
+000001.*.similar       built from a full file, as is .centre; can be thrown away
+000001-000008.*.similar  built from several full files; can be thrown away
 000003.damaged         a file that could not be read, set aside
 writer.lock            held by the one process that writes what it receives
 upkeep.lock            held while files are replaced or deleted
@@ -15,7 +16,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,6 +35,9 @@ from mertd.memory.segment_files import (
 
 WRITER_LOCK = "writer.lock"
 UPKEEP_LOCK = "upkeep.lock"
+
+GROUP_FILES = 8
+"""Numbers of files in a group: a million vectors of one layer, whose graph is built in a minute or two."""
 
 DAMAGED_SUFFIX = ".damaged"
 """Ending of a file that was set aside."""
@@ -70,6 +74,16 @@ def _listed(folder: Path) -> list[Path]:
         if path.name.partition(".")[0].isdecimal() and (path.name.endswith(CLOSED_SUFFIX) or number_of(path) not in found):
             found[number_of(path)] = path
     return [found[number] for number in sorted(found)]
+
+
+def complete_groups(full: Sequence[int], last: int) -> dict[int, list[int]]:
+    """Return the numbers of full files by their group, for groups of more than one. `last`: the highest number of all files."""
+    found: dict[int, list[int]] = {}
+    for number in full:
+        group = (number - 1) // GROUP_FILES
+        if last > (group + 1) * GROUP_FILES:
+            found.setdefault(group, []).append(number)
+    return {group: numbers for group, numbers in found.items() if len(numbers) > 1}
 
 
 def next_number(folder: Path) -> int:

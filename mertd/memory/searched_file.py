@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 from pathlib import Path
 
 from mertd.errors import StoreError
@@ -28,7 +27,7 @@ Progress = Callable[[str], None]
 """Told what is being built, for each file that takes time."""
 
 
-class _ChangedError(StoreError):
+class ChangedError(StoreError):
     """A file was changed, or replaced, while something was built from it."""
 
 
@@ -46,9 +45,19 @@ class SearchedFile:
         self._forgotten = -1
 
     @property
+    def number(self) -> int:
+        """Place of the file in the memory."""
+        return self._segment.number
+
+    @property
     def closed(self) -> bool:
         """Whether the file is full."""
         return self._segment.closed
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether there is anything of the space, as of the last refresh."""
+        return bool(self.vectors.size and self.statistics.centre.count)
 
     @property
     def state(self) -> str:
@@ -101,8 +110,8 @@ class SearchedFile:
         if not path.exists():
             progress(f"building the index of {self._segment.path.name}")
         try:
-            self.index = ensure_index(self.vectors, path.parent, centre, frame, partial(self._unchanged, self.digest))
-        except _ChangedError as error:
+            self.index = ensure_index(self.vectors, path.parent, centre, frame, self.unchanged)
+        except ChangedError as error:
             log.info("%s", error)
         except OSError as error:
             log.warning("no index of %s, which is compared number by number: %s", self._segment.path.name, error)
@@ -113,21 +122,25 @@ class SearchedFile:
             return self._segment.path.stat().st_ino == self.inode
         return False
 
+    def check_unchanged(self, digest: str | None = None) -> None:
+        """Raise `ChangedError` if the file is not what it was when it was refreshed; or has not this digest."""
+        if not self.is_current() or self.vectors.digest != (self.digest if digest is None else digest):
+            name = self._segment.path.name
+            raise ChangedError(f"{name} was changed while something was built from it, which is thrown away")
+
+    @contextmanager
+    def unchanged(self, digest: str | None = None) -> Iterator[None]:
+        """Keep others from forgetting, so that nothing that was forgotten is written. Raises `ChangedError`."""
+        with upkeep(self._segment.path.parent, waits=True):
+            self.check_unchanged(digest)
+            yield
+
     def close(self) -> None:
         self._segment.close()
 
     @property
     def _index_path(self) -> Path:
         return self._segment.path.with_name(f"{self.vectors.name}{SUFFIX}")
-
-    @contextmanager
-    def _unchanged(self, digest: str) -> Iterator[None]:
-        """Keep others from forgetting, so that nothing that was forgotten is written. Raises `_ChangedError`."""
-        path = self._segment.path
-        with upkeep(path.parent, waits=True):
-            if not self.is_current() or self.vectors.digest != digest:
-                raise _ChangedError(f"{path.name} was changed while something was built from it, which is thrown away")
-            yield
 
     def _kept(self, digest: str, progress: Progress) -> Statistics:
         path = self._segment.path.with_name(f"{self.vectors.name}{CENTRE_SUFFIX}")
@@ -138,7 +151,7 @@ class SearchedFile:
             for part, values in blocks(self.vectors):
                 found.add(part, values)
             # A memory that may only be read, or a file that was changed: it is computed again.
-            with suppress(OSError, StoreError), self._unchanged(digest):
+            with suppress(OSError, StoreError), self.unchanged(digest):
                 found.save(path, digest)
         return found
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 
@@ -21,8 +22,8 @@ PARTIAL_SUFFIX = ".partial"
 RESERVE = 16 << 20
 """Bytes that must be free before anything is written."""
 
-BUILT_SUFFIXES = (".similar", ".centre")
-"""Endings of files that were built from a full file, and can be built again."""
+BUILT_NAME = re.compile(r"(\.)?(?P<first>\d+)(-(?P<last>\d+))?\..*(?(1)\.partial|\.(similar|centre))")
+"""Names of files that were built from a full file, or from several of them, and can be built again."""
 
 
 def check_room(folder: Path, size: int = 0) -> None:
@@ -71,12 +72,11 @@ def unlink(path: Path) -> None:
 
 
 def remove_built(path: Path) -> None:
-    """Delete what was built from a file: it holds vectors too."""
-    stem = path.name.partition(".")[0]
-    for half in path.parent.glob(f".{stem}.*.partial"):  # of a process that was killed while it built
-        half.unlink(missing_ok=True)
-    for suffix in BUILT_SUFFIXES:
-        for built in path.parent.glob(f"{stem}.*{suffix}"):
+    """Delete what was built from a file, alone or with others, also what a killed process had begun: it holds vectors too."""
+    number = number_of(path)
+    for built in path.parent.iterdir():
+        found = BUILT_NAME.fullmatch(built.name)
+        if found is not None and int(found["first"]) <= number <= int(found["last"] or found["first"]):
             built.unlink(missing_ok=True)
 
 

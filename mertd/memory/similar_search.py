@@ -1,7 +1,8 @@
 """The search for similar moments over the files of a memory: what is built from full files is kept beside them.
 
-Beside each full file lie, for each space, an index (`.similar`) and what calibrates similarity (`.centre`). Both may be deleted
-at any time and are then built again. Without USearch there is no index, and everything is compared, which is exact but slow.
+Beside each full file lie, for each space, an index (`.similar`) and what calibrates similarity (`.centre`), and beside eight of
+them an index of all. They may be deleted at any time and are then built again. Without USearch there is no index, and
+everything is compared, which is exact but slow.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import importlib.util
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mertd.errors import StoreError
+from mertd.memory.file_group import FileGroup, OpenGroups
 from mertd.memory.memory_folder import open_if_there, segments
 from mertd.memory.searched_file import Progress, SearchedFile
 from mertd.memory.similarity.frame import Frame
 from mertd.memory.similarity.moments import Moment
+from mertd.memory.similarity.segment_index import SegmentIndex
 from mertd.memory.similarity.similar import EVERYTHING, IndexedSegment, find_similar
 from mertd.memory.similarity.vector_segment import SpanFilter
 from mertd.memory.space_statistics import MergedStatistics
@@ -38,6 +41,7 @@ class SimilarSearch:
         self._progress = progress
         self._lock = threading.Lock()
         self._parts: dict[Path, SearchedFile] = {}
+        self._groups = OpenGroups()
         self._merged = MergedStatistics()
         self._listed: tuple[int, list[Path]] | None = None  # when the directory had changed last, and its files
 
@@ -47,10 +51,9 @@ class SimilarSearch:
         Raises `SpaceError` for a vector of another size or without direction, `StoreError` if there is nothing to compare with.
         """
         with self._lock:
-            parts = self._prepare()
-            indexed = [IndexedSegment(part.vectors, part.index) for part in parts]
+            searched = self._prepare()
             merged = self._merged
-            return find_similar(vector, indexed, merged.centre.mean, merged.calibration, count, allowed)
+            return find_similar(vector, searched, merged.centre.mean, merged.calibration, count, allowed)
 
     def describe(self) -> str:
         """Return in words what percentiles rest on. Raises `StoreError`."""
@@ -65,21 +68,44 @@ class SimilarSearch:
                 part.close()
             self._parts.clear()
 
-    def _prepare(self) -> list[SearchedFile]:
-        """Bring everything up to date with the files, and return them."""
-        parts = self._refreshed()
+    def _prepare(self) -> list[IndexedSegment]:
+        """Bring everything up to date with the files, and return what is searched."""
+        everything = self._refreshed()
+        full = [part for part in everything if part.closed and part.has_vectors]
+        groups = self._groups.update(full, everything[-1].number) if full and has_index_library() else []
+        frame = self._open_indexes(full, groups)
+        for part in everything:
+            if not part.closed:
+                part.refresh(self._progress, frame)
+        parts = [part for part in everything if part.has_vectors]
         if not parts:
             raise StoreError(f"no vectors of space {self._space} in {self._folder}")
         changed = self._merged.update(
             {part.state: part.statistics for part in parts if part.closed},
             {part.state: part.statistics for part in parts if not part.closed},
         )
-        frame = _newest_frame(parts)
-        for part in parts:
+        centre = self._merged.centre
+        usable = [(group, index) for group, index in groups if not index.stale(centre)]
+        in_group = frozenset().union(*(group.numbers for group, _ in usable))
+        alone = [part for part in parts if part.number not in in_group]
+        for part in alone:
             if (changed or part.index is None) and (not part.closed or has_index_library()):
-                part.ensure_index(self._merged.centre, self._progress, frame)
+                part.ensure_index(centre, self._progress, frame)
                 frame = part.frame or frame
-        return parts
+        indexed = [IndexedSegment(group, index) for group, index in usable]
+        return indexed + [IndexedSegment(part.vectors, part.index) for part in alone]
+
+    def _open_indexes(self, full: Sequence[SearchedFile], groups: Sequence[tuple[FileGroup, SegmentIndex]]) -> Frame | None:
+        """Open the indexes of files that are in none of the groups, as far as there are any. Return the newest frame."""
+        frames = {max(group.numbers): index.frame for group, index in groups}
+        in_group = frozenset().union(*(group.numbers for group, _ in groups))
+        if has_index_library():
+            for part in full:
+                if part.number not in in_group:
+                    part.open_index()
+                    if part.frame is not None:
+                        frames[part.number] = part.frame
+        return frames[max(frames)] if frames else None
 
     def _paths(self) -> list[Path]:
         """Return the files. They are listed again if the directory has changed since, or may have within a tick."""
@@ -93,9 +119,8 @@ class SimilarSearch:
         return self._listed[1]
 
     def _refreshed(self) -> list[SearchedFile]:
-        """Return the files with vectors of the space. A file that was deleted, or written anew, is closed."""
+        """Return the files, the full ones up to date. A file that was deleted, or written anew, is closed."""
         kept: dict[Path, SearchedFile] = {}
-        frame: Frame | None = None
         for path in self._paths():
             part = self._parts.pop(path, None)
             if part is not None and not part.is_current():
@@ -104,22 +129,15 @@ class SimilarSearch:
             if part is None and (segment := open_if_there(path)) is not None:
                 part = SearchedFile(segment, self._space)
             if part is not None:
-                part.refresh(self._progress, frame)
-                if part.index is None and has_index_library():
-                    part.open_index()
-                frame = part.frame or frame
+                if part.closed:
+                    part.refresh(self._progress)
                 kept[path] = part
         for part in self._parts.values():
             part.close()
         self._parts = kept
-        return [part for part in kept.values() if part.vectors.size and part.statistics.centre.count]
+        return [*kept.values()]
 
 
 def has_index_library() -> bool:
     """Return whether USearch is installed."""
     return importlib.util.find_spec("usearch") is not None
-
-
-def _newest_frame(parts: Iterable[SearchedFile]) -> Frame | None:
-    frames = [part.frame for part in parts if part.frame is not None]
-    return frames[-1] if frames else None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import msgpack
 import numpy as np
 import pytest
 
 from mertd.bench import capacity, daemon, fanout, inference, pytorch, startup
 from mertd.embed.weights.loading import load
+from mertd.wire import encode
 
 TINY = "random:0?size=tiny"
 
@@ -45,7 +47,13 @@ def test_fan_out_delivers_every_message_to_every_subscriber() -> None:
     assert row.subscribers == 3
     assert row.mertd.median > 0
     assert row.pyzmq.median > 0
-    assert row.ratio.count == 2
+    assert row.packing.median > 0
+    assert (row.ratio.count, row.packing_ratio.count) == (2, 2)
+
+
+def test_what_the_bare_loop_packs_is_what_mertd_sends() -> None:
+    message = fanout.example()
+    assert msgpack.packb(fanout.packed_by_hand(message)) == encode(message)[1]
 
 
 def test_a_message_takes_microseconds_to_write_and_to_read() -> None:

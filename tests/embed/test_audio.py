@@ -99,3 +99,42 @@ def test_the_largest_floats_do_not_overflow(samples: list[float]) -> None:
     out = normalise(window)
     assert np.isfinite(out).all()
     assert float(out.var(dtype=np.float64)) == pytest.approx(1 if len(set(samples)) > 1 else 0, abs=1e-6)
+
+
+def hostile(length: int) -> dict[str, np.ndarray]:
+    """Windows that a sum in float32 gets wrong: offsets far above the sound, levels from tiny to huge, one loud moment."""
+    noise = np.random.Generator(np.random.PCG64(1)).standard_normal(length)
+    t = np.arange(length) / 24_000
+    return {
+        "noise": 0.1 * noise,
+        "noise at -100 dB": 1e-5 * noise,
+        "an offset of 0.9 and noise of 0.0001": 0.9 + 1e-4 * noise,
+        "an offset of -1 and noise at the last bit": -1 + 1e-7 * noise,
+        "an offset of a million": 1e6 + noise,
+        "a rumble that is 1,000 times the sound": 1e-3 * noise + 0.9 * np.sin(2 * np.pi * 5 * t),
+        "tiny": 1e-20 * noise,
+        "large": 1e15 * noise,
+        "squares that overflow": 1e25 * noise,
+        "differences that overflow": np.where(noise > 0, 3.4e38, -3.4e38),
+        "one loud moment": np.where(t < 0.01, 1e15, 1e-3) * noise,
+        "an impulse": np.eye(1, length, 5)[0],
+        "a ramp": np.linspace(-1, 1, length),
+        "clipped": np.clip(20 * noise, -1, 1),
+    }
+
+
+@pytest.mark.parametrize("length", [999, 1_000, 24_001, pytest.param(720_000, marks=pytest.mark.slow)])
+def test_sums_are_as_good_as_in_float64(length: int) -> None:
+    for name, sound in hostile(length).items():
+        samples = sound.astype(np.float32)
+        exact = samples.astype(np.float64)
+        power = float(np.square(exact).mean())
+        centred = exact - exact.mean()
+        expected = centred / np.sqrt(np.square(centred).mean() + 1e-7)
+        given_room = np.full_like(samples, np.nan)
+        for found in (normalise(samples), normalise(samples, out=given_room)):
+            assert np.abs(found - expected).max() <= 3e-7 * np.abs(expected).max(), name
+            assert abs(float(found.mean(dtype=np.float64))) <= 1e-7, name
+        assert found is given_room
+        level = measure_levels(samples).rms_dbfs
+        assert level == pytest.approx(max(10 * np.log10(power), FLOOR_DBFS), abs=1e-5), name

@@ -40,7 +40,8 @@ def fill(folder: Path) -> None:
             store.append([small(n, stream, vector=vector(n, 768)) for n in range(seq, seq + 10) for stream in "ab"])
     for path in list(folder.glob("*.closed.sqlite")):
         number = path.name.partition(".")[0]
-        for name in (f"{number}.space.similar", f"{number}.space.centre", f".{number}.space.similar.x.partial"):
+        begun = f".{number}.space.similar.x.partial"
+        for name in (f"{number}.space.similar", f"{number}.space.centre", begun, f"{number}-999999.space.similar"):
             (folder / name).write_bytes(secret(0))
 
 

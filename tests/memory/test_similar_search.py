@@ -18,17 +18,18 @@ from command_process import PATIENCE_S, wait_until
 from memory.stored import small
 from mertd.cli.app import run
 from mertd.errors import SpaceError, StoreError
-from mertd.memory import similar_search
+from mertd.memory import memory_folder, similar_search
+from mertd.memory.file_group import FileGroup, OpenGroups
 from mertd.memory.forgetting import Scope, forget
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.memory import Memory
-from mertd.memory.memory_folder import segments
+from mertd.memory.memory_folder import complete_groups, segments
 from mertd.memory.searched_file import SearchedFile
 from mertd.memory.segment import Segment
 from mertd.memory.segment_files import version_of
 from mertd.memory.similar_search import SimilarSearch
 from mertd.memory.similarity.frame import Frame
-from mertd.memory.similarity.vector_segment import SpanFilter
+from mertd.memory.similarity.vector_segment import SegmentTable, SpanFilter
 from mertd.memory.store import Store
 from mertd.wire import Embedding, Time
 from messages import MODEL
@@ -196,6 +197,104 @@ def test_the_process_that_remembers_builds_the_indexes(tmp_path: Path) -> None:
     after = {path.name: version_of(path) for path in tmp_path.glob("*.similar")}
     assert len({*before.items()} & {*after.items()}) == full - 1, "the others are not built again"
     builder.stop()
+
+
+@pytest.fixture
+def grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Seven files of which the first six make two groups, with all indexes."""
+    monkeypatch.setattr(memory_folder, "GROUP_FILES", 3)
+    with Store(tmp_path, max_file=100_000) as store:
+        for seq in range(0, COUNT, 400):
+            store.append([message(n) for n in range(seq, min(seq + 400, COUNT))])
+    assert len(segments(tmp_path)) in (7, 8)
+    IndexBuilder(tmp_path).build()
+    assert groups_in(tmp_path) == ["000001-000003.sp.similar", "000004-000006.sp.similar"]
+    return tmp_path
+
+
+def groups_in(folder: Path) -> list[str]:
+    return sorted(path.name.replace(MODEL.space, "sp") for path in folder.glob("*-*.similar"))
+
+
+def test_files_that_are_searched_together_answer_as_each_alone(grouped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = SimilarSearch(grouped, MODEL.space)
+    alone = SimilarSearch(grouped, MODEL.space)
+    monkeypatch.setattr(OpenGroups, "update", lambda *_: [])
+    separately = [alone.find(VECTORS[seq], 5, own(seq)) for seq in range(10, COUNT, 300)]
+    monkeypatch.undo()
+    monkeypatch.setattr(memory_folder, "GROUP_FILES", 3)
+    together = [search.find(VECTORS[seq], 5, own(seq)) for seq in range(10, COUNT, 300)]
+    assert [[m.best_id for m in found] for found in together] == [[m.best_id for m in found] for found in separately]
+    late = SpanFilter(since_ns=BEGIN_NS + 2_000 * HOP_NS)
+    assert all(m.start_ns >= BEGIN_NS + 2_000 * HOP_NS for m in search.find(VECTORS[5], 20, late))
+    (file,) = {part.index is None for part in search._parts.values() if part.number <= 6}
+    assert file, "no file of a group is searched by an index of its own, too"
+    search.close()
+    alone.close()
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing that mertd wrote", None])
+def test_without_the_index_of_a_group_each_file_is_searched_and_the_next_one_is_taken(
+    grouped: Path, damage: bytes | None
+) -> None:
+    search = SimilarSearch(grouped, MODEL.space)
+    expected = search.find(VECTORS[5], 3)
+    path = next(grouped.glob("000001-*.similar"))
+    whole = path.read_bytes()
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    assert search.find(VECTORS[5], 3) == expected
+    assert [part.index is not None for part in search._parts.values()] == [True] * 3 + [False] * 3 + [True] * (
+        len(search._parts) - 6
+    )
+    path.unlink(missing_ok=True)
+    path.write_bytes(whole)
+    assert len(search._groups.update([part for part in search._parts.values() if part.closed], 7)) == 2
+    assert search.find(VECTORS[5], 3) == expected
+    search.close()
+
+
+def test_what_is_forgotten_is_in_no_index_of_a_group(grouped: Path) -> None:
+    search = SimilarSearch(grouped, MODEL.space)
+    search.find(VECTORS[5], 3)
+    half = grouped / ".000001-000003.x.similar.1.partial"
+    half.write_bytes(b"what a killed process had begun")
+    forget(grouped, Scope(BEGIN_NS + 100 * HOP_NS))
+    assert groups_in(grouped) == ["000004-000006.sp.similar"]
+    assert not half.exists()
+    found = search.find(VECTORS[50], 20)
+    assert min(m.start_ns for m in found) >= BEGIN_NS + 90 * HOP_NS
+    builder = IndexBuilder(grouped)
+    builder.start()
+    wait_until(lambda: len(groups_in(grouped)) == 2, PATIENCE_S, lambda: "the index of the group is not built again")
+    builder.stop()
+    assert search.find(VECTORS[50], 20)[:8] == found[:8]
+    search.close()
+
+
+def test_what_is_forgotten_while_the_index_of_a_group_is_built_is_not_in_it(
+    grouped: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    next(grouped.glob("000001-*.similar")).unlink()
+    table = FileGroup.table
+
+    def forgetting(group: FileGroup) -> SegmentTable:
+        found = table(group)
+        forget(grouped, Scope(BEGIN_NS + 100 * HOP_NS))
+        return found
+
+    monkeypatch.setattr(FileGroup, "table", forgetting)
+    IndexBuilder(grouped).build()
+    assert groups_in(grouped) == ["000004-000006.sp.similar"]
+    assert not list(grouped.glob(".*.partial"))
+
+
+def test_which_files_make_a_group() -> None:
+    assert complete_groups([], 0) == {}
+    assert complete_groups(range(1, 9), 8) == {}, "the last file may still grow"
+    assert complete_groups(range(1, 9), 9) == {0: [*range(1, 9)]}
+    assert complete_groups([8, 9, 12, 13], 17) == {1: [9, 12, 13]}, "one file alone is no group"
 
 
 def test_mistakes(folder: Path, tmp_path: Path) -> None:

@@ -28,5 +28,17 @@ class Backend(Protocol):
         it uses no longer -> why; from then on it uses the one that is safe. Raises `BackendError` if none is.
         """
 
+    def room(self, count: int, length: int) -> Array:
+        """Return memory for a batch of `count` windows, (count, length), that `embed` reads fastest. It may be that of the
+        batch before.
+        """
+
     def embed(self, windows: Array) -> Array:
         """Return the pooled hidden states of normalised windows: (batch, samples) -> (batch, layers, hidden)."""
+
+
+class HostMemory:
+    """The room of a backend that computes on the CPU."""
+
+    def room(self, count: int, length: int) -> Array:
+        return np.empty((count, length), np.float32)

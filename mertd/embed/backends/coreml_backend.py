@@ -25,7 +25,7 @@ import platformdirs
 
 from mertd.embed import network
 from mertd.embed.backends import mil_ops
-from mertd.embed.backends.backend import Array
+from mertd.embed.backends.backend import Array, HostMemory
 from mertd.embed.backends.coreml_package import (
     SUFFIX,
     Target,
@@ -60,7 +60,7 @@ def compiled_cache_path(
     return root / folder / f"{target}-{build}-{version}-{code[:8]}.mlmodelc"
 
 
-class CoreMLBackend:
+class CoreMLBackend(HostMemory):
     """Core ML on this Mac, one window per call, float16 on the GPU unless other `compute_units` are allowed."""
 
     name = "coreml"

@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.embed.backends.backend import Array
+from mertd.embed.backends.backend import Array, HostMemory
 from mertd.embed.backends.numpy_ops import NumpyOps
 from mertd.embed.network import hidden_states
 from mertd.embed.weights.tensors import Weights
 
 
-class NumpyBackend:
+class NumpyBackend(HostMemory):
     """The network in plain numpy, float32."""
 
     name = "numpy"

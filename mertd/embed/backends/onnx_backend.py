@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from mertd.embed.backends.backend import Array
+from mertd.embed.backends.backend import Array, HostMemory
 from mertd.embed.threads import current
 from mertd.embed.weights.tensors import Weights
 from mertd.errors import BackendError
 
 
-class OnnxBackend:
+class OnnxBackend(HostMemory):
     """ONNX Runtime on the CPU."""
 
     name = "onnx"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mertd.embed.architecture import conv_layer
-from mertd.embed.backends.backend import Array
+from mertd.embed.backends.backend import Array, HostMemory
 from mertd.embed.backends.bfloat16 import split, whole
 from mertd.embed.threads import current
 from mertd.embed.weights.tensors import Weights
@@ -19,7 +19,7 @@ PRECISIONS = {"bfloat16": "bf16", "float32": "f32"}
 """Precisions by mertd's names -> OpenVINO's."""
 
 
-class OpenVinoBackend:
+class OpenVinoBackend(HostMemory):
     """OpenVINO on the CPU."""
 
     name = "openvino"

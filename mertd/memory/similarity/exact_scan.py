@@ -29,10 +29,13 @@ def similarities(segment: VectorSegment, table: SegmentTable, query_unit: Floats
 
 
 def scan(
-    segment: VectorSegment, query_unit: Floats, mean: Floats, allowed: SpanFilter, limit: int
+    segment: VectorSegment, query_unit: Floats, mean: Floats, allowed: SpanFilter, limit: int, table: SegmentTable | None = None
 ) -> tuple[SegmentTable, Floats]:
-    """Return the `limit` most similar windows of a segment among those allowed, and their similarities, in no order."""
-    table = segment.table()
+    """Return the `limit` most similar windows of a segment among those allowed, and their similarities, in no order.
+
+    `table`: of the segment, if it is at hand.
+    """
+    table = segment.table() if table is None else table
     table = table.take(allowed(table)).in_order()
     scores = similarities(segment, table, query_unit, mean)
     rows = best_rows(scores, limit)

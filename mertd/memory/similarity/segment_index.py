@@ -41,6 +41,12 @@ EXPANSION_ADD = 200
 EXPANSION_SEARCH = 96
 """Candidates while the graph is searched; more are used for more hits."""
 
+LARGE = 65_536
+"""Vectors of a graph from which EXPANSION_SEARCH would miss one in twenty of the nearest."""
+
+LARGE_EXPANSION_SEARCH = 192
+"""Candidates while such a graph is searched."""
+
 MAX_CENTRE_SHIFT = 0.1
 """Farthest that the centre may have moved since the building, in units of the vectors' spread around it."""
 
@@ -120,7 +126,8 @@ class SegmentIndex:
         if not self._indexed or not seen.any():
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
         limit = min(limit, self._indexed)
-        self._graph.expansion_search = max(EXPANSION_SEARCH, limit)  # type: ignore[misc]  # its setter follows another one
+        expansion = EXPANSION_SEARCH if self._indexed < LARGE else LARGE_EXPANSION_SEARCH
+        self._graph.expansion_search = max(expansion, limit)  # type: ignore[misc]  # its setter follows another one
         found: Any = self._graph.search(seen, limit, threads=1)
         rows = np.asarray(found.keys).astype(np.int64)
         known = (rows >= 0) & (rows < len(self.table))

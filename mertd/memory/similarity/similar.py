@@ -59,7 +59,7 @@ def find_similar(
     """
     unit = _query_unit(query, mean)
     scanned, searched = _divide(segments, allowed)
-    fixed = [Hits(*scan(part, unit, mean, allowed, WINDOWS_PER_MOMENT * count)) for part in scanned]
+    fixed = [Hits(*scan(part, unit, mean, allowed, WINDOWS_PER_MOMENT * count, table)) for part, table in scanned]
     limit = max(MIN_CANDIDATES, CANDIDATES_PER_MOMENT * count)
     while True:
         stretches, complete = nearest_stretches(query, [index for _, index in searched], limit, allowed)
@@ -73,7 +73,9 @@ def find_similar(
             break
         limit *= 4
     if len(moments) < count and not complete and allowed.selects:
-        fixed += [Hits(*scan(segment, unit, mean, allowed, WINDOWS_PER_MOMENT * count)) for segment, _ in searched]
+        fixed += [
+            Hits(*scan(segment, unit, mean, allowed, WINDOWS_PER_MOMENT * count, index.table)) for segment, index in searched
+        ]
         moments = merge_moments(*_joined(fixed), count)
     return [replace(moment, percentile=calibration.percentile(moment.similarity)) for moment in moments]
 
@@ -91,16 +93,21 @@ def _query_unit(query: NDArray[np.floating], mean: Floats) -> Floats:
 
 def _divide(
     segments: Sequence[IndexedSegment], allowed: SpanFilter
-) -> tuple[list[VectorSegment], list[tuple[VectorSegment, VectorIndex]]]:
-    """Return the segments to scan, and those to search by index."""
-    scanned: list[VectorSegment] = []
+) -> tuple[list[tuple[VectorSegment, SegmentTable | None]], list[tuple[VectorSegment, VectorIndex]]]:
+    """Return the segments to scan, with their tables if these are at hand, and those to search by index.
+
+    Segments of which a filter leaves nothing are in neither.
+    """
+    scanned: list[tuple[VectorSegment, SegmentTable | None]] = []
     searched: list[tuple[VectorSegment, VectorIndex]] = []
     for part in segments:
         index = part.index
-        if index is None or (allowed.selects and int(allowed(index.table).sum()) <= SCAN_ROWS):
-            scanned.append(part.segment)
-        else:
+        if index is None:
+            scanned.append((part.segment, None))
+        elif not allowed.selects or (left := int(allowed(index.table).sum())) > SCAN_ROWS:
             searched.append((part.segment, index))
+        elif left:
+            scanned.append((part.segment, index.table))
     return scanned, searched
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from operator import attrgetter
+from typing import NamedTuple
 
 from mertd.wire import Embedding, Event
 
@@ -34,16 +35,20 @@ class Page:
     more: bool
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     seq: int
     start_ns: int  # of a window, or the time of an event
     when_ns: int  # the end of a window, or the time of an event
     frames: list[bytes]
+    size: int  # bytes
 
-    @property
-    def size(self) -> int:
-        return len(self.frames[0]) + len(self.frames[1]) + OVERHEAD
+
+@dataclass
+class _Queue:
+    """The messages of one kind and stream, oldest first, and the sum of their sizes."""
+
+    kept: deque[_Kept] = field(default_factory=deque)
+    size: int = 0
 
 
 class History:
@@ -51,57 +56,61 @@ class History:
 
     def __init__(self, limit_bytes: int = LIMIT_BYTES) -> None:
         """`limit_bytes`: what all messages together may take."""
-        self._limit, self._kept = limit_bytes, dict[tuple[str, str], deque[_Kept]]()
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._limit = limit_bytes
+        self._queues: dict[tuple[str, str], _Queue] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
-        return sum(map(len, self._kept.values()))
+        return sum(len(queue.kept) for queue in self._queues.values())
 
     def add(self, message: Embedding | Event, frames: list[bytes]) -> None:
         """Keep a message, and forget the oldest ones of whichever kind and stream has most, if there is no room."""
-        key = (message.kind, message.stream)
         if isinstance(message, Embedding):
             start_ns, when_ns = message.time.start_ns, message.time.end_ns
         else:
             start_ns = when_ns = message.time_ns
-        kept = _Kept(message.seq, start_ns, when_ns, frames)
-        self._kept.setdefault(key, deque()).append(kept)
-        self._sizes[key] = self._sizes.get(key, 0) + kept.size
-        self.bytes += kept.size
+        topic, payload = frames
+        size = len(topic) + len(payload) + OVERHEAD
+        key = (message.kind, message.stream)
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = _Queue()
+        queue.kept.append(_Kept(message.seq, start_ns, when_ns, frames, size))
+        queue.size += size
+        self.bytes += size
         while self.bytes > self._limit:
-            largest = max(self._sizes, key=self._sizes.__getitem__)
-            size = self._kept[largest].popleft().size
-            self._sizes[largest] -= size
-            self.bytes -= size
+            largest = max(self._queues.values(), key=attrgetter("size"))
+            forgotten = largest.kept.popleft().size
+            largest.size -= forgotten
+            self.bytes -= forgotten
 
     def last(self, kind: str, stream: str, count: int) -> Page:
         """The newest `count` messages of a kind. `stream`: empty for all streams, which are then sorted by time.
 
         If they are too many for a page, it holds the newest of them.
         """
-        keys = [key for key in self._kept if key[0] == kind and stream in ("", key[1])]
+        queues = [queue.kept for key, queue in self._queues.items() if key[0] == kind and stream in ("", key[1])]
         wanted = min(count, PAGE_MESSAGES)
-        found = [kept for key in keys for kept in islice(reversed(self._kept[key]), max(wanted, 0))]
+        found = [kept for queue in queues for kept in islice(reversed(queue), max(wanted, 0))]
         found.sort(key=attrgetter("when_ns"))
-        total = sum(len(self._kept[key]) for key in keys)
+        total = sum(map(len, queues))
         page = list(_page(reversed(found[-wanted:] if wanted > 0 else [])))[::-1]
         return Page([_replayed(kept) for kept in page], len(page) < min(max(count, 0), total))
 
     def oldest(self, kind: str, stream: str) -> int | None:
         """Return the `seq` of the oldest message of a kind and stream that is kept; None if there is none."""
-        queue = self._kept.get((kind, stream))
+        queue = self._of(kind, stream)
         return queue[0].seq if queue else None
 
     def since(self, kind: str, stream: str, since_ns: int) -> Page:
         """Messages from the first one on that is of this time or later, as far as they are kept and go on a page."""
-        found = (kept.seq for kept in self._kept.get((kind, stream), ()) if kept.start_ns >= since_ns)
+        found = (kept.seq for kept in self._of(kind, stream) if kept.start_ns >= since_ns)
         first = next(found, None)
         return Page([], False) if first is None else self.between(kind, stream, first, None)
 
     def between(self, kind: str, stream: str, first: int, end: int | None) -> Page:
         """Messages with first <= `seq` < end (None: up to the newest), as far as they are kept and go on a page."""
-        queue = self._kept.get((kind, stream), deque())
+        queue = self._of(kind, stream)
         if not queue:
             return Page([], False)
         skip = max(0, first - queue[0].seq)  # they are numbered without holes
@@ -109,6 +118,10 @@ class History:
         found = list(islice(queue, skip, min(wanted, skip + PAGE_MESSAGES)))
         page = list(_page(iter(found)))
         return Page([_replayed(kept) for kept in page], skip + len(page) < min(wanted, len(queue)))
+
+    def _of(self, kind: str, stream: str) -> deque[_Kept]:
+        queue = self._queues.get((kind, stream))
+        return deque() if queue is None else queue.kept
 
 
 def _page(kept: Iterator[_Kept]) -> Iterator[_Kept]:

@@ -17,7 +17,7 @@ from mertd.stream.server.connections import Connections
 from mertd.stream.server.history import History
 from mertd.stream.server.readiness import Readiness
 from mertd.stream.server.subscriptions import Subscriptions
-from mertd.wire import Embedding, Event, Message, encode
+from mertd.wire import Encoder, Message, Status
 
 HIGH_WATER_MARK = 1_000
 """Messages that may wait for one subscriber before it misses some."""
@@ -30,6 +30,12 @@ READ_AT_ONCE = 256
 
 READ_PAUSE_S = 0.005
 """Seconds that the event loop then has for other things."""
+
+NO_WAIT = int(zmq.NOBLOCK)
+"""Flag of a frame. A plain number: pyzmq takes longer to combine its named flags than to send."""
+
+NO_WAIT_AND_MORE = NO_WAIT | int(zmq.SNDMORE)
+"""Flags of a frame that another one follows."""
 
 BACKLOG = 1_024
 """Connections that may wait to be accepted, as they do when all subscribers reconnect at the same moment."""
@@ -77,6 +83,7 @@ class Publisher:
         self._subscriptions: Subscriptions[Connection] = Subscriptions()
         self._stale: set[int] = set()
         self._readiness: Readiness | None = None
+        self._encoder = Encoder()
         self.history = History()
         self.published = 0
         self.dropped = 0
@@ -104,9 +111,9 @@ class Publisher:
 
         Raises `WireError` for what the wire cannot carry.
         """
-        frames = encode(message)
+        frames = self._encoder.encode(message)
         try:
-            self._bound.socket.send_multipart(frames, zmq.NOBLOCK)
+            self._send(frames)
         except zmq.Again:
             return False
         self._note_sent(message, frames)
@@ -114,19 +121,25 @@ class Publisher:
 
     def send(self, message: Message) -> None:
         """Publish, and keep in the history. Raises `WireError` for what the wire cannot carry."""
-        frames = encode(message)
-        socket = self._bound.socket
+        frames = self._encoder.encode(message)
         try:
-            socket.send_multipart(frames, zmq.NOBLOCK)
+            self._send(frames)
         except zmq.Again:  # count it, and send to all the others
             self.dropped += 1
-            socket.setsockopt(zmq.XPUB_NODROP, 0)
-            socket.send_multipart(frames, zmq.NOBLOCK)
-            socket.setsockopt(zmq.XPUB_NODROP, 1)
+            self._bound.socket.setsockopt(zmq.XPUB_NODROP, 0)
+            self._send(frames)
+            self._bound.socket.setsockopt(zmq.XPUB_NODROP, 1)
         self._note_sent(message, frames)
 
+    def _send(self, frames: list[bytes]) -> None:
+        """Send two frames. Raises `zmq.Again` if a queue is full: at the first frame, or not at all."""
+        send = self._bound.socket.send
+        topic, payload = frames
+        send(topic, NO_WAIT_AND_MORE)
+        send(payload, NO_WAIT)
+
     def _note_sent(self, message: Message, frames: list[bytes]) -> None:
-        if isinstance(message, Embedding | Event):
+        if not isinstance(message, Status):
             self.history.add(message, frames)
         self.published += 1
         if self._readiness is not None:

@@ -15,10 +15,19 @@ mx = pytest.importorskip("mlx.core")
 
 
 class Driver:
-    """An NVIDIA driver's copy, in memory that both sides see: what managed memory is."""
+    """An NVIDIA driver's copy, in memory that both sides see: what managed memory is. And memory that it gives out."""
 
     def __init__(self, status: int = 0) -> None:
         self.status, self.copied = status, 0
+        self.given: list[object] = []
+
+    def cuMemAllocHost_v2(self, pointer: object, size: object) -> int:  # noqa: N802
+        import ctypes
+
+        if not self.status:
+            self.given.append(ctypes.create_string_buffer(size.value))
+            pointer._obj.value = ctypes.addressof(self.given[-1])
+        return self.status
 
     def cuMemcpyHtoD_v2(self, target: object, source: object, size: object) -> int:  # noqa: N802
         import ctypes
@@ -60,3 +69,30 @@ def test_fused_is_for_float16_on_cuda_alone() -> None:
     assert fastest_form("float32") == ("conv1d" if mx.metal.is_available() else "product")
     with pytest.raises(BackendError, match="float16"):
         MlxBackend(load("random:0?size=tiny"), (1,), "float32", "fused")
+
+
+@pytest.mark.parametrize("driver", [None, Driver(), Driver(status=201)], ids=["no driver", "driver", "driver that refuses"])
+def test_a_batch_fits_its_room(driver: Driver | None) -> None:
+    upload = Upload(mx)
+    upload._driver = driver
+    for batch in batches():
+        room = upload.room(batch.shape)
+        assert (room.shape, room.dtype) == (batch.shape, np.float32)
+        room[:] = batch
+        assert np.array_equal(room, batch)
+    if driver is not None:
+        assert len(driver.given) == (0 if driver.status else 2), "one for each shape"
+
+
+def test_windows_in_the_room_of_a_batch_give_what_others_give() -> None:
+    from mertd.embed.backends.mlx_backend import MlxBackend
+
+    backend = MlxBackend(load("random:0?size=tiny"), (1,))
+    windows = np.random.Generator(np.random.PCG64(0)).standard_normal((3, 4_000)).astype(np.float32)
+    expected = backend.embed(windows)
+    for count in (3, 1, 2, 3):
+        room = backend.room(count, 4_000)
+        room[:] = windows[:count]
+        found = backend.embed(room)
+        np.testing.assert_allclose(found, expected[:count], rtol=1e-4, atol=1e-4)
+        assert np.array_equal(backend.embed(windows[:count]), found), "others than those in the room"
