@@ -40,7 +40,7 @@ MAY_IMPORT = {
     | {"vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
     "memory": {"errors", "defaults", "files", "mounts", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
-    "view": {"", "errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream", "memory"},
+    "view": {"", "metrics", "errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream", "memory"},
     "config": {"memory", "view"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,

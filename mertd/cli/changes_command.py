@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,10 +16,17 @@ from mertd.errors import UsageError
 from mertd.memory.time_words import FORMS
 
 if TYPE_CHECKING:
+    from mertd.memory.changes.detector import NoveltyPoint
     from mertd.memory.changes.programme import ProgrammeSection
 
 DEFAULT_SINCE = "12h"
 """Since when, if nothing else is asked for: the evening is in it in the morning, too."""
+
+CHANGE_MARK = "|"
+"""Where the sound changed."""
+
+RETURN_MARK = "<"
+"""Where it came back."""
 
 commands = single_command()
 
@@ -59,14 +67,36 @@ def changes(
         for key in keys:
             if stream and key.stream not in stream:
                 continue
-            for section in programme(folder, key, wanted.since_ns, wanted.until_ns):
+            points: list[NoveltyPoint] = []
+            marks: list[tuple[int, str]] = []
+            for section in programme(folder, key, wanted.since_ns, wanted.until_ns, trace=points.append):
                 shown += 1
+                if section.change is not None:
+                    marks.append((section.start_ns, RETURN_MARK if section.returned is not None else CHANGE_MARK))
                 if json:
                     say_json(section_map(section, key))
                 else:
                     say(f"{_times(section)}  {key.stream}  {_beginning(section)}")
+            if not json and sys.stdout.isatty():
+                _draw(points, marks, key.stream)
     if not shown:
         complain("nothing is remembered from this time; `mertd memory info` shows what is")
+
+
+def _draw(points: list[NoveltyPoint], marks: list[tuple[int, str]], stream: str) -> None:
+    """Draw the novelty of a stream as a strip, with its changes below."""
+    from mertd.cli.evening_strip import FULL_NOVELTY, Evening, span_of
+    from mertd.cli.live_screen import terminal_size
+
+    full = FULL_NOVELTY * points[-1].variance if points else 0.0
+    evening = Evening(full, [(point.time_ns, point.novelty) for point in points], marks)
+    since_ns, until_ns = span_of(time_ns for time_ns, _ in evening.points)
+    if lines := evening.lines(since_ns, until_ns, terminal_size()[0], sys.stdout.encoding):
+        say()
+        say(f"{stream}: novelty; {CHANGE_MARK} change, {RETURN_MARK} return")
+        for line in lines:
+            say(line)
+        say()
 
 
 def _times(section: ProgrammeSection) -> str:

@@ -56,3 +56,8 @@ def _clock(unix_ns: int) -> str:
         return datetime.fromtimestamp(unix_ns / 1e9).astimezone().strftime("%H:%M:%S.%f")[:-4]
     except (ValueError, OverflowError, OSError):  # what a daemon sends need not be a time of this era
         return f"{unix_ns} ns"
+
+
+def clock_minute(unix_ns: int) -> str:
+    """Return the local time of day, to the minute."""
+    return _clock(unix_ns)[:5]

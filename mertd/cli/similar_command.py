@@ -24,9 +24,13 @@ if TYPE_CHECKING:
     from mertd.memory.asked import Asked
     from mertd.memory.memory import Memory
     from mertd.memory.similarity.moments import Moment
+    from mertd.wire import Embedding
 
 MAX_TEXT = 10_000_000
 """Characters of standard input that are read."""
+
+ASKED_MARK = "^"
+"""Where the moment is that was asked for."""
 
 commands = single_command()
 
@@ -96,6 +100,24 @@ def similar(
     for one in found:
         say(_line(one, names[one.stream][1]))
     say(search.describe() if found else "nothing else is remembered there")
+    if sys.stdout.isatty():
+        _draw(found, own)
+
+
+def _draw(found: list[Moment], own: Embedding | None) -> None:
+    """Draw when the moments were, as high as they are similar, and the one that was asked for."""
+    from mertd.cli.evening_strip import FULL_SIMILARITY, Evening, span_of
+    from mertd.cli.live_screen import terminal_size
+
+    evening = Evening(FULL_SIMILARITY, [(one.best_start_ns, one.similarity) for one in found])
+    if own is not None:
+        evening.marks.append((own.time.start_ns, ASKED_MARK))
+    times = [one.start_ns for one in found] + [one.end_ns for one in found]
+    since_ns, until_ns = span_of([*times, own.time.start_ns, own.time.end_ns] if own is not None else times)
+    if lines := evening.lines(since_ns, until_ns, terminal_size()[0], sys.stdout.encoding):
+        say()
+        for line in lines:
+            say(line)
 
 
 def _line(one: Moment, stream: str) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
@@ -14,6 +16,7 @@ from mertd.defaults import CONTROL_ENDPOINT, SAMPLE_RATE
 from mertd.errors import WireError
 
 if TYPE_CHECKING:
+    from mertd.stream.curve_keys import ClientKeys
     from mertd.wire import Status
 
 commands = single_command()
@@ -24,30 +27,47 @@ def status(
     control: Control = CONTROL_ENDPOINT,
     json: Json = False,
     text_times: TextTimes = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Ask again every second, until Ctrl-C.")] = False,
     key: Key = None,
     server_key: ServerKey = None,
     key_folder: KeyFolder = None,
 ) -> None:
     """Ask a running daemon how it is."""
     from mertd.cli.message_printer import MessagePrinter
+
+    keys = client_keys(control, key, server_key, key_folder)
+    if watch:
+        from mertd.cli.status_watch import watch_status
+
+        watch_status(lambda: _ask(control, keys), lambda message: _lines(control, message), json, text_times)
+        return
+    message = _ask(control, keys)
+    if json or text_times:
+        MessagePrinter(json, text_times).show(message)
+        return
+    for line in _lines(control, message):
+        say(line)
+
+
+def _ask(control: str, keys: ClientKeys | None) -> Status:
+    """Return the status of a daemon. Raises `EndpointError` and `WireError`."""
     from mertd.stream.request import ask
     from mertd.wire import Status
 
-    keys = client_keys(control, key, server_key, key_folder)
     answer = ask(control, {"request": "status"}, keys=keys)
     message = answer[0] if len(answer) == 1 else None
     if not isinstance(message, Status):
         kinds = ", ".join(message.kind for message in answer)
         raise WireError(f"{control} answered a request for its status with {kinds or 'nothing'}")
-    if json or text_times:
-        MessagePrinter(json, text_times).show(message)
-        return
+    return message
+
+
+def _lines(control: str, message: Status) -> list[str]:
+    """Return the lines that describe a status. Raises `WireError`."""
     try:
-        lines = list(status_lines(message))
+        return list(status_lines(message))
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:  # a daemon may send anything
         raise WireError(f"{control} sent an invalid status: {type(error).__name__}: {error}") from error
-    for line in lines:
-        say(line)
 
 
 def status_lines(message: Status) -> Iterator[str]:

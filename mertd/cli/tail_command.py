@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
@@ -17,9 +18,12 @@ from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError, UsageError
 
 if TYPE_CHECKING:
-    from mertd.cli.message_printer import MessagePrinter
     from mertd.stream.client.sequence import Cursor
-    from mertd.wire import Embedding, Event
+    from mertd.stream.curve_keys import ClientKeys
+    from mertd.wire import Embedding, Event, Status
+
+LOOK_S = 0.5
+"""Seconds between two looks at whether to stop."""
 
 commands = single_command()
 
@@ -31,6 +35,7 @@ def tail(
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     json: Json = False,
     text_times: TextTimes = False,
+    lines: Annotated[bool, typer.Option("--lines", help="Print a line for each embedding at a terminal, too.")] = False,
     events: Annotated[bool, typer.Option("--events", help="Show events too.")] = False,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after this many embeddings.")] = None,
     timeout: Annotated[float | None, typer.Option(min=0, help="Give up after this many seconds without an embedding.")] = None,
@@ -50,9 +55,8 @@ def tail(
     key_folder: KeyFolder = None,
 ) -> None:
     """Show embeddings as they come."""
+    from mertd.cli.live_screen import can_redraw
     from mertd.cli.message_printer import MessagePrinter
-    from mertd.stream.client.subscriber import Subscriber
-    from mertd.wire import Embedding
 
     if (since is not None) + (begin is not None or end is not None) + bool(last) > 1:
         raise UsageError("--since, --last, and --from with --to exclude each other; give one of them")
@@ -61,37 +65,88 @@ def tail(
             _show_past(begin, end, tuple(stream or ()), memory, events, count, MessagePrinter(json, text_times))
         return
     keys = client_keys(connect, key, server_key, key_folder)
-    kinds = ("embedding", "event") if events else ("embedding",)
-    printer = MessagePrinter(json, text_times)
+    streams = tuple(stream or ())
+    if json or text_times or lines or not can_redraw():
+        kinds = ("embedding", "event") if events else ("embedding",)
+        where = _Where(connect, control, streams, kinds, since, last, memory, keys)
+        _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
+        return
+    from mertd.cli.live_screen import LiveScreen
+    from mertd.cli.stop_signals import StopSignals
+    from mertd.cli.tail_screen import KINDS, TailScreen
+
+    where = _Where(connect, control, streams, KINDS, since, last, memory, keys)
+    with StopSignals() as stopping, LiveScreen() as screen:
+        shown = TailScreen(connect, streams, screen)
+        _follow(where, count, timeout, shown, shown.complain, stopping, shown.draw)
+    if stopping():
+        raise typer.Exit(128 + stopping.received)
+
+
+@dataclass(frozen=True)
+class _Where:
+    """What is followed, and from where on."""
+
+    connect: str
+    control: str
+    streams: tuple[str, ...]
+    kinds: tuple[str, ...]
+    since: str | None
+    last: int
+    memory: Path | None
+    keys: ClientKeys | None
+
+
+class _Shows(Protocol):
+    """What messages are given to."""
+
+    def show(self, message: Embedding | Event | Status) -> None: ...
+
+
+def _follow(
+    where: _Where,
+    count: int | None,
+    timeout: float | None,
+    printer: _Shows,
+    complain: Callable[[str], object],
+    stopping: Callable[[], bool] = lambda: False,
+    idle: Callable[[], object] = lambda: None,
+) -> None:
+    """Show messages until there were `count` embeddings, or for ever. `idle` is called at least twice a second."""
+    from mertd.stream.client.subscriber import Subscriber
+    from mertd.wire import Embedding
+
     shown = 0
     resume, since_ns = None, None
-    if since is not None and _is_memory_here(memory):
+    stored = tuple(kind for kind in where.kinds if kind != "status")
+    if where.since is not None and _is_memory_here(where.memory):
         with reader_may_leave():
-            resume, shown = _show_since(since, tuple(stream or ()), memory, kinds, count, printer)
-    elif since is not None:  # the daemon may have one
+            resume, shown = _show_since(where.since, where.streams, where.memory, stored, count, printer, stopping)
+    elif where.since is not None:  # the daemon may have one
         from mertd.memory.time_words import parse_time
 
-        since_ns = parse_time(since, time.time_ns())
+        since_ns = parse_time(where.since, time.time_ns())
     deadline = _deadline(timeout)
     with (
         Subscriber(
-            connect,
-            stream or [],
-            kinds,
-            control=control,
-            last=last,
+            where.connect,
+            where.streams,
+            where.kinds,
+            control=where.control,
+            last=where.last,
             resume=resume,
             since=since_ns,
             mix_spaces=True,
-            keys=keys,
+            keys=where.keys,
         ) as subscriber,
         reader_may_leave(),
     ):
-        while count is None or shown < count:
-            received = subscriber.receive(max(0.0, min(1.0, deadline - time.monotonic())))
+        while (count is None or shown < count) and not stopping():
+            idle()
+            received = subscriber.receive(max(0.0, min(LOOK_S, deadline - time.monotonic())))
             if received is None:
                 if time.monotonic() >= deadline:
-                    raise EndpointError(f"no embedding in {timeout:g} s from {connect}; `mertd status` may say why")
+                    raise EndpointError(f"no embedding in {timeout:g} s from {where.connect}; `mertd status` may say why")
                 continue
             message = received.message
             if received.lost:
@@ -116,7 +171,7 @@ def _show_past(
     folder: Path | None,
     events: bool,
     count: int | None,
-    printer: MessagePrinter,
+    printer: _Shows,
 ) -> None:
     """Show what the memory has of a time, up to `count` embeddings."""
     from mertd.memory.memory import Memory
@@ -135,7 +190,8 @@ def _show_since(
     folder: Path | None,
     kinds: tuple[str, ...],
     count: int | None,
-    printer: MessagePrinter,
+    printer: _Shows,
+    stopping: Callable[[], bool],
 ) -> tuple[Cursor, int]:
     """Show what the memory has since a time. Return where it ends, to continue there, and the number of embeddings shown."""
     from mertd.memory.memory import Memory
@@ -145,10 +201,12 @@ def _show_since(
     cursor = memory.cursor()  # first: what is stored while the rest is shown comes from the daemon
     found = memory.messages(kinds, Selection.between(since, None, time.time_ns(), streams))
     before = (message for message in found if message.seq < cursor.get(message.boot, {}).get((message.kind, message.stream), 0))
-    return cursor, _show(before, count, printer)
+    return cursor, _show(before, count, printer, stopping)
 
 
-def _show(messages: Iterable[Embedding | Event], count: int | None, printer: MessagePrinter) -> int:
+def _show(
+    messages: Iterable[Embedding | Event], count: int | None, printer: _Shows, stopping: Callable[[], bool] = lambda: False
+) -> int:
     """Show messages, up to `count` embeddings. Return how many embeddings that were."""
     from mertd.wire import Embedding
 
@@ -156,7 +214,7 @@ def _show(messages: Iterable[Embedding | Event], count: int | None, printer: Mes
     for message in messages:
         printer.show(message)
         shown += isinstance(message, Embedding)
-        if count is not None and shown >= count:
+        if (count is not None and shown >= count) or stopping():
             break
     return shown
 

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
+from mertd.memory.default_folder import chosen_folder
+from mertd.metrics.metrics_routes import metrics_routes
+from mertd.metrics.observed import Observed
 from mertd.view.access import Access, known_names
 from mertd.view.listener import Daemons, Listener
 from mertd.view.web_address import WebAddress, listen
@@ -49,14 +52,18 @@ class QuietServer(uvicorn.Server):
 async def serve(options: ViewOptions, announce: Callable[[str], object], stopping: asyncio.Event) -> None:
     """Serve the page until `stopping` is set. `announce`: is given what to open in a browser.
 
-    Raises `EndpointError` if the address is in use.
+    Raises `EndpointError` if the address is in use, `HomeUnknownError` if the memory is to be looked for in a home directory
+    that is not known.
     """
     socket, address = listen(options.address)
     with socket:
         token = None if address.is_loopback else options.token or secrets.token_urlsafe(32)
         access = Access(address, known_names(options.names), token)
         listener = Listener(options.daemons)
-        server = QuietServer(_configuration(make_app(access, all_routes(listener))))
+        observed = Observed(options.daemons.endpoints)
+        listener.on_message(observed.note)
+        routes = [*all_routes(listener), *metrics_routes(observed, chosen_folder(options.memory))]
+        server = QuietServer(_configuration(make_app(access, routes)))
         announce(address.url + (f"?token={token}" if token else ""))
         tasks = [
             asyncio.create_task(listener.receive()),

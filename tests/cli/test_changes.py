@@ -20,11 +20,14 @@ from mertd.cli.app import run
 from mertd.cli.message_format import MessageFormatter
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
+from mertd.text import printable
 from mertd.wire import Event, Message
 from messages import event
 
 SECONDS = (24, 20, 20, 20)
 """Of the sections of the song; the last sounds like the first."""
+
+EVIL = "\x1b[2Jroom\n"
 
 JOINS = (24, 44, 64)
 """Seconds into the song."""
@@ -145,3 +148,29 @@ def test_tail_says_it_in_words() -> None:
     assert line.endswith("similarity +0.90")
     for foreign in ({"similarity": "x", "like": like}, {"similarity": 0.9, "like": None}, {}):
         assert "similarity +" not in MessageFormatter().event(event(event="return", detail=foreign))
+
+
+def test_a_strip_of_the_evening_at_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path) as store:
+        store.append([message(one, EVIL) for one in run_of(BOOTS[0], SECTIONS)])
+    words = ["changes", "--memory", str(tmp_path), "--to", "now"]
+    assert run(words) == 0
+    piped = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("mertd.cli.live_screen.terminal_size", lambda: (60, 24))
+    assert run(words) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith(piped)
+    empty, head, novelty, marks, times, last = shown[len(piped) :].splitlines()
+    assert (empty, last) == ("", "")
+    assert head == f"{printable(EVIL)}: novelty; | change, < return"
+    assert len(novelty) == len(times) == 60
+    assert (marks.count("|"), marks.count("<")) == (3, 2)
+    assert all("█▇▆▅▄".count(max(novelty[max(0, at - 1) : at + 2])) for at in range(len(marks)) if marks[at] != " ")
+    assert run([*words, "--json"]) == 0
+    assert all(json.loads(line) for line in capsys.readouterr().out.splitlines()), "nothing is drawn between JSON"
+    monkeypatch.setattr("mertd.cli.live_screen.terminal_size", lambda: (10, 24))
+    assert run(words) == 0
+    assert capsys.readouterr().out == piped, "no room"

@@ -6,27 +6,26 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
+from command_process import PATIENCE_S, Traces, running, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from memory.test_forgetting import fill
 from mertd.metrics.metrics_routes import metrics_routes
 from mertd.metrics.observed import Observed
-from mertd.stream.client.subscriber import Subscriber
-from mertd.wire import Event
 from messages import embedding, status
 from metrics.test_collector import ENDPOINT, SUPERVISOR, told
 
 NEEDS_PROMTOOL = pytest.mark.skipif(
     shutil.which("promtool") is None and not os.environ.get("CI"), reason="promtool is not installed"
 )
-KINDS = ("embedding", "event", "status")
 
 
 def client(observed: Observed, memory: Path | None = None) -> TestClient:
@@ -79,44 +78,69 @@ def test_the_memory_is_measured(observed: Observed, tmp_path: Path) -> None:
     assert f'mertd_up{{endpoint="{ENDPOINT}"}} 0.0' in text
 
 
-@pytest.fixture(scope="module")
-def scrape_of_a_daemon() -> Iterator[str]:
-    """What a live daemon's scrape is, once it has embedded something."""
-    with Daemon(*TINY, *SHORT, "--source", "synth:chords", "--source", "synth:silence") as daemon:
-        observed = Observed([ENDPOINT])
-        with Subscriber(daemon.publish, (), KINDS, control=daemon.control) as subscriber:
-            seen: set[object] = set()
-            while not seen >= {"embedding", "silent", "status"}:
-                received = subscriber.receive(60)
-                assert received is not None
-                observed.note(ENDPOINT, received.message)
-                message = received.message
-                seen.add(message.event if isinstance(message, Event) else message.kind)
-        yield client(observed).get("/metrics").text
+def text_of(client: httpx2.Client, url: str, has: str) -> str:
+    """What is scraped, once it has something."""
+    found = ""
+
+    def is_there() -> bool:
+        nonlocal found
+        found = client.get(f"{url}metrics").text
+        return has in found
+
+    wait_until(is_there, PATIENCE_S, lambda: found)
+    return found
 
 
 @pytest.mark.slow
 @NEEDS_PROMTOOL
-def test_promtool_has_nothing_to_say_about_a_live_daemon(scrape_of_a_daemon: str) -> None:
-    checked = subprocess.run(
-        ["promtool", "check", "metrics"], input=scrape_of_a_daemon, capture_output=True, text=True, check=False
-    )
-    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+def test_a_live_daemon_and_its_absence() -> None:
+    traces = Traces()
+    words = [sys.executable, "-P", "-m", "mertd", "view", "--bind", "127.0.0.1:0"]
+    sources = ["--source", "synth:chords", "--source", "synth:silence"]
+    try:
+        with Daemon(*TINY, *SHORT, *sources) as daemon, httpx2.Client(timeout=PATIENCE_S) as asked:
+            daemon.bound()
+            words += ["--connect", daemon.publish, "--control", daemon.control]
+            with running(words, stdout=subprocess.PIPE, env=traces.environment, text=True) as view:
+                assert view.stdout is not None
+                url = view.stdout.readline().split()[-1]
+                assert asked.get(f"{url}healthz").status_code == 200
+                text_of(asked, url, f'mertd_up{{endpoint="{daemon.publish}"}} 1.0')
+                daemon.until(lambda s: s.streams["chords"]["embedded"] > 0 and s.streams["silence"]["silent"] > 0)
+                text_of(asked, url, 'stream="chords"} -')
+                text_of(asked, url, 'phase="running"} 1.0')
+                text = text_of(asked, url, 'stream="silence"} -')
+                assert asked.get(f"{url}readyz").status_code == 200
+                assert promtool(text) == (0, "", "")
+                anonymous = re.sub(r'daemon="[0-9a-f]{8}",?', "", text).replace("{}", "")
+                for start in (
+                    'mertd_stream_windows_skipped_total{reason="late",stream="chords"} ',
+                    'mertd_stream_rms_dbfs{stream="silence"} -200.0',
+                    'mertd_stream_peak_dbfs{stream="chords"} ',
+                    "mertd_subscribers ",
+                    "mertd_history_size_bytes ",
+                    'mertd_process_state{process="capture-chords",state="healthy"} 1.0',
+                    'mertd_window_stage_seconds_bucket{le="0.005",stage="publish"} ',
+                ):
+                    assert f"\n{start}" in anonymous, text
+                daemon.stop()
+                text = text_of(asked, url, f'mertd_up{{endpoint="{daemon.publish}"}} 0.0')
+                assert {line.split("{")[0] for line in text.splitlines() if line.startswith("mertd_")} == {
+                    "mertd_up",
+                    "mertd_last_status_timestamp_seconds",
+                }
+                assert promtool(text) == (0, "", "")
+                assert asked.get(f"{url}readyz").status_code == 503
+                view.terminate()
+                assert view.wait(PATIENCE_S) == 0
+    finally:
+        traces.remove()
 
 
-@pytest.mark.slow
-def test_a_live_daemon_says_all(scrape_of_a_daemon: str) -> None:
-    anonymous = re.sub(r'daemon="[0-9a-f]{8}",?', "", scrape_of_a_daemon).replace("{}", "")
-    for start in (
-        'mertd_stream_windows_skipped_total{reason="late",stream="chords"} ',
-        'mertd_stream_rms_dbfs{stream="silence"} ',
-        'mertd_stream_peak_dbfs{stream="chords"} ',
-        "mertd_subscribers 1.0",
-        "mertd_history_size_bytes ",
-        'mertd_process_state{process="capture-chords",state="healthy"} 1.0',
-        'mertd_window_stage_seconds_bucket{le="0.005",stage="publish"} ',
-    ):
-        assert f"\n{start}" in anonymous
+def promtool(text: str) -> tuple[int, str, str]:
+    """What Prometheus' own tool says of metrics."""
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def busy(streams: int) -> Observed:

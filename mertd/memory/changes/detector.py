@@ -93,6 +93,15 @@ class _Border:
         return (self.before.middle_ns + self.after.middle_ns) // 2
 
 
+@dataclass(frozen=True)
+class NoveltyPoint:
+    """How new the sound was at one moment. `variance`: of the stream, as far as it was known then."""
+
+    time_ns: int
+    novelty: float
+    variance: float
+
+
 class ChangeDetector:
     """Finds the changes of one stream. Feed it every window, in order; it answers with what has become certain.
 
@@ -113,6 +122,14 @@ class ChangeDetector:
         self._step = math.inf  # samples between the starts of the last two windows
         self._waiting: deque[tuple[int, StreamWindow, Direction]] = deque()  # windows not yet assigned to a section
         self._sections = Sections(reach.half)
+
+    @property
+    def newest(self) -> NoveltyPoint | None:
+        """The newest moment of which the sound on both sides is known; None if there is none since the last gap."""
+        if not self._borders or self._latest is None:
+            return None
+        border = self._borders[-1]
+        return NoveltyPoint(border.middle_ns, border.novelty, self._latest.variance)
 
     @staticmethod
     def delay_ns(half: int, hop_ns: int, window_ns: int) -> int:

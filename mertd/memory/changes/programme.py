@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from mertd.memory.changes.detector import DEFAULT_REACH, ChangeDetector, Reach
+from mertd.memory.changes.detector import DEFAULT_REACH, ChangeDetector, NoveltyPoint, Reach
 from mertd.memory.changes.stream_reading import StreamKey, back_from, first_since, windows
 from mertd.memory.changes.stream_window import Change, ChangeKind, Found, Gap
 
@@ -34,15 +34,24 @@ class ProgrammeSection:
 
 
 def programme(
-    folder: Path, key: StreamKey, since_ns: int, until_ns: int, reach: Reach = DEFAULT_REACH
+    folder: Path,
+    key: StreamKey,
+    since_ns: int,
+    until_ns: int,
+    reach: Reach = DEFAULT_REACH,
+    trace: Callable[[NoveltyPoint], object] = lambda _: None,
 ) -> Iterator[ProgrammeSection]:
-    """Yield the sections of a stream that lie at least in part between two times, each as a whole. Raises `StoreError`."""
+    """Yield the sections of a stream that lie at least in part between two times, each as a whole. Raises `StoreError`.
+
+    `trace` is given the novelty at each moment between them.
+    """
     first = first_since(folder, key, since_ns)
     if first is None:
         return
     place, cut_off = back_from(folder, key, first, reach.past)
     detector = ChangeDetector(reach, cut_off)
     present: ProgrammeSection | None = None
+    traced: NoveltyPoint | None = None
     following = 0  # windows that begin after the end
     for _, window in windows(folder, key, place):
         following += window.start_ns >= until_ns
@@ -55,6 +64,10 @@ def programme(
             ended, present = _next(present, found)
             if ended is not None and ended.end_ns > since_ns and ended.start_ns < until_ns:
                 yield ended
+        newest = detector.newest
+        if newest is not None and newest != traced and since_ns <= newest.time_ns < until_ns:
+            trace(newest)
+        traced = newest
         present = replace(present, end_ns=max(present.end_ns, window.end_ns))
     if present is not None and present.end_ns > since_ns and present.start_ns < until_ns:
         yield replace(present, goes_on=True)
