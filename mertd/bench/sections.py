@@ -11,8 +11,8 @@ from dataclasses import dataclass
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
 """What is measured if nothing else is asked for."""
 
-ON_REQUEST = ("changes", "memory")
-"""What is measured only if `--only` names it: the first needs FluidSynth, the second takes minutes."""
+ON_REQUEST = ("changes", "energy", "memory")
+"""What is measured only if `--only` names it: the first needs FluidSynth, the others take minutes."""
 
 
 @dataclass(frozen=True)

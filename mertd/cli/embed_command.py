@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mertd.cli.embed_progress import EmbedProgress
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Check, Gate, Hop, Layers, Precision, Threads, Weights, Window
 from mertd.cli.output import complain, new_console, reader_may_leave
 from mertd.cli.read_settings import settings_from_options
 from mertd.cli.stop_signals import StopSignals
 from mertd.errors import MertdError, UsageError
-from mertd.text import printable
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from mertd.config import Settings
     from mertd.embed.embedder import Embedder
-    from mertd.offline.inputs import Input
     from mertd.offline.outputs import Output
 
 MIN_INPUTS_SUMMED_UP = 10
@@ -54,7 +48,8 @@ def embed(
     gate: Gate = None,
 ) -> None:
     """Embed sound files offline: the same windows and vectors as the daemon's."""
-    from mertd.offline.outputs import SUFFIXES, FileOutput, StreamOutput
+    from mertd.offline.lines import StreamOutput
+    from mertd.offline.outputs import SUFFIXES, FileOutput
 
     options = {"window": window, "hop": hop, "layers": layers, "backend": backend, "weights": weights}
     options |= {"precision": precision, "threads": threads, "gate": gate, "check": check}
@@ -80,23 +75,19 @@ def embed(
 
 def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
     """Embed everything that `words` name; return the exit code."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
     from mertd.config import weights_spec
     from mertd.embed.embedder import Embedder
     from mertd.embed.model_settings import ModelSettings
-    from mertd.offline.batch import Batch, WindowSettings
+    from mertd.offline.batch import Batch
+    from mertd.offline.decoders import WindowSettings
     from mertd.offline.inputs import find_inputs
     from mertd.offline.outputs import FileOutput
 
     inputs = find_inputs(words, complain)
     console = new_console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         loading = progress.add_task("loading the model", total=None)
         weights = weights_spec(settings)
@@ -116,7 +107,7 @@ def _embed_all(words: list[str], output: Output, settings: Settings) -> int:
             complain(line)
         with StopSignals() as stopping:
             windows = WindowSettings(settings.window_samples, settings.hop_samples, settings.gate)
-            batch = Batch(embedder, windows, output, _Shown(progress, len(inputs)), stopping)
+            batch = Batch(embedder, windows, output, EmbedProgress(progress, inputs), stopping)
             is_whole = batch.run(inputs)
     if not is_whole:
         if isinstance(output, FileOutput):
@@ -140,48 +131,3 @@ def _identity(embedder: Embedder, settings: Settings) -> dict[str, object]:
         "hidden": embedder.weights.architecture.hidden,
         "trained": embedder.weights.trained,
     }
-
-
-class _Shown:
-    """Shows on a terminal how a batch goes, and prints what is to be said about its inputs."""
-
-    def __init__(self, progress: Progress, count: int) -> None:
-        self._progress = progress
-        self._all = progress.add_task("inputs", total=count) if count > 1 else None
-        self._task: TaskID | None = None
-
-    def began(self, item: Input) -> None:
-        """Show a bar for an input."""
-        if not self._progress.disable:
-            name = printable(os.path.basename(item.label))  # noqa: PTH119 - the label need not be a path
-            self._task = self._progress.add_task(name, total=_seconds(item))
-
-    def progress(self, seconds: float) -> None:
-        """Move the bar."""
-        if self._task is not None:
-            self._progress.update(self._task, completed=seconds)
-
-    def say(self, text: str) -> None:
-        """Print a line."""
-        complain(text)
-
-    def ended(self, item: Input, problem: str) -> None:  # noqa: ARG002
-        """Remove the bar."""
-        if problem:
-            complain(problem)
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
-        if self._all is not None:
-            self._progress.advance(self._all)
-
-
-def _seconds(item: Input) -> float | None:
-    """Return the length of a sound file that libsndfile reads, for its bar; None for anything else. Nothing else is opened."""
-    import soundfile
-
-    with contextlib.suppress(soundfile.LibsndfileError, OSError, ValueError):
-        if not item.is_live and stat.S_ISREG(os.stat(item.address.target).st_mode):  # noqa: PTH116
-            with open(item.address.target, "rb", buffering=0) as file:  # noqa: PTH123 - the name need not be a valid Path
-                return float(soundfile.info(file.fileno()).duration)
-    return None

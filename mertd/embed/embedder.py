@@ -64,18 +64,32 @@ class Embedder:
 
         Raises `BackendError` if the backend also gives such states for a signal that is known to be good.
         """
-        results: list[NDArray[np.float32] | None] = [None] * len(windows)
         fit = [at for at, samples in enumerate(windows) if np.isfinite(samples).all()]
         if not fit:
-            return results
+            return [None] * len(windows)
         batch = self.backend.room(len(fit), len(windows[0]))
         for at, row in zip(fit, batch, strict=True):
             normalise(windows[at], out=row)
+        return self._run(batch, fit, len(windows))
+
+    def embed_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32] | None]:
+        """Do the same with windows from `prepare`, which may have run in other threads."""
+        fit = [samples for samples in windows if samples is not None]
+        if not fit:
+            return [None] * len(windows)
+        batch = self.backend.room(len(fit), len(fit[0]))
+        for samples, row in zip(fit, batch, strict=True):
+            row[:] = samples
+        return self._run(batch, [at for at, samples in enumerate(windows) if samples is not None], len(windows))
+
+    def _run(self, batch: NDArray[np.float32], fit: Sequence[int], count: int) -> list[NDArray[np.float32] | None]:
+        """Return the states of `count` windows, of which those with the numbers `fit` are in `batch`."""
+        results: list[NDArray[np.float32] | None] = [None] * count
         for at, states in zip(fit, self.backend.embed(batch), strict=True):
             if np.isfinite(states).all():
                 results[at] = states
         if any(results[at] is None for at in fit):
-            self._check_backend(len(fit), len(windows[0]))
+            self._check_backend(*batch.shape)
         return results
 
     def _check_backend(self, windows: int, length: int) -> None:
@@ -89,6 +103,11 @@ class Embedder:
         log.warning(
             "%s gave hidden states that are not finite numbers for a window, but not for a test signal", self.backend.name
         )
+
+
+def prepare(samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
+    """Return a window as the network hears it, (samples,); None if its samples are not finite. Any thread may call it."""
+    return normalise(samples) if np.isfinite(samples).all() else None
 
 
 def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: threads.ThreadLimit) -> ModelInfo:

@@ -1,31 +1,30 @@
-"""Embedding of many inputs, one after the other: whatever is wrong with one of them, the others are done."""
+"""Embedding of many inputs: whatever is wrong with one of them, the others are done.
+
+Inputs that can be read again are embedded side by side. What can be heard only once, and pipes, come alone.
+What is said about inputs, and what stands in the result, is in the order of the inputs.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol
 
 from mertd.capture.address import Address
 from mertd.capture.source import AudioSource, EndReport
 from mertd.embed.embedder import Embedder
-from mertd.errors import BackendError, MertdError
+from mertd.errors import BackendError
+from mertd.offline.decoders import WindowSettings
 from mertd.offline.inputs import Input
 from mertd.offline.journal import JournalError
-from mertd.offline.outputs import Output, ResultError
+from mertd.offline.lines import ResultError
+from mertd.offline.outputs import Output
 from mertd.offline.piped import open_piped
+from mertd.offline.side_by_side import SideBySide, failure
 from mertd.offline.source_windows import SilentWindow, WindowsDone, embed_source, open_address
-from mertd.offline.stored_batch import Outcome
+from mertd.offline.stored_batch import Key, Outcome
 from mertd.wire import Embedding
-
-
-@dataclass(frozen=True)
-class WindowSettings:
-    """How windows are made."""
-
-    window: int  # samples
-    hop: int  # samples
-    gate_dbfs: float  # windows below it are not embedded
 
 
 class Watcher(Protocol):
@@ -34,8 +33,8 @@ class Watcher(Protocol):
     def began(self, item: Input) -> None:
         """Take note that an input was begun."""
 
-    def progress(self, seconds: float) -> None:
-        """Take the seconds of audio read of the current input."""
+    def progress(self, item: Input, seconds: float) -> None:
+        """Take the seconds of audio done of an input."""
 
     def say(self, text: str) -> None:
         """Take a line about an input that is worth knowing."""
@@ -56,6 +55,8 @@ class Batch:
         self._output = output
         self._watcher = watcher
         self._stopping = stopping
+        self._untold: deque[Input] = deque()
+        self._outcomes: dict[Key, Outcome] = {}  # of inputs that are not told yet
         self.bad = 0  # inputs that failed or of which something is missing
 
     def run(self, inputs: list[Input]) -> bool:
@@ -63,20 +64,47 @@ class Batch:
 
         Raises `ResultError`, `JournalError` or `BackendError`, which no input could survive, and `OSError` of the output.
         """
-        for item in inputs:
-            if self._stopping():
+        self._untold.extend(inputs)
+        for may_share, group in groupby(inputs, lambda item: not (item.is_live or item.is_pipe)):
+            run = self._side_by_side if may_share else self._one_by_one
+            if self._stopping() or not run(list(group)):
                 return False
-            self._watcher.began(item)
-            outcome = self._output.finished(item)
-            if outcome is None:
-                outcome = Outcome(EndReport(0.0, item.problem)) if item.problem else self._embed(item)
-                if outcome is None:
-                    return False
-            self._tell(item, outcome)
         return True
 
+    def _side_by_side(self, items: list[Input]) -> bool:
+        parts = (self._embedder, self._settings, self._output, self._stopping, self._watcher.progress, self._ended)
+        return SideBySide(*parts).run(items, self._begin)
+
+    def _one_by_one(self, items: list[Input]) -> bool:
+        for item in items:
+            if self._stopping():
+                return False
+            if not self._begin(item):
+                continue
+            outcome = self._embed(item)
+            if outcome is None:
+                return False
+            self._ended(item, outcome)
+        return True
+
+    def _begin(self, item: Input) -> bool:
+        """Begin an input. Return False if there is nothing to do: it is done already, or known to be of no use."""
+        self._watcher.began(item)
+        outcome = self._output.finished(item)
+        if outcome is None and item.problem:
+            outcome = Outcome(EndReport(0.0, item.problem))
+        if outcome is not None:
+            self._ended(item, outcome)
+        return outcome is None
+
+    def _ended(self, item: Input, outcome: Outcome) -> None:
+        """Tell how inputs ended, in their order, as far as that is known."""
+        self._outcomes[item.key] = outcome
+        while self._untold and (told := self._outcomes.pop(self._untold[0].key, None)):
+            self._tell(self._untold.popleft(), told)
+
     def _embed(self, item: Input) -> Outcome | None:
-        """Embed one input; return how it ended, or None if it was interrupted."""
+        """Embed one input by itself; return how it ended, or None if it was interrupted."""
         done = self._output.begin(item)
         embedded, silent = done.embedded, done.silent
         report = EndReport()
@@ -92,12 +120,8 @@ class Batch:
                     return None
         except (ResultError, JournalError, BackendError, BrokenPipeError):
             raise
-        except MertdError as error:
-            report = EndReport(0.0, str(error))
-        except OSError as error:
-            report = EndReport(0.0, f"{item.label}: {error.strerror or error}")
         except Exception as error:  # noqa: BLE001 - a fault of a decoder must not end the others
-            report = EndReport(0.0, f"{item.label}: cannot be embedded, {type(error).__name__}: {error}")
+            report = failure(item, error)
         if self._stopping() and not item.is_live:
             return None
         outcome = Outcome(report, silent, embedded)
@@ -121,7 +145,7 @@ class Batch:
             settings.window,
             settings.hop,
             settings.gate_dbfs,
-            self._watcher.progress,
+            lambda seconds: self._watcher.progress(item, seconds),
             opened,
             lambda: stopping(),
             done,

@@ -10,19 +10,23 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import stat
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from mertd.errors import MertdError
 from mertd.files import open_plainly, planted_by_another, take_over_permissions
 
-MARK = b"mertd journal 1\n"
+MARK = b"mertd journal 2\n"
 """First bytes of the file."""
+
+OTHER_VERSION = rb"mertd journal [0-9]\n"
+"""First bytes of a journal with other records."""
 
 HEAD = struct.Struct(">4sII")
 """Before the content of a record: its kind, the number of bytes in it, and the CRC-32 of kind and content."""
@@ -92,6 +96,10 @@ class Journal:
         found = self._file.read(len(MARK)) or b""
         if found == MARK:
             return
+        if re.fullmatch(OTHER_VERSION, found):
+            raise JournalError(
+                f"{self.path} is of another version of mertd; finish it with that one, or delete it to begin anew"
+            )
         size = os.fstat(self._file.fileno()).st_size
         if size > len(MARK) + PROBE_BYTES or not MARK.startswith(found.rstrip(b"\0")):
             raise JournalError(f"{self.path} holds something else; move it away, or choose another name for the result")
@@ -144,6 +152,17 @@ class Journal:
                     kind, length, _ = HEAD.unpack(_exactly(file, HEAD.size))
                     yield kind, position, _exactly(file, length)
                     position += HEAD.size + length
+        except OSError as error:
+            raise JournalError(f"{self.path} cannot be read: {error.strerror}") from error
+
+    def contents(self, positions: Iterable[int]) -> Iterator[bytes]:
+        """Yield the contents of the records at `positions`. Raises `JournalError` if they cannot be read."""
+        try:
+            with self.path.open("rb") as file:
+                for position in positions:
+                    file.seek(position)
+                    _, length, _ = HEAD.unpack(_exactly(file, HEAD.size))
+                    yield _exactly(file, length)
         except OSError as error:
             raise JournalError(f"{self.path} cannot be read: {error.strerror}") from error
 

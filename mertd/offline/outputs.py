@@ -1,4 +1,4 @@
-"""Where the result of a batch goes: lines on a stream as they come, or a file that appears when it is complete.
+"""Where the result of a batch goes; here a file that appears when it is complete.
 
 Until a file is complete, what is done lies beside it in `NAME.partial`, a journal. The file is replaced in one step, through
 links and with its permissions, and never by less than it holds.
@@ -7,7 +7,6 @@ links and with its permissions, and never by less than it holds.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import zipfile
@@ -17,16 +16,15 @@ from typing import IO, Any, BinaryIO, Protocol
 
 import numpy as np
 
-from mertd.capture.source import EndReport
 from mertd.errors import MertdError
 from mertd.files import replaceable, replacing
 from mertd.offline.arrays import write_npz
 from mertd.offline.inputs import Input
 from mertd.offline.journal import Journal
-from mertd.offline.source_windows import NOTHING_DONE, SilentWindow, WindowsDone
+from mertd.offline.lines import ResultError, missing_line, window_line
+from mertd.offline.source_windows import SilentWindow, WindowsDone
 from mertd.offline.stored_batch import Outcome, StoredBatch
-from mertd.text import json_text
-from mertd.wire import Embedding, as_json
+from mertd.wire import Embedding
 
 SUFFIXES = (".npz", ".ndjson")
 """Kinds of files that can be written."""
@@ -34,10 +32,6 @@ SUFFIXES = (".npz", ".ndjson")
 
 MAX_NAME_BYTES = 240
 """Bytes of the result's name that its journal's name begins with: file systems allow 255."""
-
-
-class ResultError(MertdError):
-    """The result cannot be written."""
 
 
 class Output(Protocol):
@@ -63,58 +57,6 @@ class Output(Protocol):
 
     def close(self) -> None:
         """Let go of it, complete or not."""
-
-
-class StreamOutput:
-    """NDJSON on standard output, line by line."""
-
-    def __init__(self, stream: IO[str]) -> None:
-        """Raises `ResultError` if standard output is closed: then its descriptor can only be read."""
-        try:
-            is_closed = fcntl.fcntl(stream.fileno(), fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY
-        except OSError:
-            is_closed = True
-        if is_closed:
-            raise ResultError("standard output is closed; name a file with --out")
-        self._stream = stream
-
-    def begin_batch(self, settings: Mapping[str, Any], inputs: list[Input]) -> list[str]:  # noqa: ARG002
-        """Do nothing: each line says it."""
-        return []
-
-    def finished(self, item: Input) -> Outcome | None:  # noqa: ARG002
-        """Return None: nothing is kept."""
-        return None
-
-    def begin(self, item: Input) -> WindowsDone:  # noqa: ARG002
-        """Return that nothing is done."""
-        return NOTHING_DONE
-
-    def add(self, item: Input, window: Embedding | SilentWindow) -> None:
-        """Write a line."""
-        if isinstance(window, Embedding):
-            self._write(window_line(item.label, window))
-
-    def end(self, item: Input, outcome: Outcome) -> None:
-        """Write a line about what is missing."""
-        if outcome.report.reason and not outcome.failed:
-            self._write(missing_line(item.label, outcome.report))
-
-    def _write(self, line: str) -> None:
-        try:
-            self._stream.write(line)
-            self._stream.flush()
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            raise ResultError(f"standard output cannot be written: {error.strerror}") from error
-
-    def finish(self, inputs: list[Input], all_well: bool) -> list[str]:  # noqa: ARG002
-        """Do nothing: it is written."""
-        return []
-
-    def close(self) -> None:
-        """Do nothing: it is not ours."""
 
 
 class FileOutput:
@@ -174,13 +116,13 @@ class FileOutput:
         """Begin an input, or continue it."""
         return self._batch.begin(item)
 
-    def add(self, item: Input, window: Embedding | SilentWindow) -> None:  # noqa: ARG002
+    def add(self, item: Input, window: Embedding | SilentWindow) -> None:
         """Keep a window."""
-        self._batch.add(window)
+        self._batch.add(item.key, window)
 
-    def end(self, item: Input, outcome: Outcome) -> None:  # noqa: ARG002
+    def end(self, item: Input, outcome: Outcome) -> None:
         """Keep how it ended."""
-        self._batch.end(outcome)
+        self._batch.end(item.key, outcome)
 
     def finish(self, inputs: list[Input], all_well: bool) -> list[str]:
         """Make the result from what is kept, and put it in its place."""
@@ -232,16 +174,6 @@ class FileOutput:
             else:
                 self._journal.sync()
         self._journal.close()
-
-
-def window_line(name: str, message: Embedding) -> str:
-    """Return the line of NDJSON for a window."""
-    return json_text({"file": name, **as_json(message)}) + "\n"
-
-
-def missing_line(name: str, report: EndReport) -> str:
-    """Return the line of NDJSON that says what is missing."""
-    return json_text({"file": name, "missing_s": report.missing_s, "reason": report.reason}) + "\n"
 
 
 def windows_in(path: Path, suffix: str) -> int:

@@ -15,9 +15,9 @@ from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import COMPLETE, AudioSource, Block, EndReport
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import Levels, measure_levels
-from mertd.embed.embedder import Embedder
+from mertd.embed.embedder import Embedder, prepare
 from mertd.errors import SourceError
-from mertd.wire import Audio, Embedding, Latency, Span, Time
+from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
 
 BOOT = bytes(16)
 """`boot` of embeddings that do not come from a daemon."""
@@ -69,6 +69,17 @@ def open_address(address: Address) -> AudioSource:
     return open_source(CaptureSettings(address, realtime=False, start=0))
 
 
+@dataclass(frozen=True, eq=False)
+class HeardWindow:
+    """A window of a source. `samples`: as the network hears it, (samples,); None if it is silent, or if it is not finite."""
+
+    window: Span
+    levels: Levels
+    is_silent: bool  # below the gate
+    missing: int  # samples that were lost, and are zeros
+    samples: NDArray[np.float32] | None
+
+
 def embed_source(
     address: Address,
     embedder: Embedder,
@@ -87,6 +98,27 @@ def embed_source(
     Raises `SourceError` if the source cannot be read, is shorter than one window, or has samples that are not finite.
     """
     sequence = done.embedded
+    for found in heard_windows(address, window, hop, gate_dbfs, progress, opener, stopping, done):
+        if isinstance(found, EndReport):
+            yield found
+        elif found.is_silent:
+            yield SilentWindow(found.window, found.levels)
+        else:
+            yield as_embedding(address, found, sequence, embedder.embed_prepared([found.samples])[0], embedder.info.model)
+            sequence += 1
+
+
+def heard_windows(
+    address: Address,
+    window: int,
+    hop: int,
+    gate_dbfs: float,
+    progress: Callable[[float], object] = lambda _: None,
+    opener: Callable[[Address], AudioSource] = open_address,
+    stopping: Callable[[], bool] = lambda: False,
+    done: WindowsDone = NOTHING_DONE,
+) -> Iterator[HeardWindow | EndReport]:
+    """Do the same up to the model: yield windows that are ready for it. Any thread may run it."""
     found = 0
     reports: list[EndReport] = []
     lost = LostAudio()
@@ -96,29 +128,8 @@ def embed_source(
             continue
         span = Span(start, start + window, SAMPLE_RATE)
         levels = measure_levels(samples)
-        if levels.rms_dbfs < gate_dbfs:
-            yield SilentWindow(span, levels)
-            continue
-        vector = embedder.embed([samples])[0]
-        if vector is None:
-            raise SourceError(
-                f"{address}: cannot embed samples {span.start} to {span.end}: "
-                "they, or the hidden states that they give, are not finite numbers"
-            )
-        yield Embedding(
-            boot=BOOT,
-            daemon="",
-            stream=address.name,
-            epoch=0,
-            seq=sequence,
-            window=span,
-            time=Time(_nanoseconds(start), _nanoseconds(start + window), 0, 0.0),
-            audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, lost.within(span), levels.zeros),
-            model=embedder.info.model,
-            vector=vector,
-            latency_ns=NO_LATENCY,
-        )
-        sequence += 1
+        is_silent = levels.rms_dbfs < gate_dbfs
+        yield HeardWindow(span, levels, is_silent, lost.within(span), None if is_silent else prepare(samples))
     report = reports[-1] if reports else COMPLETE
     if not found:
         why = f" ({report})" if report.reason else ""
@@ -127,6 +138,31 @@ def embed_source(
         )
     if report != COMPLETE:
         yield report
+
+
+def as_embedding(
+    address: Address, heard: HeardWindow, sequence: int, vector: NDArray[np.float32] | None, model: Model
+) -> Embedding:
+    """Return the message of a window. Raises `SourceError` if there is no `vector`."""
+    span, levels = heard.window, heard.levels
+    if vector is None:
+        raise SourceError(
+            f"{address}: cannot embed samples {span.start} to {span.end}: "
+            "they, or the hidden states that they give, are not finite numbers"
+        )
+    return Embedding(
+        boot=BOOT,
+        daemon="",
+        stream=address.name,
+        epoch=0,
+        seq=sequence,
+        window=span,
+        time=Time(_nanoseconds(span.start), _nanoseconds(span.end), 0, 0.0),
+        audio=Audio(levels.rms_dbfs, levels.peak_dbfs, levels.clipped, heard.missing, levels.zeros),
+        model=model,
+        vector=vector,
+        latency_ns=NO_LATENCY,
+    )
 
 
 def windows(
@@ -141,20 +177,24 @@ def windows(
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     """Yield index of the first sample, and the samples (window,), of every window of a source of any length.
 
-    `ended` is called with what is missing once all audio was read. No more than a window and a block are kept in memory.
+    `ended` is called with what is missing once all audio was read. No more than a window, a hop and a block are kept in memory.
     `lost` takes what the source could not capture.
     """
-    kept = np.zeros(0, np.float32)
-    kept_from = 0  # index of the first sample that is kept
+    parts: list[NDArray[np.float32]] = []  # consecutive samples, joined when a window is complete
+    end = 0  # index after the last one
+    kept_from = 0  # index of the first one
     start = 0  # of the next window
     for samples in _samples(opener(address), address.mix, ended, stopping, lost or LostAudio()):
-        kept = np.concatenate([kept, samples])
-        while start + window <= kept_from + len(kept):
-            yield start, kept[start - kept_from : start - kept_from + window]
-            start += hop
-        drop = min(start - kept_from, len(kept))
-        kept, kept_from = kept[drop:], kept_from + drop
-        progress((kept_from + len(kept)) / SAMPLE_RATE)
+        parts.append(samples)
+        end += len(samples)
+        if start + window <= end or start > kept_from:
+            kept = np.concatenate(parts)
+            while start + window <= end:
+                yield start, kept[start - kept_from : start - kept_from + window]
+                start += hop
+            drop = min(start - kept_from, len(kept))
+            parts, kept_from = [kept[drop:]], kept_from + drop
+        progress(end / SAMPLE_RATE)
 
 
 def _samples(

@@ -1,7 +1,12 @@
-"""What a batch has done so far, kept in a journal: from which a later run continues, and of which the result is made."""
+"""What a batch has done so far, kept in a journal: from which a later run continues, and of which the result is made.
+
+Inputs are worked on side by side, so each record says by the position of its input's first record whose it is. Windows of one
+input are in order.
+"""
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,6 +25,9 @@ BEGUN = b"BEGN"
 WINDOW = b"WNDW"
 SILENT = b"SLNT"
 ENDED = b"ENDD"
+
+Key = tuple[bytes, int]
+"""What tells an input from others of the batch: label and number."""
 
 INTERRUPTED = "mertd was ended while it listened to it"
 """Why the rest of a source that can be heard only once is missing."""
@@ -48,6 +56,7 @@ class _Entry:
     fingerprint: tuple[int, int] | None
     done: WindowsDone = field(default_factory=WindowsDone)
     outcome: Outcome | None = None
+    windows: array[int] = field(default_factory=lambda: array("q"))  # positions of the records of windows
 
 
 class StoredBatch:
@@ -56,8 +65,8 @@ class StoredBatch:
     def __init__(self, journal: Journal) -> None:
         """Raises `JournalError` or `MertdError` for a journal that cannot be read."""
         self._journal = journal
-        self._entries: dict[tuple[bytes, int], _Entry] = {}
-        self._last: _Entry | None = None  # that was begun last
+        self._entries: dict[Key, _Entry] = {}
+        self._begun: dict[int, _Entry] = {}  # by position
         self.settings: dict[str, Any] | None = None  # of the run that began it
         try:
             for kind, position, content in journal.records():
@@ -67,27 +76,33 @@ class StoredBatch:
         self._end_what_is_gone()
 
     def _take(self, kind: bytes, position: int, content: bytes) -> None:
-        last = self._last
         if kind == SETTINGS:
             self.settings = _unpack(content)
         elif kind == BEGUN:
             label, number, fingerprint = _unpack(content)
-            self._last = self._entries[label, number] = _Entry(label, position, fingerprint)
-        elif last and kind == WINDOW:
-            last.done = replace(last.done, embedded=last.done.embedded + 1)
-        elif last and kind == SILENT:
-            last.done = replace(last.done, silent=last.done.silent + 1)
-        elif last and kind == ENDED:
-            missing_s, reason, hints = _unpack(content)
-            last.outcome = Outcome(EndReport(missing_s, reason, hints), last.done.silent, last.done.embedded)
+            self._begun[position] = self._entries[label, number] = _Entry(label, position, fingerprint)
+        elif kind in (WINDOW, SILENT, ENDED):
+            whose, *rest = _unpack(content)
+            entry = self._begun[whose]
+            if kind == WINDOW:
+                self._note_embedded(entry, position)
+            elif kind == SILENT:
+                entry.done = replace(entry.done, silent=entry.done.silent + 1)
+            else:
+                missing_s, reason, hints = rest
+                entry.outcome = Outcome(EndReport(missing_s, reason, hints), entry.done.silent, entry.done.embedded)
         else:
             raise ValueError(kind)
 
+    def _note_embedded(self, entry: _Entry, position: int) -> None:
+        entry.windows.append(position)
+        entry.done = replace(entry.done, embedded=entry.done.embedded + 1)
+
     def _end_what_is_gone(self) -> None:
         """End what an earlier run was interrupted in, if it cannot be heard again."""
-        last = self._last
-        if last and last.outcome is None and last.fingerprint is None:
-            self.end(Outcome(EndReport(0.0, INTERRUPTED), last.done.silent, last.done.embedded))
+        for key, entry in self._entries.items():
+            if entry.outcome is None and entry.fingerprint is None:
+                self.end(key, Outcome(EndReport(0.0, INTERRUPTED), entry.done.silent, entry.done.embedded))
 
     def begin_batch(self, settings: dict[str, Any]) -> None:
         """Keep what later runs must agree with."""
@@ -106,32 +121,28 @@ class StoredBatch:
         """Begin `item`, or continue it: return what was done of it."""
         entry = self._entries.get(item.key)
         fingerprint = item.fingerprint()
-        may_continue = entry is not None and entry is self._last and entry.outcome is None and fingerprint is not None
-        if entry is not None and may_continue and entry.fingerprint == fingerprint:
+        if entry is not None and entry.outcome is None and fingerprint is not None and entry.fingerprint == fingerprint:
             return entry.done
         label, number = item.key
         position = self._journal.append(BEGUN, _pack((label, number, fingerprint)))
-        self._last = self._entries[item.key] = _Entry(label, position, fingerprint)
-        return self._last.done
+        entry = self._begun[position] = self._entries[item.key] = _Entry(label, position, fingerprint)
+        return entry.done
 
-    def add(self, window: Embedding | SilentWindow) -> None:
-        """Keep a window of the input that was begun last."""
-        assert self._last is not None
-        done = self._last.done
+    def add(self, key: Key, window: Embedding | SilentWindow) -> None:
+        """Keep the next window of an input that was begun."""
+        entry = self._entries[key]
         if isinstance(window, SilentWindow):
-            self._journal.append(SILENT, b"")
-            self._last.done = replace(done, silent=done.silent + 1)
+            self._journal.append(SILENT, _pack((entry.position,)))
+            entry.done = replace(entry.done, silent=entry.done.silent + 1)
         else:
             topic, body = encode(window)
-            self._journal.append(WINDOW, _pack((topic, body)))
-            self._last.done = replace(done, embedded=done.embedded + 1)
+            self._note_embedded(entry, self._journal.append(WINDOW, _pack((entry.position, topic, body))))
 
-    def end(self, outcome: Outcome) -> None:
-        """Keep how the input ended that was begun last."""
-        assert self._last is not None
-        report = outcome.report
-        self._journal.append(ENDED, _pack((report.missing_s, report.reason, report.hints)))
-        self._last.outcome = outcome
+    def end(self, key: Key, outcome: Outcome) -> None:
+        """Keep how an input ended that was begun."""
+        entry, report = self._entries[key], outcome.report
+        self._journal.append(ENDED, _pack((entry.position, report.missing_s, report.reason, report.hints)))
+        entry.outcome = outcome
 
     @property
     def done(self) -> int:
@@ -154,16 +165,11 @@ class StoredBatch:
                 yield entry.label, entry.outcome, self._windows(entry)
 
     def _windows(self, entry: _Entry) -> Iterator[Embedding]:
-        records = self._journal.records(entry.position)
-        next(records)
-        for kind, _, content in records:
-            if kind == BEGUN:
-                return
-            if kind == WINDOW:
-                topic, body = _unpack(content)
-                message = decode([topic, body])
-                assert isinstance(message, Embedding)
-                yield message
+        for content in self._journal.contents(entry.windows):
+            _, topic, body = _unpack(content)
+            message = decode([topic, body])
+            assert isinstance(message, Embedding)
+            yield message
 
 
 def _pack(value: Any) -> bytes:

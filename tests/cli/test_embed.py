@@ -202,7 +202,8 @@ def signalled(folder: Path, number: signal.Signals, *words: str) -> tuple[int, s
     def has_begun() -> bool:
         content = journal.read_bytes() if journal.exists() else b""
         second = content.find(b"BEGN", content.find(b"BEGN") + 1)
-        return second > 0 and content.find(b"WNDW", second) > 0
+        first_ended = content.find(b"ENDD")  # files are worked on side by side
+        return second > 0 and first_ended > 0 and content.find(b"WNDW", first_ended) > 0
 
     command = [sys.executable, "-m", "mertd", *words]
     with subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

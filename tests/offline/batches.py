@@ -8,7 +8,8 @@ from pathlib import Path
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
-from mertd.offline.batch import Batch, WindowSettings
+from mertd.offline.batch import Batch
+from mertd.offline.decoders import WindowSettings
 from mertd.offline.inputs import Input, find_inputs
 from mertd.offline.outputs import FileOutput
 
@@ -31,7 +32,7 @@ class Heard:
     def began(self, item: Input) -> None:
         """Nothing is shown."""
 
-    def progress(self, seconds: float) -> None:
+    def progress(self, item: Input, seconds: float) -> None:
         """Nothing is shown."""
 
     def say(self, text: str) -> None:

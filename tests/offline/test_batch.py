@@ -115,8 +115,8 @@ def test_a_stop_interrupts_a_file_between_two_windows_and_nothing_is_embedded_tw
     songs: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = count()
-    original = embedder.embed
-    monkeypatch.setattr(embedder, "embed", lambda windows: (next(calls), original(windows))[1])
+    original = embedder.embed_prepared
+    monkeypatch.setattr(embedder, "embed_prepared", lambda windows: (next(calls), original(windows))[1])
     out = songs / "x.npz"
     for _ in range(20):
         embed_batch(embedder, ["one.wav", "two.flac"], out, stopping=stops_after(9))
@@ -205,13 +205,13 @@ def test_a_source_whose_process_died_is_ended_when_the_batch_continues(songs: Pa
 
 
 def test_a_fault_of_a_decoder_is_that_of_one_file(songs: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = embedder.embed
+    original = embedder.embed_prepared
 
     def fails_once(_: list[np.ndarray]) -> object:
-        monkeypatch.setattr(embedder, "embed", original)
+        monkeypatch.setattr(embedder, "embed_prepared", original)
         raise RuntimeError("of a library")
 
-    monkeypatch.setattr(embedder, "embed", fails_once)
+    monkeypatch.setattr(embedder, "embed_prepared", fails_once)
     heard = embed_batch(embedder, ["one.wav", "two.flac"], songs / "x.npz")
     assert heard.problems == {"one.wav": "one.wav: cannot be embedded, RuntimeError: of a library"}
     with np.load(songs / "x.npz") as arrays:
@@ -221,7 +221,7 @@ def test_a_fault_of_a_decoder_is_that_of_one_file(songs: Path, embedder: Embedde
 def test_a_broken_model_ends_the_batch_and_what_is_done_is_kept(
     songs: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, calls = embedder.embed, count()
+    original, calls = embedder.embed_prepared, count()
 
     def breaks(windows: list[np.ndarray]) -> object:
         if next(calls) >= 4:
@@ -229,7 +229,7 @@ def test_a_broken_model_ends_the_batch_and_what_is_done_is_kept(
         return original(windows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedder, "embed", breaks)
+        patch.setattr(embedder, "embed_prepared", breaks)
         with pytest.raises(BackendError):
             embed_batch(embedder, ["one.wav", "two.flac"], songs / "x.npz")
     heard = embed_batch(embedder, ["one.wav", "two.flac"], songs / "x.npz")

@@ -1,0 +1,178 @@
+"""Embedding of inputs side by side: decoded by several threads, and computed in batches that span inputs.
+
+Rules of this file: the model and the output are used by one thread. A batch always has the same number of windows, all of one
+length, so that a vector depends neither on the windows that were computed with it nor on their number: what an interrupted
+batch lacks is computed to the same bits. The last batch is filled up with copies, whose vectors are dropped. Nothing is padded
+in time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.capture.source import EndReport
+from mertd.defaults import SAMPLE_RATE
+from mertd.embed.embedder import Embedder
+from mertd.errors import BackendError, MertdError, SourceError
+from mertd.offline.decoders import Decoders, Ended, Found, Job, WindowSettings
+from mertd.offline.inputs import Input
+from mertd.offline.outputs import Output
+from mertd.offline.source_windows import HeardWindow, SilentWindow, as_embedding
+from mertd.offline.stored_batch import Outcome
+
+POLL_S = 0.1
+"""Seconds between two looks at whether to stop, while nothing is decoded."""
+
+MAX_PENDING = 256
+"""Windows and ends of inputs, silent windows included, that may wait for a batch to be full."""
+
+Vector = NDArray[np.float32] | None
+"""What the model makes of a window."""
+
+
+@dataclass
+class _Begun:
+    """An input that was begun, and what is written of it."""
+
+    job: Job
+    embedded: int  # windows
+    silent: int  # windows below the gate
+
+
+class SideBySide:
+    """Embeds inputs that can be read again, of which several are in work at a time."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: WindowSettings,
+        output: Output,
+        stopping: Callable[[], bool],
+        progress: Callable[[Input, float], object],
+        ended: Callable[[Input, Outcome], object],
+    ) -> None:
+        """`progress` is called with the seconds embedded of an input; `ended` with how each of them ended, in any order."""
+        self._embedder = embedder
+        self._settings = settings
+        self._output = output
+        self._stopping = stopping
+        self._progress = progress
+        self._ended = ended
+        self._begun: dict[Job, _Begun] = {}
+        self._pending: list[Found] = []
+        self._batch = embedder.backend.max_batch
+
+    def run(self, items: Iterable[Input], begin: Callable[[Input], bool]) -> bool:
+        """Embed `items`, except those of which `begin` says that there is nothing to do. Return False if it was stopped.
+
+        Raises `ResultError`, `JournalError`, `BackendError` and `OSError`, which no input could survive.
+        """
+        waiting = deque(items)
+        decoders = Decoders(self._settings, self._embedder.threads.count, self._batch)
+        try:
+            while not self._stopping():
+                while waiting and decoders.waiting < decoders.count:
+                    self._give(waiting.popleft(), decoders, begin)
+                found = decoders.take(POLL_S)
+                if found is not None:
+                    self._pending.append(found)
+                is_over = found is None and not waiting and decoders.is_idle
+                if is_over or self._is_batch_full():
+                    self._write(self._vectors())
+                if is_over:
+                    return True
+            return False
+        finally:
+            decoders.close()
+
+    def _give(self, item: Input, decoders: Decoders, begin: Callable[[Input], bool]) -> None:
+        if not begin(item):
+            return
+        done = self._output.begin(item)
+        job = Job(item, done)
+        self._begun[job] = _Begun(job, done.embedded, done.silent)
+        decoders.give(job)
+
+    def _loud(self) -> list[HeardWindow]:
+        return [found for _, found in self._pending if isinstance(found, HeardWindow) and not found.is_silent]
+
+    def _is_batch_full(self) -> bool:
+        """Whether what is pending need not, or must not, wait longer."""
+        loud = len(self._loud())
+        return bool(self._pending) and (not loud or loud >= self._batch or len(self._pending) >= MAX_PENDING)
+
+    def _vectors(self) -> dict[int, Vector | Exception]:
+        """Return what the model makes of the windows that are pending, by the `id` of each, or what it raised for it."""
+        loud = self._loud()
+        if not loud:
+            return {}
+        try:
+            return {id(heard): vector for heard, vector in zip(loud, self._embed(loud), strict=False)}
+        except (BackendError, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001 - told as that of an input
+            if len(loud) == 1:
+                return {id(loud[0]): error}
+        return {id(heard): self._embed_alone(heard) for heard in loud}  # one of them is at fault, or none
+
+    def _embed(self, loud: list[HeardWindow]) -> list[Vector]:
+        windows = [heard.samples for heard in loud]
+        return self._embedder.embed_prepared(windows + windows[-1:] * (self._batch - len(windows)))
+
+    def _embed_alone(self, heard: HeardWindow) -> Vector | Exception:
+        try:
+            return self._embed([heard])[0]
+        except (BackendError, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001 - told as that of its input
+            return error
+
+    def _write(self, vectors: dict[int, Vector | Exception]) -> None:
+        """Write what is pending, in the order in which it came."""
+        for job, found in self._pending:
+            begun = self._begun.get(job)
+            if begun is None:  # it has failed
+                continue
+            if isinstance(found, Ended):
+                self._end(begun, found.report if found.error is None else failure(job.item, found.error))
+            elif found.is_silent:
+                self._output.add(job.item, SilentWindow(found.window, found.levels))
+                begun.silent += 1
+            else:
+                self._add(begun, found, vectors[id(found)])
+            self._progress(job.item, found.window.end / SAMPLE_RATE if isinstance(found, HeardWindow) else 0.0)
+        self._pending.clear()
+
+    def _add(self, begun: _Begun, heard: HeardWindow, vector: Vector | Exception) -> None:
+        item = begun.job.item
+        try:
+            if isinstance(vector, Exception):
+                raise vector
+            message = as_embedding(item.address, heard, begun.embedded, vector, self._embedder.info.model)
+        except Exception as error:  # noqa: BLE001 - told as that of its input
+            self._end(begun, failure(item, error))
+            return
+        self._output.add(item, message)
+        begun.embedded += 1
+
+    def _end(self, begun: _Begun, report: EndReport) -> None:
+        begun.job.is_abandoned = True
+        del self._begun[begun.job]
+        outcome = Outcome(report, begun.silent, begun.embedded)
+        self._output.end(begun.job.item, outcome)
+        self._ended(begun.job.item, outcome)
+
+
+def failure(item: Input, error: Exception) -> EndReport:
+    """Return what to say of an input that raised an error."""
+    match error:
+        case SourceError() | MertdError():
+            return EndReport(0.0, str(error))
+        case OSError():
+            return EndReport(0.0, f"{item.label}: {error.strerror or error}")
+    return EndReport(0.0, f"{item.label}: cannot be embedded, {type(error).__name__}: {error}")
