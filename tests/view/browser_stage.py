@@ -112,7 +112,7 @@ def chromium(*arguments: str) -> Iterator[Browser]:
 
 
 def remember_a_day(folder: Path, count: int, end_ns: int) -> None:
-    """Fill a memory with sections of 5 to 30 minutes, of which some return, and with the changes that are found in them."""
+    """Fill a memory with sections of 10 to 60 minutes, of which some return, and with the changes that are found in them."""
     messages = [_heard(at, vector, end_ns - (count - 1 - at) * HOP_NS - WINDOW_NS) for at, vector in enumerate(_evening(count))]
     marks = _changes(messages)
     with Store(folder, 1 << 40, 1 << 40) as store:
@@ -127,10 +127,10 @@ def _evening(count: int) -> Iterator[np.ndarray]:
     sounds = random.standard_normal((SOUNDS, 768))
     done, drift = 0, np.zeros(768)
     while done < count:
-        sound = sounds[random.integers(SOUNDS)] + 0.15 * random.standard_normal(768)
-        for _ in range(min(int(random.integers(60, 360)), count - done)):
-            drift = 0.97 * drift + 0.04 * random.standard_normal(768)
-            yield (offset + sound + drift + 0.12 * random.standard_normal(768)).astype(np.float32)
+        sound = sounds[random.integers(SOUNDS)] + 0.1 * random.standard_normal(768)
+        for _ in range(min(int(random.integers(120, 720)), count - done)):
+            drift = 0.97 * drift + 0.02 * random.standard_normal(768)
+            yield (offset + sound + drift + 0.06 * random.standard_normal(768)).astype(np.float32)
             done += 1
 
 
