@@ -17,6 +17,7 @@ import typer.main
 from mertd.capture.source_kinds import KINDS, Consent
 from mertd.cli.app import app
 from mertd.config import LIVE_SETTINGS, Settings, as_toml
+from mertd.metrics.definitions import DEFINITIONS
 from mertd.stream import endpoint, envelope, request
 from mertd.stream.server import (
     connection,
@@ -145,11 +146,21 @@ def limits() -> str:
     return rows(["what", "limit", "beyond it"], body)
 
 
+def metrics() -> str:
+    """Return all metrics for Prometheus."""
+    body = [
+        [f"`{one.name}`", one.kind.value, " ".join(f"`{label}`" for label in one.labels), cell(one.meaning)]
+        for one in DEFINITIONS.values()
+    ]
+    return rows(["metric", "type", "labels", "meaning"], body)
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "settings": ("configuration.md", settings),
     "commands": ("commands.md", commands),
     "limits": ("security.md", limits),
     "sources": ("sources.md", sources),
+    "metrics": ("metrics.md", metrics),
 }
 """Tables by name: the page that holds it, and what makes it."""
 

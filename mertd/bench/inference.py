@@ -13,7 +13,7 @@ from mertd.bench.measure import Spread, take_turns
 from mertd.defaults import SAMPLE_RATE
 from mertd.embed.audio import normalise
 from mertd.embed.backends.backend import Array, Backend
-from mertd.embed.backends.choice import FACTORIES, candidates
+from mertd.embed.backends.choice import FACTORIES, candidates, cpu_has_bfloat16
 from mertd.embed.backends.mlx_backend import FORMS, MlxBackend, fastest_form, mlx_has_gpu
 from mertd.embed.backends.numpy_backend import NumpyBackend
 from mertd.embed.backends.self_check import cosines
@@ -100,10 +100,10 @@ def measure_backends(
         notes.append("on a CPU batches are left out: each window of a batch takes as long as alone; --batch 8 measures it")
 
     contenders, best = [], ""
-    for name in _names(notes):
+    for name, precision in _names(notes):
         for states in (every_state, production):
             try:
-                backend = FACTORIES[name](weights, states)
+                backend = FACTORIES[name](weights, states, precision)
                 backend.prepare(length)
             except BackendError as error:
                 notes.append(f"{name} is left out: {error}")
@@ -133,8 +133,8 @@ def measure_backends(
     return BackendsResult([row for row in rows if row.contender.states != (0,)], reference, parts, notes)
 
 
-def _names(notes: list[str]) -> list[str]:
-    """Return the backends worth timing here, first the one that `auto` takes."""
+def _names(notes: list[str]) -> list[tuple[str, str]]:
+    """Return the backends worth timing here with their precisions, first what `auto` takes."""
     names = [name for name in dict.fromkeys([*candidates("auto"), *FACTORIES]) if name != "numpy"]
     if not mlx_has_gpu():
         names.remove("mlx")
@@ -142,7 +142,8 @@ def _names(notes: list[str]) -> list[str]:
     if "coreml" not in candidates("auto"):
         names.remove("coreml")
     notes.append("numpy is left out: it is the reference, and not meant to be fast")
-    return names
+    fast = [(name, "auto") for name in names]
+    return [*fast, ("openvino", "float32")] if "openvino" in names and cpu_has_bfloat16() else fast
 
 
 def _contenders(backend: Backend, states: tuple[int, ...], batch: int, variant: str = "") -> list[Contender]:
@@ -228,7 +229,8 @@ def _parts(
 ) -> dict[str, float]:
     """Return what the first state costs and what the layers behind it add, by difference."""
     of_best = [row for row in rows if row.contender.name == f"mertd {best}" and row.contender.batch == 1]
-    ms = {row.contender.states: row.ms.median for row in of_best}
+    precision = of_best[0].contender.precision if of_best else ""
+    ms = {row.contender.states: row.ms.median for row in of_best if row.contender.precision == precision}
     if not {(0,), production, every_state} <= set(ms):
         return {}
     return {

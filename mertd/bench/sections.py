@@ -11,7 +11,7 @@ from dataclasses import dataclass
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
 """What is measured if nothing else is asked for."""
 
-ON_REQUEST = ("changes", "files", "memory")
+ON_REQUEST = ("changes", "energy", "files", "memory")
 """What is measured only if `--only` names it: the first needs FluidSynth, the others take minutes."""
 
 

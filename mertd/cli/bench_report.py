@@ -67,6 +67,7 @@ def _tables(found: dict[str, Any]) -> None:
         ("fanout", _fanout),
         ("startup", _startup),
         ("streams", _streams),
+        ("energy", _energy),
         ("files", _files),
         ("changes", _changes),
         ("memory", show_memory),
@@ -151,6 +152,33 @@ def _streams(console: Console, found: dict[str, Any]) -> None:
     with _table(console, title, "streams", "windows due", "embedded", "skipped") as table:
         for trial in found["trials"]:
             table.add_row(*(str(trial[name]) for name in ("streams", "due", "embedded", "skipped")))
+
+
+def _energy(console: Console, found: dict[str, Any]) -> None:
+    columns = ("", "ms a window", "CPU s a window", "joules a window", "above idle")
+    with _table(console, "Windows one after another", *columns) as table:
+        for row in found["windows"]:
+            name = f"{row['backend']} {row['precision']}, {row['batch']} at once"
+            joules = (_sum(row[key], "J", 2) for key in ("joules", "joules_above_idle"))
+            table.add_row(printable(name), f"{row['ms']:.1f}", f"{row['cpu_s']:.3f}", *joules)
+    parts = ("", "windows", "CPU s an hour", "supervisor", "capture", "model", "watts above idle")
+    with _table(console, "A daemon with one stream in real time", *parts) as table:
+        for row in found["daemons"]:
+            used = row["cpu_s_per_hour"]
+            capture = sum(taken for name, taken in used.items() if name not in ("supervisor", "embed"))
+            cells = (sum(used.values()), used.get("supervisor", 0.0), capture, used.get("embed", 0.0))
+            watts = _sum(row["watts_above_idle"], "W", 2)
+            table.add_row(row["name"], str(row["windows"]), *(f"{cell:.0f}" for cell in cells), watts)
+    for name, watts in found["idle_w"].items():
+        console.print(printable(f"{name}: {watts:.1f} W without mertd"))
+    if not found["meters"]:
+        console.print("This machine does not tell how much energy it takes:")
+    for reason in found["absent"]:
+        console.print(printable(reason))
+
+
+def _sum(of_meters: dict[str, float], unit: str, digits: int) -> str:
+    return f"{sum(of_meters.values()):.{digits}f} {unit}" if of_meters else "not told"
 
 
 def _changes(console: Console, found: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import threadpoolctl
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -17,6 +18,8 @@ from mertd.metrics.metrics_routes import metrics_routes
 from mertd.metrics.observed import Observed
 from mertd.view.access import Access, known_names
 from mertd.view.listener import Daemons, Listener
+from mertd.view.live_novelty import LiveNovelty
+from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.web_address import WebAddress, listen
 from mertd.view.web_app import all_routes, make_app
 
@@ -59,10 +62,14 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
     with socket:
         token = None if address.is_loopback else options.token or secrets.token_urlsafe(32)
         access = Access(address, known_names(options.names), token)
+        novelty = LiveNovelty()
         listener = Listener(options.daemons)
         observed = Observed(options.daemons.endpoints)
+        listener.on_window(novelty.take)
         listener.on_message(observed.note)
-        routes = [*all_routes(listener), *metrics_routes(observed, chosen_folder(options.memory))]
+        threadpoolctl.threadpool_limits(1)  # the daemon's model has the other processors
+        folder = chosen_folder(options.memory)
+        routes = [*all_routes(listener, MemoryRoutes(folder, novelty)), *metrics_routes(observed, folder)]
         server = QuietServer(_configuration(make_app(access, routes)))
         announce(address.url + (f"?token={token}" if token else ""))
         tasks = [

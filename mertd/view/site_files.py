@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -29,6 +30,11 @@ KINDS = {
 
 MIN_PACKED_BYTES = 1_000
 """Smaller files are not compressed."""
+
+MAP_STYLE = re.compile(rb'getElementById\("([0-9a-f]{64})"\)')
+"""Where plotly's bundle looks whether its style sheet for maps is there. There are no maps here, and the browser is told to
+refuse style sheets that a script writes, so the page has an empty element of this name.
+"""
 
 FOR_EVER = "public, max-age=31536000, immutable"
 """How long a browser keeps a file whose address has its version."""
@@ -69,12 +75,16 @@ class SiteFile:
 def site_routes() -> list[Route]:
     """Return the routes of the files. Raises `MertdError` if plotly's bundle is missing."""
     chart = f"/plotly-{version('plotly')}.min.js"
-    files = {chart: SiteFile(KINDS[".js"], chart_bundle().read_bytes(), FOR_EVER)}
+    bundle = chart_bundle().read_bytes()
+    files = {chart: SiteFile(KINDS[".js"], bundle, FOR_EVER)}
+    maps = MAP_STYLE.search(bundle)
+    facts = {b"{{chart}}": chart.encode(), b"{{version}}": __version__.encode(), b"{{maps}}": maps[1] if maps else b"no-maps"}
     for path in sorted(SITE.iterdir()):
         if path.suffix in KINDS:
             content = path.read_bytes()
             if path.name == "index.html":
-                content = content.replace(b"{{chart}}", chart.encode()).replace(b"{{version}}", __version__.encode())
+                for mark, fact in facts.items():
+                    content = content.replace(mark, fact)
             files["/" if path.name == "index.html" else f"/{path.name}"] = SiteFile(KINDS[path.suffix], content)
     return [_route(path, file) for path, file in files.items()]
 

@@ -14,6 +14,7 @@ from mertd.view.access import Access
 from mertd.view.feed import MAX_VIEWERS, Feed
 from mertd.view.guard import Guard
 from mertd.view.listener import Listener
+from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.site_files import site_routes
 
 STREAM_HEADERS = {
@@ -23,11 +24,12 @@ STREAM_HEADERS = {
 """Headers of a stream of events."""
 
 
-def all_routes(listener: Listener) -> list[BaseRoute]:
+def all_routes(listener: Listener, memory: MemoryRoutes) -> list[BaseRoute]:
     """Return what the server answers. Other parts add their routes here."""
     return [
         *site_routes(),
         *live_routes(listener.feed),
+        *memory.routes,
     ]
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from mertd.bench import capacity, daemon, fanout, inference, pytorch, recordings, startup
+from mertd.bench import capacity, daemon, energy, fanout, inference, pytorch, recordings, startup
+from mertd.bench.sections import Plan
 from mertd.embed.weights.loading import load, save
 from mertd.wire import encode
 
@@ -63,6 +64,20 @@ def test_a_message_takes_microseconds_to_write_and_to_read() -> None:
     found = daemon.wire_us(5)
     assert list(found) == ["encode", "decode"]
     assert all(0.1 < spread.median < 10_000 for spread in found.values())
+
+
+@pytest.mark.slow
+def test_a_silent_daemon_and_a_playing_one_are_measured_with_all_their_processes() -> None:
+    found = energy.measure_energy(Plan(["energy"], seconds=1.0, quick=True), TINY, 1, quiet)
+    assert [row["batch"] for row in found["windows"]] == [1]
+    assert all(row["windows"] > 0 and row["cpu_s"] > 0 and row["ms"] > 0 for row in found["windows"])
+    silent, playing = found["daemons"]
+    assert min(silent["windows"], playing["windows"]) > 0
+    for row in (silent, playing):
+        assert {"supervisor", "embed"} < set(row["cpu_s_per_hour"]), "and a capture process"
+    assert sum(silent["cpu_s_per_hour"].values()) > 0
+    assert found["meters"] or found["absent"]
+    assert set(found["idle_w"]) == set(found["meters"])
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from docs.pages import FENCE, PAGES, ROOT, anchors, prose, read
 FORBIDDEN = ("whoever", "by someone's hand", "is neither of", ", wanted ", "for want of", "so long", "mad client", "is none")
 EXPECTED = {
     *("getting-started", "sources", "receiving", "protocol", "configuration", "commands", "service", "security"),
-    *("operations", "memory", "similarity", "view", "models", "benchmarks", "macos", "architecture", "glossary"),
+    *("operations", "memory", "similarity", "view", "metrics", "models", "benchmarks", "macos", "architecture", "glossary"),
 }
 LONGEST = 120
 """Characters in a line of prose."""

@@ -39,7 +39,7 @@ def tables() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("name", ["settings", "commands", "sources", "limits"])
+@pytest.mark.parametrize("name", ["settings", "commands", "sources", "limits", "metrics"])
 def test_generated_tables_are_up_to_date(name: str) -> None:
     module = tables()
     page, make = module.TABLES[name]

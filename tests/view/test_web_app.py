@@ -13,6 +13,8 @@ from starlette.testclient import TestClient
 from mertd.view.access import Access
 from mertd.view.feed import MAX_VIEWERS
 from mertd.view.listener import Daemons, Listener
+from mertd.view.live_novelty import LiveNovelty
+from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.site_files import SITE
 from mertd.view.web_address import WebAddress
 from mertd.view.web_app import all_routes, make_app
@@ -29,13 +31,15 @@ def listener() -> Listener:
 
 @pytest.fixture(scope="module")
 def browser(listener: Listener) -> TestClient:
-    app = make_app(Access(WebAddress("127.0.0.1", 5592)), all_routes(listener))
+    app = make_app(Access(WebAddress("127.0.0.1", 5592)), all_routes(listener, MemoryRoutes(Path("/nowhere"), LiveNovelty())))
     return TestClient(app, base_url="http://127.0.0.1:5592")
 
 
 @pytest.fixture(scope="module")
 def stranger(listener: Listener) -> TestClient:
-    app = make_app(Access(WebAddress("0.0.0.0", 5592), token="secret"), all_routes(listener))
+    app = make_app(
+        Access(WebAddress("0.0.0.0", 5592), token="secret"), all_routes(listener, MemoryRoutes(Path("/nowhere"), LiveNovelty()))
+    )
     return TestClient(app, base_url="http://192.168.1.5:5592", follow_redirects=False)
 
 

@@ -1,6 +1,6 @@
 // The streams and daemons. Whatever others wrote gets into the page as text, never as markup.
 
-import { ago, at } from "/times.js";
+import { ago, at, between } from "/times.js";
 
 export function element(name, facts = {}, ...children) {
   const made = document.createElement(name);
@@ -90,7 +90,7 @@ function fill(made, card, daemon) {
   if (card.level_dbfs !== null || card.level_words) lines.push(level(card));
   if (card.window !== null) {
     const { seq, start_ms, end_ms, numbers, size } = card.window;
-    lines.push(element("p", { text: `Window ${seq}: ${at(start_ms)} to ${at(end_ms)}, ${card.latency_words}` }));
+    lines.push(element("p", { text: `Window ${seq}: ${between(start_ms, end_ms)}, ${card.latency_words}` }));
     const some = numbers.map((number) => (number === null ? "not finite" : (number < 0 ? "" : "+") + number.toFixed(3))).join("  ");
     const line = element("p", { class: "numbers", text: `${some} … (${size.toLocaleString()} numbers) ` });
     if (daemon?.untrained) line.append(element("span", { class: "tag", text: "UNTRAINED" }));

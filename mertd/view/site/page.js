@@ -1,11 +1,13 @@
 // Joins the parts of the page.
 
 import { Cards, element } from "/cards.js";
+import { Evening } from "/evening.js";
 import { Live } from "/live.js";
 import { at, zone } from "/times.js";
 
 const MAX_EVENTS = 50;
 const cards = new Cards();
+const evening = new Evening();
 const by = (id) => document.getElementById(id);
 
 function showBanners(connects) {
@@ -43,6 +45,8 @@ function take(kind, content) {
   } else if (kind === "board") {
     cards.news(content);
     showBanners();
+  } else if (kind === "window") {
+    evening.window(content);
   } else if (kind === "event") {
     addEvent(content);
   } else if (kind === "problem") {
@@ -57,3 +61,4 @@ new Live(take, (works) => {
   connected = works;
   by("connection").textContent = works ? "Live" : "The server of this page does not answer; trying again …";
 });
+evening.start();

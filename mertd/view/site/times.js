@@ -20,6 +20,11 @@ export function at(ms) {
   return onDay(ms) === onDay(Date.now()) ? atSecond(ms) : `${onDay(ms)}, ${atSecond(ms)}`;
 }
 
+// "21:04:10 to 21:05:00", with the day once.
+export function between(from, to) {
+  return `${at(from)} to ${onDay(from) === onDay(to) ? atSecond(to) : at(to)}`;
+}
+
 export function ago(ms) {
   const seconds = Math.max(0, Math.round((Date.now() - ms) / 1000));
   if (seconds < 60) return `${seconds} s ago`;
