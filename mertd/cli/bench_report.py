@@ -60,6 +60,7 @@ def _tables(found: dict[str, Any]) -> None:
         ("startup", _startup),
         ("streams", _streams),
         ("energy", _energy),
+        ("files", _files),
         ("changes", _changes),
         ("memory", show_memory),
     ):
@@ -182,3 +183,18 @@ def _changes(console: Console, found: dict[str, Any]) -> None:
         for name, row in found["detectors"].items():
             shares = (f"{row[key]:.2f}" for key in ("precision", "recall", "recall_cuts", "recall_fades"))
             table.add_row(name, *shares, *(f"{row[key]:.1f}" for key in ("bound_s", "error_s", "delay_s")))
+
+
+def _files(console: Console, found: dict[str, Any]) -> None:
+    files, decoders = found["files"], found["decoders"]
+    title = f"{files} sound files of {found['seconds']:g} s, {found['windows']} windows, {found['backend']}"
+    with _table(console, title, "whole command", "seconds", "quartiles", "files a minute") as table:
+        for name, spread in found["whole_s"].items():
+            spans = f"{spread['low']:.2f} - {spread['high']:.2f}"
+            table.add_row(name, f"{spread['median']:.2f}", spans, f"{60 * files / spread['median']:,.0f}")
+    title = f"In one process, after its start: {decoders} threads that decode, batches of {found['batch']}"
+    with _table(console, title, "", "seconds") as table:
+        for name, seconds in found["parts_s"].items():
+            table.add_row(name, f"{seconds:.2f}")
+    for note in found["notes"]:
+        console.print(printable(note))
