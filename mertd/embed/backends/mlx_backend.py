@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import math
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -61,9 +62,8 @@ class MlxBackend:
         self._weights = weights
         self._layers = layers
         self._run = self._network(self.form)
-        nvidia = Upload(mx) if gpu and not mx.metal.is_available() else None
-        self.upload: Callable[[Array], Any] = nvidia or mx.array
-        self._room = BatchRoom(nvidia.room if nvidia else lambda shape: np.empty(shape, np.float32))
+        self.upload, self._room = self._lane()
+        self._lanes = deque([self._lane(), self._lane()])  # for batches that are begun while another one is computed
 
     def _use_store(self) -> None:
         """Keep compiled kernels on disk, and compile those of our own without MLX if that works here."""
@@ -130,11 +130,42 @@ class MlxBackend:
     def embed(self, windows: Array) -> Array:
         return np.array(self.compute(self.upload(self._room.filled_up(windows))), np.float32)[: len(windows)]
 
+    def begin(self, windows: Sequence[Array]) -> Callable[[], Array]:
+        """Begin to embed normalised windows of one length, (samples,) each; return what waits for their states, as `embed`
+        returns them.
+
+        One more batch may be begun before the states of this one are asked for: it has memory of its own.
+        """
+        self._lanes.rotate()
+        upload, room = self._lanes[0]
+        batch = room.lend(len(windows), len(windows[0]))
+        for row, samples in zip(batch, windows, strict=True):
+            row[:] = samples
+        states = self._run(upload(room.filled_up(batch)))
+        self._mx.async_eval(states)
+
+        def wait() -> Array:
+            self._mx.eval(states)
+            return np.array(states, np.float32)[: len(windows)]
+
+        return wait
+
+    def _lane(self) -> Lane:
+        """Return what copies batches to the device, and memory to copy from."""
+        if self.device != "gpu" or self._mx.metal.is_available():
+            return self._mx.array, BatchRoom(lambda shape: np.empty(shape, np.float32))
+        upload = Upload(self._mx)
+        return upload, BatchRoom(upload.room)
+
     def compute(self, samples: Any) -> Any:
         """Return the states of windows that are on the device, as an MLX array that has been computed."""
         states = self._run(samples)
         self._mx.eval(states)  # here, where it lets other threads run; reading the result would not
         return states
+
+
+Lane = tuple[Callable[[Array], Any], "BatchRoom"]
+"""What copies a batch to the device, and memory that it copies fastest from."""
 
 
 class BatchRoom:
