@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from mertd.bench.sections import ON_REQUEST, SECTIONS, Plan
 from mertd.bench.suite import run
 from mertd.cli.bench_memory_report import show_memory
 from mertd.cli.output import new_console, say_json, spinner
+from mertd.cli.plot_file import check_plot, require_directory
 from mertd.errors import UsageError, did_you_mean
 from mertd.text import json_text, printable
 
@@ -30,11 +30,9 @@ def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
             hint = did_you_mean(section, known)
             raise UsageError(f"--only {section!r}: unknown section; choose one of {', '.join(known)}{hint}")
     if plot is not None:
-        if importlib.util.find_spec("matplotlib") is None:
-            raise UsageError("--plot: matplotlib is not installed; pip install 'mertd[bench]' installs it")
-        _require_directory("--plot", plot)
+        check_plot(plot)
     if json not in (None, "-"):
-        _require_directory("--json", Path(str(json)))
+        require_directory("--json", Path(str(json)))
     with spinner("measuring") as show:
         found = run(plan, show)
     if json == "-":
@@ -47,12 +45,6 @@ def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
         from mertd.bench.plot import draw
 
         draw(found, plot)
-
-
-def _require_directory(option: str, path: Path) -> None:
-    """Raise `UsageError` before the measuring, which takes long, rather than after it."""
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: directory {path.parent} does not exist; create it first")
 
 
 def _tables(found: dict[str, Any]) -> None:
