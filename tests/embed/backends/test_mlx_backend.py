@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mertd.embed.backends.mlx_backend import MlxBackend, Upload, fastest_form
+from mertd.embed.backends.batch_memory import Upload
+from mertd.embed.backends.mlx_backend import MlxBackend, fastest_form
 from mertd.embed.weights.loading import load
 from mertd.errors import BackendError
 
