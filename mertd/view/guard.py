@@ -63,7 +63,7 @@ class Guard:
         if refusal is not None:
             answer: ASGIApp = PlainTextResponse(f"mertd: {refusal.reason}\n", refusal.status)
         elif self._access.brings_token(asked) and asked.path == "/":
-            answer = self._with_cookie(RedirectResponse("/", 303))
+            answer = self._with_cookie(RedirectResponse("./", 303))
         else:
             answer = self._app
         await answer(scope, receive, send_with_headers)

@@ -20,6 +20,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -42,6 +43,9 @@ PAGE_BYTES = 300_000
 DAY_WINDOWS = 17_280
 WATCHED = 8
 LOADS = 3
+TABS = 8
+REFRESHES = 10
+MAX_GROWTH = 1.25
 WAIT_MS = 1_000 * PATIENCE_S
 REBOUND = "rebound.example"
 
@@ -55,6 +59,21 @@ WATCH = """() => {
   new MutationObserver(look).observe(document.getElementById("streams"), all);
 }"""
 """Note in the page when each window of the room is first shown."""
+
+TICKS = """async ([since, until, most]) => {
+  const { ticks } = await import("./charts.js");
+  return ticks(since, until, most);
+}"""
+"""The labels of an axis."""
+
+REFRESH = """async (times) => {
+  for (let done = 0; done < times; done += 1) {
+    performance.clearMarks();
+    document.getElementById("now").click();
+    while (!performance.getEntriesByName("evening-drawn").length) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}"""
+"""Let the page ask for its span, and draw it, so many times."""
 
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
@@ -277,6 +296,74 @@ class Run:
             made.check()
             return f"after {noticed_s:.0f} s; live {time.monotonic() - began - noticed_s:.1f} s later"
 
+    def a_proxy_that_answers_for_it_is_no_end(self) -> str:
+        """While the server is away, a proxy may answer with a page of its own, after which browsers do not connect again."""
+        with visit(self.browser, self.url) as made:
+            expect(room(made.page)).to_contain_text("Window", timeout=WAIT_MS)
+            answers = []
+
+            def answer(route: Any) -> None:
+                answers.append(route.request.url)
+                route.fulfill(status=502, content_type="text/html", body="<title>502 Bad Gateway</title>")
+
+            made.page.route("**/live*", answer)
+            made.page.evaluate(HIDE, True)
+            made.page.evaluate(HIDE, False)
+            expect(made.page.locator("#connection")).to_contain_text("does not answer", timeout=WAIT_MS)
+            made.page.unroute("**/live*")
+            before = self.newest()
+            expect(made.page.locator("#connection")).to_have_text("Live", timeout=WAIT_MS)
+            until(lambda: shown(made.page) > before, "the page does not catch up")
+            return f"live after {len(answers)} such answers"
+
+    def many_tabs_are_no_trouble(self) -> str:
+        """A browser has six connections to a server."""
+        context = self.browser.new_context()
+        for _ in range(TABS):
+            page = context.new_page()
+            page.goto(self.url, timeout=WAIT_MS)
+            expect(room(page)).to_contain_text("Window", timeout=WAIT_MS)
+            page.evaluate(HIDE, True)
+        context.close()
+        return f"{TABS} tabs, of which one is looked at"
+
+    def an_open_page_does_not_grow(self) -> str:
+        """As after hours: each time it asks again, all is drawn again."""
+        with visit(self.browser, self.url) as made:
+            page = made.page
+            drawn(page)
+            session = page.context.new_cdp_session(page)
+            session.send("Performance.enable")
+
+            def measured() -> dict[str, float]:
+                session.send("HeapProfiler.collectGarbage")
+                found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+                return {name: found[name] for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")}
+
+            def refresh(times: int) -> None:
+                page.evaluate(REFRESH, times)
+
+            refresh(REFRESHES)
+            before = measured()
+            refresh(REFRESHES)
+            after = measured()
+            made.check()
+        grown = {name: after[name] / before[name] for name in before}
+        assert max(grown.values()) < MAX_GROWTH, (before, after)
+        return f"over {REFRESHES} refreshes: " + ", ".join(f"{name} x {ratio:.2f}" for name, ratio in grown.items())
+
+    def clocks_that_change_are_told(self) -> str:
+        """On the 25th of October 2026, Berlin's clocks show the hour from 2 to 3 twice."""
+        with visit(self.browser, self.url, timezone_id="Europe/Berlin") as made:
+            values, texts = made.page.evaluate(TICKS, [1792879200000, 1792879200000 + 25 * 3_600_000, 30])
+            made.check()
+        hours = [int(text[:2]) for text in texts[1:]]
+        assert hours == list(range(1, 24)), texts
+        steps = {(b - a) // 3_600_000 for a, b in pairwise(values)}
+        assert steps == {1, 2}, "one hour is twice as wide"
+        assert values[3] - values[2] == 3_600_000 * (2 if hours[2] == 3 else 1)
+        return "the axis has 25 hours"
+
     def newest(self) -> int:
         """The number of the newest window that was published."""
         with Subscriber(self.stage.publish, control=self.stage.control, last=1) as subscriber:
@@ -393,11 +480,15 @@ def markup_is_text(made_stage: Stage, browser: Browser) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tolerance", type=float, default=1.0, help="how much longer a busy machine may take to draw")
-    tolerance = parser.parse_args().tolerance
+    parser.add_argument("--only", default="", help="only checks whose name contains this")
+    given = parser.parse_args()
+    tolerance = given.tolerance
     failed = 0
 
     def check(name: str, run: Callable[[], str]) -> None:
         nonlocal failed
+        if given.only not in name:
+            return
         began = time.monotonic()
         try:
             print(f"{name}: {run()}  [{time.monotonic() - began:.1f} s]", flush=True)
@@ -419,6 +510,10 @@ def main() -> None:
         check("times are the viewer's", run.times_are_the_viewers)
         check("a sleeper catches up", run.a_sleeper_catches_up)
         check("a dead connection is noticed", run.a_dead_connection_is_noticed)
+        check("a proxy that answers for it is no end", run.a_proxy_that_answers_for_it_is_no_end)
+        check("many tabs are no trouble", run.many_tabs_are_no_trouble)
+        check("an open page does not grow", run.an_open_page_does_not_grow)
+        check("clocks that change are told", run.clocks_that_change_are_told)
         check("other pages get nothing", run.other_pages_get_nothing)
         made_stage.end(view)
         made_stage.end(daemon)
