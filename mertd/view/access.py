@@ -107,8 +107,11 @@ class Access:
         return not self.address.is_loopback and _is_address(host)  # no name server has a part in it: nobody can rebind it
 
     def _is_own_origin(self, origin: str, host: str | None) -> bool:
+        """Return whether a request comes from the page itself. A proxy may hide at which port a known name was asked."""
         scheme, mark, place = origin.lower().partition("://")
-        return bool(mark) and scheme in ("http", "https") and host is not None and place == host.lower()
+        if not mark or scheme not in ("http", "https"):
+            return False
+        return (host is not None and place == host.lower()) or _name(place) in self.names
 
 
 def _name(host: str | None) -> str | None:

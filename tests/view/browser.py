@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
+from socket import gethostname
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -48,6 +49,7 @@ REFRESHES = 10
 MAX_GROWTH = 1.25
 WAIT_MS = 1_000 * PATIENCE_S
 REBOUND = "rebound.example"
+RULES = f"MAP {REBOUND} 127.0.0.1, MAP {gethostname()} 127.0.0.1"
 
 WATCH = """() => {
   window.seen = [];
@@ -124,15 +126,15 @@ class Visit:
 
 
 @contextmanager
-def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
-    """Open the page. `options`: of the browser's window."""
+def visit(browser: Browser, url: str, base: str = "", **options: Any) -> Iterator[Visit]:
+    """Open the page. `base`: where everything is, if `url` is more. `options`: of the browser's window."""
     context = browser.new_context(**({"viewport": {"width": 1280, "height": 1000}, "locale": "en-GB"} | options))
-    made = Visit(context.new_page(), url)
+    made = Visit(context.new_page(), base or url)
     page = made.page
     page.set_default_timeout(WAIT_MS)
     page.on("console", lambda said: made.complaints.append(f"{said.text} {said.location}") if said.type == "error" else None)
     page.on("pageerror", lambda error: made.complaints.append(str(error)))
-    page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else made.foreign.append(asked.url))
+    page.on("request", lambda asked: None if asked.url.startswith((made.url, "data:")) else made.foreign.append(asked.url))
     page.on("response", lambda answer: _count(made, answer))
     page.goto(url)
     yield made
@@ -477,6 +479,25 @@ def markup_is_text(made_stage: Stage, browser: Browser) -> str:
     return f"{HOSTILE} is shown {text.count(HOSTILE)} times, as text"
 
 
+def another_machine_opens_it(made_stage: Stage, browser: Browser) -> str:
+    """By the name of this machine, with the token, and without what browsers only do for this machine itself."""
+    daemon = made_stage.daemon()
+    view, printed = made_stage.view(made_stage.folder / "none", "0.0.0.0:0")
+    url = printed.partition("?")[0]
+    assert gethostname() in url
+    with visit(browser, printed, base=url) as made:
+        expect(room(made.page)).to_contain_text("Window", timeout=WAIT_MS)
+        made.page.wait_for_selector("body[data-drawn]")
+        assert made.page.url == url, "the address no longer shows the token"
+        made.page.reload()
+        expect(room(made.page)).to_contain_text("Window", timeout=WAIT_MS)
+        made.check()
+        assert browser.new_page().goto(url).status == 401  # type: ignore[union-attr]
+    made_stage.end(view)
+    made_stage.end(daemon)
+    return "live, with a token that becomes a cookie; 401 without"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tolerance", type=float, default=1.0, help="how much longer a busy machine may take to draw")
@@ -496,8 +517,9 @@ def main() -> None:
             failed += 1
             print(f"{name}: FAILED\n{traceback.format_exc()}", flush=True)
 
-    with stage() as made_stage, chromium(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1") as browser:
+    with stage() as made_stage, chromium(f"--host-resolver-rules={RULES}") as browser:
         check("daemons and streams come and go", functools.partial(daemons_and_streams_come_and_go, made_stage, browser))
+        check("another machine opens it", functools.partial(another_machine_opens_it, made_stage, browser))
         check("markup is text", functools.partial(markup_is_text, made_stage, browser))
         remember_a_day(made_stage.memory, DAY_WINDOWS, time.time_ns())
         daemon = made_stage.daemon()

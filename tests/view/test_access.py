@@ -67,6 +67,9 @@ def test_its_own_page_is_answered() -> None:
     assert status(NEAR, origin="http://127.0.0.1:5592", fetch_site="same-origin") == 200
     assert status(NEAR, host="localhost:5592", origin="http://localhost:5592") == 200
     assert status(FAR, host="studio.example", origin="https://studio.example", token="secret") == 200  # TLS of a proxy
+    assert status(FAR, host="studio.example", origin="https://studio.example:8443", token="secret") == 200  # and its port
+    assert status(FAR, host="studio.example", origin="https://evil.example", token="secret") == 403
+    assert status(NEAR, host="localhost", origin="http://localhost:5592") == 403
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
