@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "config": {"memory", "view"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
+    "plots": {"errors", "text", "memory", "view", "wire", "offline"},
     "replay": {"", "memory", "daemon"} | CORE | SIDES,
     "evaluate": {"memory", "config", "offline"} | CORE | SIDES,
     "metrics": {"defaults", "memory", "text", "vocabulary", "wire"},
@@ -62,6 +63,7 @@ MAY_IMPORT = {
         "memory",
         "evaluate",
         "view",
+        "plots",
         "safe_path",
     }
     | CORE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
 """What is measured if nothing else is asked for."""
 
-ON_REQUEST = ("changes", "energy", "memory")
+ON_REQUEST = ("changes", "energy", "files", "memory")
 """What is measured only if `--only` names it: the first needs FluidSynth, the others take minutes."""
 
 
@@ -26,6 +26,8 @@ class Plan:
     batches: Sequence[int] = ()
     first_streams: int = 1
     most_streams: int = 64
+    files: int = 8  # recordings that are embedded
+    length: float = 60.0  # of each of them, seconds
     pieces: int = 6  # of music, in which changes are to be found
     vectors: int = 40_960  # in the memory that is searched, and in each store beside it
     week: int = 20_000  # vectors that stand for a week

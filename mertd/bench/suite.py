@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mertd import __version__
-from mertd.bench import capacity, change_detection, daemon, energy, fanout, inference, memory_section, startup
+from mertd.bench import capacity, change_detection, daemon, energy, fanout, inference, memory_section, recordings, startup
 from mertd.bench.measure import Spread
 from mertd.bench.sections import Plan
 from mertd.defaults import WINDOW_S
@@ -48,6 +48,11 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                     found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
                 case "energy":
                     found[section] = energy.measure_energy(plan, path, layer, progress)
+                case "files":
+                    files, length = (6, 6.0) if plan.quick else (plan.files, plan.length)
+                    hop = 1.0 if plan.quick else HOP_S
+                    asked = (path, layer, plan.seconds, hop, files, length, 1 if plan.quick else plan.runs)
+                    found[section] = recordings.measure_recordings(*asked, progress).as_json()
                 case "memory":
                     found[section] = memory_section.measure_memory(plan, progress)
                 case "changes":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from mertd.bench.sections import ON_REQUEST, SECTIONS, Plan
 from mertd.bench.suite import run
 from mertd.cli.bench_memory_report import show_memory
 from mertd.cli.output import new_console, say_json, spinner
+from mertd.cli.plot_file import check_plot, require_directory
 from mertd.errors import UsageError, did_you_mean
 from mertd.text import json_text, printable
 
@@ -30,11 +30,9 @@ def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
             hint = did_you_mean(section, known)
             raise UsageError(f"--only {section!r}: unknown section; choose one of {', '.join(known)}{hint}")
     if plot is not None:
-        if importlib.util.find_spec("matplotlib") is None:
-            raise UsageError("--plot: matplotlib is not installed; pip install 'mertd[bench]' installs it")
-        _require_directory("--plot", plot)
+        check_plot(plot)
     if json not in (None, "-"):
-        _require_directory("--json", Path(str(json)))
+        require_directory("--json", Path(str(json)))
     with spinner("measuring") as show:
         found = run(plan, show)
     if json == "-":
@@ -47,12 +45,6 @@ def measure(plan: Plan, json: str | None, plot: Path | None) -> None:
         from mertd.bench.plot import draw
 
         draw(found, plot)
-
-
-def _require_directory(option: str, path: Path) -> None:
-    """Raise `UsageError` before the measuring, which takes long, rather than after it."""
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: directory {path.parent} does not exist; create it first")
 
 
 def _tables(found: dict[str, Any]) -> None:
@@ -68,6 +60,7 @@ def _tables(found: dict[str, Any]) -> None:
         ("startup", _startup),
         ("streams", _streams),
         ("energy", _energy),
+        ("files", _files),
         ("changes", _changes),
         ("memory", show_memory),
     ):
@@ -190,3 +183,18 @@ def _changes(console: Console, found: dict[str, Any]) -> None:
         for name, row in found["detectors"].items():
             shares = (f"{row[key]:.2f}" for key in ("precision", "recall", "recall_cuts", "recall_fades"))
             table.add_row(name, *shares, *(f"{row[key]:.1f}" for key in ("bound_s", "error_s", "delay_s")))
+
+
+def _files(console: Console, found: dict[str, Any]) -> None:
+    files, decoders = found["files"], found["decoders"]
+    title = f"{files} sound files of {found['seconds']:g} s, {found['windows']} windows, {found['backend']}"
+    with _table(console, title, "whole command", "seconds", "quartiles", "files a minute") as table:
+        for name, spread in found["whole_s"].items():
+            spans = f"{spread['low']:.2f} - {spread['high']:.2f}"
+            table.add_row(name, f"{spread['median']:.2f}", spans, f"{60 * files / spread['median']:,.0f}")
+    title = f"In one process, after its start: {decoders} threads that decode, batches of {found['batch']}"
+    with _table(console, title, "", "seconds") as table:
+        for name, seconds in found["parts_s"].items():
+            table.add_row(name, f"{seconds:.2f}")
+    for note in found["notes"]:
+        console.print(printable(note))

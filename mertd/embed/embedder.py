@@ -82,14 +82,34 @@ class Embedder:
             row[:] = samples
         return self._run(batch, [at for at, samples in enumerate(windows) if samples is not None], len(windows))
 
+    def begin_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> Callable[[], list[NDArray[np.float32] | None]]:
+        """Begin to do the same; return what waits for it. At most one more may be begun before its result is asked for.
+
+        A backend that computes where this thread does has done it when this returns.
+        """
+        begin = getattr(self.backend, "begin", None)
+        fit = [samples for samples in windows if samples is not None]
+        if begin is None or not fit:
+            results = self.embed_prepared(windows)
+            return lambda: results
+        wait = begin(fit)
+        numbers = [at for at, samples in enumerate(windows) if samples is not None]
+        return lambda: self._sorted(wait(), numbers, len(windows), len(fit[0]))
+
     def _run(self, batch: NDArray[np.float32], fit: Sequence[int], count: int) -> list[NDArray[np.float32] | None]:
         """Return the states of `count` windows, of which those with the numbers `fit` are in `batch`."""
+        return self._sorted(self.backend.embed(batch), fit, count, batch.shape[1])
+
+    def _sorted(
+        self, found: NDArray[np.float32], fit: Sequence[int], count: int, length: int
+    ) -> list[NDArray[np.float32] | None]:
+        """Return the states of `count` windows of `length` samples: `found`, for those with the numbers `fit`, if finite."""
         results: list[NDArray[np.float32] | None] = [None] * count
-        for at, states in zip(fit, self.backend.embed(batch), strict=True):
+        for at, states in zip(fit, found, strict=True):
             if np.isfinite(states).all():
                 results[at] = states
         if any(results[at] is None for at in fit):
-            self._check_backend(*batch.shape)
+            self._check_backend(len(fit), length)
         return results
 
     def _check_backend(self, windows: int, length: int) -> None:

@@ -1,6 +1,7 @@
 """Embedding of inputs side by side: decoded by several threads, and computed in batches that span inputs.
 
-Rules of this file: the model and the output are used by one thread. A batch always has the same number of windows, all of one
+Rules of this file: the model and the output are used by one thread. While a GPU computes a batch, that thread copies the next
+one to it and writes the one before. A batch always has the same number of windows, all of one
 length, so that a vector depends neither on the windows that were computed with it nor on their number: what an interrupted
 batch lacks is computed to the same bits. The last batch is filled up with copies, whose vectors are dropped. Nothing is padded
 in time.
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +35,11 @@ MAX_PENDING = 256
 
 Vector = NDArray[np.float32] | None
 """What the model makes of a window."""
+
+Waiting = Callable[[], list[Vector]]
+"""Waits for the vectors of a batch."""
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -65,6 +72,7 @@ class SideBySide:
         self._ended = ended
         self._begun: dict[Job, _Begun] = {}
         self._pending: list[Found] = []
+        self._in_work: tuple[list[Found], Waiting | Exception | None] | None = None
         self._batch = embedder.backend.max_batch
 
     def run(self, items: Iterable[Input], begin: Callable[[Input], bool]) -> bool:
@@ -83,9 +91,12 @@ class SideBySide:
                     self._pending.append(found)
                 is_over = found is None and not waiting and decoders.is_idle
                 if is_over or self._is_batch_full():
-                    self._write(self._vectors())
+                    self._begin_batch()
+                if found is None:  # nothing to do meanwhile
+                    self._finish_batch()
                 if is_over:
                     return True
+            self._finish_batch()
             return False
         finally:
             decoders.close()
@@ -98,43 +109,61 @@ class SideBySide:
         self._begun[job] = _Begun(job, done.embedded, done.silent)
         decoders.give(job)
 
-    def _loud(self) -> list[HeardWindow]:
-        return [found for _, found in self._pending if isinstance(found, HeardWindow) and not found.is_silent]
+    @staticmethod
+    def _loud(batch: list[Found]) -> list[HeardWindow]:
+        return [found for _, found in batch if isinstance(found, HeardWindow) and not found.is_silent]
 
     def _is_batch_full(self) -> bool:
         """Whether what is pending need not, or must not, wait longer."""
-        loud = len(self._loud())
+        loud = len(self._loud(self._pending))
         return bool(self._pending) and (not loud or loud >= self._batch or len(self._pending) >= MAX_PENDING)
 
-    def _vectors(self) -> dict[int, Vector | Exception]:
-        """Return what the model makes of the windows that are pending, by the `id` of each, or what it raised for it."""
-        loud = self._loud()
-        if not loud:
-            return {}
-        try:
-            return {id(heard): vector for heard, vector in zip(loud, self._embed(loud), strict=False)}
-        except (BackendError, BrokenPipeError):
-            raise
-        except Exception as error:  # noqa: BLE001 - told as that of an input
-            if len(loud) == 1:
-                return {id(loud[0]): error}
-        return {id(heard): self._embed_alone(heard) for heard in loud}  # one of them is at fault, or none
+    def _begin_batch(self) -> None:
+        """Begin to compute what is pending, and write what was begun before while that is computed."""
+        batch, self._pending = self._pending, []
+        loud = self._loud(batch)
+        wait = self._try(lambda: self._embedder.begin_prepared(self._filled_up(loud))) if loud else None
+        self._finish_batch()
+        self._in_work = batch, wait
+        if self._batch == 1 or not loud:  # it is computed in this thread, and done
+            self._finish_batch()
 
-    def _embed(self, loud: list[HeardWindow]) -> list[Vector]:
+    def _finish_batch(self) -> None:
+        """Write what was begun."""
+        if self._in_work is None:
+            return
+        (batch, wait), self._in_work = self._in_work, None
+        loud = self._loud(batch)
+        vectors = self._try(wait) if callable(wait) else wait
+        if isinstance(vectors, Exception):
+            if len(loud) == 1:
+                self._write(batch, {id(loud[0]): vectors})
+            else:  # one of them is at fault, or none
+                self._write(batch, {id(heard): self._embed_alone(heard) for heard in loud})
+        else:
+            self._write(batch, {id(heard): vector for heard, vector in zip(loud, vectors or (), strict=False)})
+
+    def _filled_up(self, loud: list[HeardWindow]) -> list[Vector]:
         windows = [heard.samples for heard in loud]
-        return self._embedder.embed_prepared(windows + windows[-1:] * (self._batch - len(windows)))
+        return windows + windows[-1:] * (self._batch - len(windows))
 
     def _embed_alone(self, heard: HeardWindow) -> Vector | Exception:
+        found = self._try(lambda: self._embedder.embed_prepared(self._filled_up([heard])))
+        return found if isinstance(found, Exception) else found[0]
+
+    @staticmethod
+    def _try(compute: Callable[[], T]) -> T | Exception:
+        """Return what `compute` returns, or what it raises, to be told as that of an input."""
         try:
-            return self._embed([heard])[0]
+            return compute()
         except (BackendError, BrokenPipeError):
             raise
-        except Exception as error:  # noqa: BLE001 - told as that of its input
+        except Exception as error:  # noqa: BLE001
             return error
 
-    def _write(self, vectors: dict[int, Vector | Exception]) -> None:
-        """Write what is pending, in the order in which it came."""
-        for job, found in self._pending:
+    def _write(self, batch: list[Found], vectors: dict[int, Vector | Exception]) -> None:
+        """Write a batch, in the order in which it came. `vectors`: by the `id` of their windows."""
+        for job, found in batch:
             begun = self._begun.get(job)
             if begun is None:  # it has failed
                 continue
@@ -146,7 +175,6 @@ class SideBySide:
             else:
                 self._add(begun, found, vectors[id(found)])
             self._progress(job.item, found.window.end / SAMPLE_RATE if isinstance(found, HeardWindow) else 0.0)
-        self._pending.clear()
 
     def _add(self, begun: _Begun, heard: HeardWindow, vector: Vector | Exception) -> None:
         item = begun.job.item

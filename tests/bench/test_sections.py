@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgpack
 import numpy as np
 import pytest
+import soundfile
 
-from mertd.bench import capacity, daemon, energy, fanout, inference, pytorch, startup
+from mertd.bench import capacity, daemon, energy, fanout, inference, pytorch, recordings, startup
 from mertd.bench.sections import Plan
-from mertd.embed.weights.loading import load
+from mertd.embed.weights.loading import load, save
 from mertd.wire import encode
 
 TINY = "random:0?size=tiny"
@@ -124,3 +127,26 @@ def test_streams_are_counted_by_the_real_daemon() -> None:
     (found,) = capacity.measure(options, 0.5, 1, 1, quiet)
     assert (found.streams, found.skipped) == (1, 0)
     assert found.due >= found.embedded > 0
+
+
+@pytest.mark.slow
+def test_a_folder_is_embedded_from_nothing_kept_and_then_from_what_was_kept(tmp_path: Path) -> None:
+    save(load(TINY), tmp_path / "tiny.safetensors")
+    found = recordings.measure_recordings(str(tmp_path / "tiny.safetensors"), 1, 1.0, 1.0, 3, 3.0, 1, quiet)
+    assert (found.files, found.windows) == (3, 9)
+    assert list(found.parts) == ["decoding alone", "the model alone", "both, side by side"]
+    assert all(seconds > 0 for seconds in found.parts.values())
+    assert list(found.whole)[:2] == ["mertd embed, first start on this machine", "mertd embed, started before"]
+    assert pytorch.is_installed() or "PyTorch is left out: torch and transformers are not installed" in found.notes
+    assert found.as_json()["whole_s"].keys() == found.whole.keys()
+
+
+def test_recordings_are_of_both_kinds_and_of_the_length_that_was_asked_for(tmp_path: Path) -> None:
+    recordings.make_recordings(tmp_path / "x", 10, 0.5)
+    paths = sorted((tmp_path / "x").iterdir())
+    assert [path.suffix for path in paths] == [".flac", ".mp3"] * 5
+    assert paths[0].read_bytes() == paths[8].read_bytes() != paths[2].read_bytes()
+    for path in paths[:2]:
+        about = soundfile.info(path)
+        assert (about.samplerate, about.channels) == (44_100, 2)
+        assert about.duration == pytest.approx(0.5, abs=0.1)

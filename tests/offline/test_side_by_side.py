@@ -72,8 +72,32 @@ def sizes_of(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+def overlap(embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Let the backend compute only when its result is asked for, as a GPU computes meanwhile.
+
+    Returns how many batches were begun and not asked for, whenever one was begun.
+    """
+    waiting: list[int] = [0]
+    seen: list[int] = []
+
+    def begin(windows: Sequence[Array]) -> Callable[[], Array]:
+        copied = np.stack(windows)
+        waiting[0] += 1
+        seen.append(waiting[0])
+
+        def wait() -> Array:
+            waiting[0] -= 1
+            return embedder.backend.embed(copied)
+
+        return wait
+
+    monkeypatch.setattr(embedder.backend, "begin", begin, raising=False)
+    return seen
+
+
+@pytest.mark.parametrize("overlaps", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_vectors_are_those_of_one_file_after_the_other(
-    songs: list[str], embedder: Embedder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    songs: list[str], embedder: Embedder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, overlaps: bool
 ) -> None:
     expected = {
         name: [
@@ -85,11 +109,13 @@ def test_vectors_are_those_of_one_file_after_the_other(
         if name[0].isdigit()
     }
     sizes = sizes_of(embedder, monkeypatch)
+    begun = overlap(embedder, monkeypatch) if overlaps else []
     heard = embed_batch(embedder, songs, tmp_path / "x.npz")
     assert set(heard.problems) == {"bad.wav", "gone.wav"}
     assert list(heard.problems) == ["bad.wav", "gone.wav"], "said in the order of the inputs"
     windows = sum(map(len, expected.values()))
     assert sizes == [BATCH] * -(-windows // BATCH), "every batch is full, across files"
+    assert not overlaps or max(begun) <= 2, "a batch is begun while one is computed, and no more"
     with np.load(tmp_path / "x.npz") as arrays:
         assert arrays["source"].tolist() == [name for name in expected for _ in expected[name]]
         assert arrays["start"].tolist() == [m.window.start for name in expected for m in expected[name]]

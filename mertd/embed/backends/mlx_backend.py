@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
-import math
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from mertd.embed.backends.backend import Array
+from mertd.embed.backends.batch_memory import BatchMemory, BatchRoom, Lane, Upload
 from mertd.embed.backends.check_stamp import device_identity
 from mertd.embed.backends.cuda_kernels import CudaKernels, find_compiler, usable_kernels
 from mertd.embed.backends.kernel_store import KernelStore
@@ -61,9 +61,8 @@ class MlxBackend:
         self._weights = weights
         self._layers = layers
         self._run = self._network(self.form)
-        nvidia = Upload(mx) if gpu and not mx.metal.is_available() else None
-        self.upload: Callable[[Array], Any] = nvidia or mx.array
-        self._room = BatchRoom(nvidia.room if nvidia else lambda shape: np.empty(shape, np.float32))
+        self.upload, room = self._lane()
+        self._memory = BatchMemory(room, deque([self._lane(), self._lane()]))
 
     def _use_store(self) -> None:
         """Keep compiled kernels on disk, and compile those of our own without MLX if that works here."""
@@ -125,92 +124,43 @@ class MlxBackend:
         return compiled
 
     def room(self, count: int, length: int) -> Array:
-        return self._room.lend(count, length)
+        return self._memory.room.lend(count, length)
 
     def embed(self, windows: Array) -> Array:
-        return np.array(self.compute(self.upload(self._room.filled_up(windows))), np.float32)[: len(windows)]
+        return np.array(self.compute(self.upload(self._memory.room.filled_up(windows))), np.float32)[: len(windows)]
+
+    def begin(self, windows: Sequence[Array]) -> Callable[[], Array]:
+        """Begin to embed normalised windows of one length, (samples,) each; return what waits for their states, as `embed`
+        returns them.
+
+        One more batch may be begun before the states of this one are asked for: it has memory of its own.
+        """
+        self._memory.lanes.rotate()
+        upload, room = self._memory.lanes[0]
+        batch = room.lend(len(windows), len(windows[0]))
+        for row, samples in zip(batch, windows, strict=True):
+            row[:] = samples
+        states = self._run(upload(room.filled_up(batch)))
+        self._mx.async_eval(states)
+
+        def wait() -> Array:
+            self._mx.eval(states)
+            return np.array(states, np.float32)[: len(windows)]
+
+        return wait
+
+    def _lane(self) -> Lane:
+        """Return what copies batches to the device, and memory to copy from."""
+        if self.device != "gpu" or self._mx.metal.is_available():
+            return self._mx.array, BatchRoom(lambda shape: np.empty(shape, np.float32))
+        upload = Upload(self._mx)
+        return upload, BatchRoom(upload.room)
 
     def compute(self, samples: Any) -> Any:
         """Return the states of windows that are on the device, as an MLX array that has been computed."""
         states = self._run(samples)
         self._mx.eval(states)  # here, where it lets other threads run; reading the result would not
         return states
-
-
-class BatchRoom:
-    """Memory for one batch. Batches are filled up to a power of two of windows, so that few shapes are ever compiled."""
-
-    def __init__(self, make: Callable[[tuple[int, int]], Array]) -> None:
-        """`make`: returns memory of a shape."""
-        self._make = make
-        self._whole = np.empty((0, 0), np.float32)
-
-    def lend(self, count: int, length: int) -> Array:
-        """Return memory for `count` windows, (count, length), which is that of the batch before if it has the same shape."""
-        shape = _filled_up(count), length
-        if self._whole.shape != shape:
-            self._whole = self._make(shape)
-        return self._whole[:count]
-
-    def filled_up(self, windows: Array) -> Array:
-        """Return a batch that begins with `windows`; what comes behind them is any."""
-        count, length = windows.shape
-        shape = _filled_up(count), length
-        if windows.shape == shape:
-            return windows
-        if self._whole.shape == shape and self._whole.ctypes.data == windows.ctypes.data:
-            return self._whole
-        return np.pad(windows, ((0, shape[0] - count), (0, 0)))
-
-
-def _filled_up(count: int) -> int:
-    return 1 << (count - 1).bit_length()
-
-
-class Upload:
-    """Copies windows to an NVIDIA GPU with one call of its driver.
-
-    `mx.array` fills managed memory, which the GPU then fetches page by page as its kernels touch it: 1.7 ms for a window of
-    30 s on an H100, against 0.4 for the copy. The next batch of the same shape uses the memory again, so a batch must have
-    been computed before the next one is uploaded. The copy is fastest from `room`: other memory the driver copies first.
-    """
-
-    def __init__(self, mx: Any) -> None:
-        self._mx = mx
-        self._kept: dict[tuple[int, ...], tuple[Any, int]] = {}
-        self._rooms: dict[tuple[int, int], Array] = {}
-        try:
-            self._driver: Any = ctypes.CDLL("libcuda.so.1")
-        except OSError:
-            self._driver = None
-
-    def __call__(self, batch: Array) -> Any:
-        """Return an MLX array with the values of `batch`, (batch, samples) float32."""
-        if self._driver is None:
-            return self._mx.array(batch)
-        if batch.shape not in self._kept:
-            array = self._mx.array(batch)
-            self._mx.eval(array)
-            self._kept[batch.shape] = array, int(np.array(array, copy=False).ctypes.data)
-            return array
-        array, address = self._kept[batch.shape]
-        source = np.ascontiguousarray(batch, np.float32)
-        size = ctypes.c_size_t(source.nbytes)
-        failed = self._driver.cuMemcpyHtoD_v2(ctypes.c_uint64(address), ctypes.c_void_p(source.ctypes.data), size)
-        if failed:
-            raise BackendError(f"the GPU's driver could not copy a window (CUDA error {failed})")
-        return array
-
-    def room(self, shape: tuple[int, int]) -> Array:
-        """Return memory of `shape` that stays where it is, so that the GPU reads it itself; the same one each time."""
-        if shape not in self._rooms:
-            pointer = ctypes.c_void_p()
-            size = math.prod(shape) * np.dtype(np.float32).itemsize
-            if self._driver is None or self._driver.cuMemAllocHost_v2(ctypes.byref(pointer), ctypes.c_size_t(size)):
-                return np.empty(shape, np.float32)
-            memory = (ctypes.c_byte * size).from_address(pointer.value or 0)  # the system takes it back with the process
-            self._rooms[shape] = np.frombuffer(memoryview(memory).cast("B"), np.float32).reshape(shape)
-        return self._rooms[shape]
 
 
 def _import_mlx() -> Any:

@@ -44,7 +44,7 @@ EXPANSION_SEARCH = 96
 LARGE = 65_536
 """Vectors of a graph from which EXPANSION_SEARCH would miss one in twenty of the nearest."""
 
-LARGE_EXPANSION_SEARCH = 192
+LARGE_EXPANSION_SEARCH = 384
 """Candidates while such a graph is searched."""
 
 MAX_CENTRE_SHIFT = 0.1

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mertd.embed.backends.mlx_backend import Upload, fastest_form
+from mertd.embed.backends.batch_memory import Upload
+from mertd.embed.backends.mlx_backend import MlxBackend, fastest_form
 from mertd.embed.weights.loading import load
 from mertd.errors import BackendError
 
@@ -52,6 +53,19 @@ def test_an_upload_is_the_batch_whatever_came_before(driver: Driver | None) -> N
         assert np.array_equal(np.array(upload(np.asfortranarray(batch[:, ::-1])) + 0), batch[:, ::-1])
     if driver is not None:
         assert driver.copied == 2 * len(batches()) - 2, "the first batch of each shape makes its memory"
+
+
+@pytest.mark.slow
+def test_two_batches_may_be_in_work_and_neither_disturbs_the_other() -> None:
+    backend = MlxBackend(load("random:0?size=tiny"), (1, 2))
+    generator = np.random.Generator(np.random.PCG64(0))
+    windows = [list(generator.standard_normal((count, 4_000)).astype(np.float32)) for count in (3, 2, 4, 4)]
+    expected = [backend.embed(np.stack(batch)) for batch in windows]
+    waits = [backend.begin(windows[0])]
+    for at, batch in enumerate(windows[1:]):
+        waits.append(backend.begin(batch))
+        np.testing.assert_allclose(waits[at](), expected[at], atol=1e-5)
+    np.testing.assert_allclose(waits[-1](), expected[-1], atol=1e-5)
 
 
 def test_a_failed_copy_is_said() -> None:
