@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
@@ -28,6 +29,9 @@ STOP_S = 1
 
 MAX_CONNECTIONS = 1_024
 """Connections of browsers; further ones are answered with 503."""
+
+NICE = 5
+"""How much more the processors are for others, such as the daemon on the same machine."""
 
 HEADERS_S = 10
 """Seconds for which a connection without a request stays open."""
@@ -59,6 +63,8 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
     that is not known.
     """
     socket, address = listen(options.address)
+    with contextlib.suppress(OSError):
+        os.nice(NICE)
     with socket:
         token = None if address.is_loopback else options.token or secrets.token_urlsafe(32)
         access = Access(address, known_names(options.names), token)

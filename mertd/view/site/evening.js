@@ -281,7 +281,7 @@ export class Evening {
     const { line, marks } = this.data;
     if (facts.novelty !== undefined && facts.ms > (line.ms.at(-1) ?? 0)) {
       line.ms.push(facts.ms);
-      line.novelty.push(facts.novelty);
+      line.novelty.push(Math.round((1000 * facts.novelty) / this.data.variance) / 1000);
       if (line.ms.length > MAX_POINTS) { line.ms.shift(); line.novelty.shift(); }
     }
     for (const mark of facts.marks ?? []) this.mark(mark);
