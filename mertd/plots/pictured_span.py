@@ -17,7 +17,7 @@ from mertd.memory.changes.programme import ProgrammeSection
 from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.changes.stream_window import Change, ChangeKind, StreamWindow
 from mertd.memory.rows import nominal_ns
-from mertd.view.span_reading import bounds_ns, is_trained, read_windows
+from mertd.view.span_reading import MemoryFiles, bounds_ns, is_trained, read_windows
 from mertd.view.span_sketch import SpanSketch, Windows
 from mertd.wire import Embedding
 
@@ -54,7 +54,7 @@ def remembered_span(
     first_ns, last_ns, distance_ns = bounds
     end_ns = last_ns + nominal_ns(key.length, SAMPLE_RATE_GUESS)
     sketch = _sketch(first_ns, end_ns, (last_ns - first_ns) // max(1, distance_ns) + 1)
-    for block in read_windows(folder, key, first_ns, last_ns + 1):
+    for block in read_windows(MemoryFiles(folder), key, first_ns, last_ns + 1):
         sketch.add(block)
     changes = [(section.start_ns, section.returned is not None) for section in sections if section.change is not None]
     return PicturedSpan(key.stream, sketch, changes, is_trained(folder, key), by_clock=True)

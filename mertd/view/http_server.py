@@ -31,7 +31,7 @@ STOP_S = 1
 MAX_CONNECTIONS = 1_024
 """Connections of browsers; further ones are answered with 503."""
 
-NICE = 5
+NICE = 2
 """How much more the processors are for others, such as the daemon on the same machine."""
 
 HEADERS_S = 10

@@ -16,6 +16,7 @@ from mertd.stream.curve_keys import ClientKeys
 from mertd.text import printable
 from mertd.view.board import Board, ms, short
 from mertd.view.feed import Feed
+from mertd.view.moment_facts import mark_facts
 from mertd.view.plain_words import event_words
 from mertd.vocabulary import EventName
 from mertd.wire import Embedding, Event, Message
@@ -98,7 +99,7 @@ class Listener:
                 self.feed.add("window", facts)
         elif isinstance(message, Event) and message.event != EventName.SILENT:
             kind, words = event_words(message)
-            shown = {
+            shown: dict[str, Any] = {
                 "daemon": short(message.daemon),
                 "stream": short(message.stream),
                 "event": short(message.event),
@@ -106,6 +107,8 @@ class Listener:
                 "words": short(words),
                 "time_ms": ms(message.time_ns),
             }
+            if message.event in (EventName.CHANGE, EventName.RETURN):
+                shown["mark"] = mark_facts(message.event, message.time_ns, message.detail)
             self._events.append(shown)
             self.feed.add("event", shown)
 

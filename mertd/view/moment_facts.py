@@ -5,17 +5,15 @@ Rules of this file: pure.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
-
-import msgpack
 
 from mertd.memory.similarity.moments import Moment
 from mertd.view.board import finite, ms, short
 
 
-def mark_facts(event: str, time_ns: int, detail: bytes) -> dict[str, Any]:
-    """Return what the page shows of a change or a return. `detail`: as msgpack."""
-    facts = msgpack.unpackb(detail)
+def mark_facts(event: str, time_ns: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a change or a return. `facts`: what its event says of it, which may be anything."""
     number = facts.get("similarity" if event == "return" else "strength")
     like = facts.get("like")
     bound_ns = facts.get("bound_ns")

@@ -12,6 +12,7 @@ from dataclasses import astuple
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +25,7 @@ from mertd.memory.similarity.vector_segment import SpanFilter
 from mertd.view.board import finite, ms, short
 from mertd.view.moment_facts import mark_facts, moment_facts
 from mertd.view.pictures import Axes, Floats, find_axes, square
-from mertd.view.span_reading import bounds_ns, is_trained, marks_of, nearest_window, read_windows
+from mertd.view.span_reading import MemoryFiles, bounds_ns, is_trained, marks_of, nearest_window, read_windows
 from mertd.view.span_sketch import SpanSketch
 
 NS = 1_000_000
@@ -83,6 +84,7 @@ class Remembered:
     def __init__(self, folder: Path) -> None:
         """Raises `StoreError` if there is none."""
         self._memory = Memory(folder)
+        self._files = MemoryFiles(self._memory.folder)
         self._keys: dict[str, StreamKey] = {}
         self._axes: OrderedDict[tuple[str, int], Axes] = OrderedDict()
 
@@ -119,7 +121,7 @@ class Remembered:
         step = max(1, -(-(until_ns - since_ns) // (hop_ns * MAX_WINDOWS)))
         moments = int(max(8, min(SQUARE, (until_ns - since_ns) / (HOPS_A_MOMENT * step * hop_ns))))
         sketch = SpanSketch(since_ns, until_ns, FINER * moments)
-        for block in read_windows(folder, key, since_ns, until_ns, step):
+        for block in read_windows(self._files, key, since_ns, until_ns, step):
             sketch.add(block)
         times, values = sketch.line()
         means, counts = merged(*sketch.means(), FINER)
@@ -134,7 +136,10 @@ class Remembered:
             "variance": sketch.variance,
             "line": {"ms": (times // NS).tolist(), "novelty": [finite(float(value)) for value in values]},
             "levels": [finite(float(level)) for level in np.round(sketch.levels(), 1)],
-            "marks": [mark_facts(*mark) for mark in marks_of(folder, key, since_ns, until_ns)],
+            "marks": [
+                mark_facts(event, at_ns, msgpack.unpackb(detail))
+                for event, at_ns, detail in marks_of(self._files, key, since_ns, until_ns)
+            ],
             "square": {"size": moments, "data": base64.b64encode(square(means, counts).tobytes()).decode()},
             "path": self._path(name, key, means, counts, midnight_ms, hop_ns),
         }
@@ -151,7 +156,7 @@ class Remembered:
             at_ns = bounds[1] + nominal_ns(key.length, SAMPLE_RATE) // 2 if bounds else 0
         else:
             at_ns = at_ms * NS
-        found = nearest_window(folder, key, at_ns)
+        found = nearest_window(self._files, key, at_ns)
         if found is None:
             raise UsageError("nothing of this stream is remembered around this time")
         start_ns, end_ns, vector = found
@@ -169,7 +174,7 @@ class Remembered:
     def _section(self, key: StreamKey, start_ns: int, end_ns: int) -> tuple[int, int]:
         """Return what is one moment with a window: the sound up to the nearest changes, or a few lengths of the window."""
         apart_ns = APART_WINDOWS * (end_ns - start_ns)
-        marks = marks_of(self._memory.folder, key, start_ns - SECTION_NS, end_ns + SECTION_NS)
+        marks = marks_of(self._files, key, start_ns - SECTION_NS, end_ns + SECTION_NS)
         middle_ns = (start_ns + end_ns) // 2
         before = [at_ns for event, at_ns, _ in marks if event == "change" and at_ns <= middle_ns]
         after = [at_ns for event, at_ns, _ in marks if event == "change" and at_ns > middle_ns]
@@ -224,7 +229,7 @@ class Remembered:
         """Return mean directions of a time, (n, size), spread over it."""
         step = max(1, (last_ns - since_ns) // (hop_ns * READ_A_MOMENT * AXES_MOMENTS))
         sketch = SpanSketch(since_ns, last_ns + 1, AXES_MOMENTS)
-        for block in read_windows(self._memory.folder, key, since_ns, last_ns + 1, step):
+        for block in read_windows(self._files, key, since_ns, last_ns + 1, step):
             sketch.add(block)
         means, counts = sketch.means()
         return means[counts > 0]

@@ -12,7 +12,7 @@ import numpy as np
 
 from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.half_floats import unpack
-from mertd.memory.memory_folder import opened
+from mertd.memory.memory_folder import open_if_there, opened, segments
 from mertd.memory.queries import FOREVER_NS
 from mertd.memory.rows import nominal_ns
 from mertd.memory.segment import Segment, explained
@@ -34,12 +34,36 @@ AROUND_NS = 3_600_000_000_000
 """Nanoseconds around a time in which a window is looked for."""
 
 
-def read_windows(folder: Path, key: StreamKey, since_ns: int, until_ns: int, step: int = 1) -> Iterator[Windows]:
+class MemoryFiles:
+    """The files of a memory. Full ones never change, so it keeps when their messages were, and opens only what is needed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._spans: dict[Path, tuple[int, int]] = {}
+
+    def within(self, since_ns: int, until_ns: int) -> Iterator[Segment]:
+        """Yield the files with messages of a time, oldest first, each open until the next one. Raises `StoreError`."""
+        for path in segments(self.folder):
+            known = self._spans.get(path)
+            if known is not None and not (known[0] < until_ns and known[1] >= since_ns):
+                continue
+            segment = open_if_there(path)
+            if segment is None:
+                continue
+            with segment:
+                span = segment.span_ns()
+                if span is not None and segment.closed:
+                    self._spans[segment.path] = span
+                if span is not None and span[0] < until_ns and span[1] >= since_ns:
+                    yield segment
+
+
+def read_windows(files: MemoryFiles, key: StreamKey, since_ns: int, until_ns: int, step: int = 1) -> Iterator[Windows]:
     """Yield the windows that begin in this time, in order within each file. `step`: of how many one is read.
 
     Raises `StoreError`.
     """
-    for segment in _segments(folder, since_ns, until_ns):
+    for segment in files.within(since_ns, until_ns):
         sources, forms = _sources(segment, key), _forms(segment, key)
         with explained(segment.path):
             cursor = segment.db.execute(
@@ -54,13 +78,15 @@ def read_windows(folder: Path, key: StreamKey, since_ns: int, until_ns: int, ste
                     yield _windows(whole, forms, sources, key)
 
 
-def nearest_window(folder: Path, key: StreamKey, when_ns: int) -> tuple[int, int, np.ndarray[Any, np.dtype[np.float32]]] | None:
+def nearest_window(
+    files: MemoryFiles, key: StreamKey, when_ns: int
+) -> tuple[int, int, np.ndarray[Any, np.dtype[np.float32]]] | None:
     """Return start, end and vector of the window whose middle is nearest to a time; None if there is none within an hour.
 
     Raises `StoreError`.
     """
     found: list[tuple[int, int, int, int, int, bytes]] = []
-    for segment in _segments(folder, when_ns - AROUND_NS, when_ns + AROUND_NS):
+    for segment in files.within(when_ns - AROUND_NS, when_ns + AROUND_NS):
         sources, forms = _sources(segment, key), _forms(segment, key)
         for beyond, order in (("<=", "DESC"), (">", "ASC")):
             rows = segment.rows(
@@ -117,10 +143,10 @@ def is_trained(folder: Path, key: StreamKey) -> bool:
     return False
 
 
-def marks_of(folder: Path, key: StreamKey, since_ns: int, until_ns: int) -> list[tuple[str, int, bytes]]:
+def marks_of(files: MemoryFiles, key: StreamKey, since_ns: int, until_ns: int) -> list[tuple[str, int, bytes]]:
     """Return the changes and returns of a stream: name, time and detail as msgpack. Raises `StoreError`."""
     found: list[tuple[str, int, bytes]] = []
-    for segment in _segments(folder, since_ns, until_ns):
+    for segment in files.within(since_ns, until_ns):
         sources = _sources(segment, key)
         found += segment.rows(
             "SELECT event, time_ns, detail FROM events WHERE time_ns >= ? AND time_ns < ?"
@@ -133,14 +159,6 @@ def marks_of(folder: Path, key: StreamKey, since_ns: int, until_ns: int) -> list
 def forms_half_ns(forms: dict[int, int], key: StreamKey) -> int:
     """Return half the length of a window, in nanoseconds."""
     return nominal_ns(key.length, next(iter(forms.values()), 0)) // 2
-
-
-def _segments(folder: Path, since_ns: int, until_ns: int) -> Iterator[Segment]:
-    """Yield the files with messages of a time, oldest first."""
-    for segment in opened(folder):
-        span = segment.span_ns()
-        if span is not None and span[0] < until_ns and span[1] >= since_ns:
-            yield segment
 
 
 def _windows(rows: list[tuple[Any, ...]], forms: dict[int, int], sources: dict[int, int], key: StreamKey) -> Windows:

@@ -88,9 +88,10 @@ export async function drawLine(data, selected) {
     }),
   ];
   if (levels?.length) {
-    const step = (until - since) / levels.length;
+    const [first, last] = data.pictured;
+    const step = (last - first) / levels.length;
     traces.push({
-      type: "scatter", mode: "lines", yaxis: "y2", x: levels.map((_, place) => since + (place + 0.5) * step), fill: "tozeroy",
+      type: "scatter", mode: "lines", yaxis: "y2", x: levels.map((_, place) => first + (place + 0.5) * step), fill: "tozeroy",
       y: levels.map((level) => (level === null ? null : Math.max(0, level + FLOOR_DB))),
       line: { color: colour("--low"), width: 0.5 }, hoverinfo: "skip", connectgaps: false,
     });
@@ -120,7 +121,7 @@ export const bytesOf = (text) => Uint8Array.from(atob(text), (letter) => letter.
 // The square, as a picture on plotly's axes: a cell of its own for each pair would take seconds.
 export async function drawSquare(data, selected) {
   const Plotly = await plotly();
-  const { since_ms: since, until_ms: until, square } = data;
+  const { pictured: [since, until], square } = data;
   const values = bytesOf(square.data);
   const source = painted(values, square.size);
   const line = (x0, x1, y0, y1) => ({ type: "line", x0, x1, y0, y1, line: { color: colour("--focus"), width: 1.5 } });
@@ -163,14 +164,15 @@ function painted(values, size) {
 export async function drawPath(data, selected) {
   const Plotly = await plotly();
   const { x, y } = data.path;
-  const step = (data.until_ms - data.since_ms) / Math.max(1, x.length);
-  const times = x.map((_, place) => data.since_ms + (place + 0.5) * step);
+  const [since, until] = data.pictured;
+  const step = (until - since) / Math.max(1, x.length);
+  const times = x.map((_, place) => since + (place + 0.5) * step);
   const known = times.filter((_, place) => x[place] !== null);
-  const [tickvals, ticktext] = ticks(data.since_ms, data.until_ms, 5);
+  const [tickvals, ticktext] = ticks(since, until, 5);
   const traces = [{
     type: "scatter", mode: "lines+markers", x, y, connectgaps: false, line: { color: colour("--line"), width: 1 }, customdata: times,
     text: times.map(at), hoverinfo: "text",
-    marker: { size: 6, color: times, colorscale: "Viridis", cmin: data.since_ms, cmax: data.until_ms, showscale: true, colorbar: { thickness: 10, tickvals, ticktext, outlinewidth: 0 } },
+    marker: { size: 6, color: times, colorscale: "Viridis", cmin: since, cmax: until, showscale: true, colorbar: { thickness: 10, tickvals, ticktext, outlinewidth: 0 } },
   }];
   const near = (ms) => times.reduce((best, time, place) => (x[place] !== null && (best < 0 || Math.abs(time - ms) < Math.abs(times[best] - ms)) ? place : best), -1);
   const circles = [[known.at(-1), "circle-open", colour("--ink"), "now"], [selected, "star", colour("--focus"), "selected"]];

@@ -13,7 +13,9 @@ const SLIDER = 1000;
 const by = (id) => document.getElementById(id);
 
 export class Evening {
-  constructor() {
+  // `onTrained`: told whether what is shown comes from trained weights.
+  constructor(onTrained) {
+    this.onTrained = onTrained;
     this.streams = new Map(); // by key: what is known of the stream
     this.key = null;
     this.isChosen = false;
@@ -123,7 +125,9 @@ export class Evening {
       by("line-words").textContent = data.missing ?? data.problem ?? "";
       return;
     }
+    data.pictured = [data.since_ms, data.until_ms]; // of what is drawn from pixels; the line goes on
     this.data = data;
+    this.onTrained(data.trained);
     await this.draw();
     if (stream?.remembered && this.selected === null) this.like(null);
   }
@@ -141,6 +145,7 @@ export class Evening {
     }
     this.listen();
     await new Promise((resolve) => requestAnimationFrame(resolve));
+    performance.clearMarks("evening-drawn");
     performance.mark("evening-drawn");
     document.body.dataset.drawn = String(data.windows ?? data.line.ms.length);
   }
@@ -210,7 +215,7 @@ export class Evening {
     const { _fullLayout: full } = by("square");
     if (!full || !this.values) return null;
     const box = by("square").getBoundingClientRect();
-    const { since_ms: since, until_ms: until, square } = this.data;
+    const { pictured: [since, until], square } = this.data;
     const x = (event.clientX - box.left - full.xaxis._offset) / full.xaxis._length;
     const y = 1 - (event.clientY - box.top - full.yaxis._offset) / full.yaxis._length;
     if (!(x >= 0 && x < 1 && y >= 0 && y < 1)) return null;
@@ -284,7 +289,7 @@ export class Evening {
       line.novelty.push(Math.round((1000 * facts.novelty) / this.data.variance) / 1000);
       if (line.ms.length > MAX_POINTS) { line.ms.shift(); line.novelty.shift(); }
     }
-    for (const mark of facts.marks ?? []) this.mark(mark);
+    if (this.data.lately) for (const mark of facts.marks ?? []) this.mark(mark);
     this.data.until_ms = Math.max(this.data.until_ms, Date.now());
     if (!this.data.lately) this.data.since_ms = this.data.until_ms - this.hours * HOUR_MS;
     while (marks.length > MAX_POINTS) marks.shift();
@@ -292,6 +297,12 @@ export class Evening {
       this.drawn = Date.now();
       drawLine(this.data, this.selected).then(() => this.listen());
     }
+  }
+
+  // A daemon that remembers has found a change.
+  event(facts) {
+    const stream = this.streams.get(this.key);
+    if (facts.mark && this.data && !this.data.lately && stream?.daemon === facts.daemon && stream.stream === facts.stream) this.mark(facts.mark);
   }
 
   mark(mark) {

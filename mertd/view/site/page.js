@@ -7,12 +7,14 @@ import { at, zone } from "./times.js";
 
 const MAX_EVENTS = 50;
 const cards = new Cards();
-const evening = new Evening();
+let shownTrained = true;
+const evening = new Evening((trained) => { shownTrained = trained; showBanners(); });
 const by = (id) => document.getElementById(id);
 
 function showBanners(connects) {
-  by("untrained").hidden = !cards.untrained;
-  document.title = cards.untrained ? "UNTRAINED – mertd" : "mertd";
+  const untrained = cards.untrained || !shownTrained;
+  by("untrained").hidden = !untrained;
+  document.title = untrained ? "UNTRAINED – mertd" : "mertd";
   const replays = cards.replays;
   by("replay").hidden = !replays.length;
   by("replay").textContent = `This is a replay (${replays.join(", ")}): what is shown was heard earlier.`;
@@ -49,6 +51,7 @@ function take(kind, content) {
     evening.window(content);
   } else if (kind === "event") {
     addEvent(content);
+    evening.event(content);
   } else if (kind === "problem") {
     showProblem(content.words);
   }
