@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -34,8 +34,14 @@ class ScreenTerminal:
     """
 
     def __init__(
-        self, *words: str, columns: int = 100, lines: int = 24, environment: Mapping[str, str | None] | None = None
+        self,
+        *words: str,
+        columns: int = 100,
+        lines: int = 24,
+        environment: Mapping[str, str | None] | None = None,
+        before: Sequence[str] = (),
     ) -> None:
+        """`before`: a program that is given the command, as a shell is."""
         self.raw = ""
         self.screen = pyte.Screen(columns, lines)
         self._stream = pyte.ByteStream(self.screen)
@@ -45,7 +51,7 @@ class ScreenTerminal:
         usual: dict[str, str | None] = {**self._traces.environment, "TERM": "xterm-256color", "COLUMNS": None}
         merged = {**usual, **(environment or {})}
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "mertd", *words],
+            [*before, sys.executable, "-P", "-m", "mertd", *words],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
@@ -80,7 +86,7 @@ class ScreenTerminal:
             return False
         self.raw += data.decode(errors="replace")
         self._stream.feed(data)
-        return True
+        return bool(data)  # macOS says so with nothing
 
     @property
     def rows(self) -> list[str]:

@@ -1,11 +1,13 @@
 """A screen that is drawn again and again, as of `mertd tail` at a terminal.
 
 It uses the terminal's second screen, so that nothing of the first one is overwritten, also when the size changes. What was
-shown last is printed on the first screen at the end. On Ctrl-C, SIGTERM and Ctrl-Z the terminal is left as it was.
+shown last is printed on the first screen at the end. On Ctrl-C, SIGTERM, Ctrl-\\ and Ctrl-Z the terminal is left as it was.
+A job in the background draws nothing.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -15,7 +17,7 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mertd.cli.output import UNKNOWN_WIDTH, complain, new_console, say
+from mertd.cli.output import UNKNOWN_WIDTH, complain, new_console, obeys_escapes, say
 from mertd.cli.terminal_text import shown_line
 
 if TYPE_CHECKING:
@@ -24,8 +26,8 @@ if TYPE_CHECKING:
 UNKNOWN_HEIGHT = 24
 """Lines of a terminal that does not say how many it has."""
 
-DUMB = ("", "dumb", "unknown")
-"""Values of TERM for terminals that can only print."""
+LEAVE = b"\x1b[?25h\x1b[?1049l"
+"""Shows the cursor and the first screen."""
 
 MAX_COMPLAINTS = 20
 """Complaints that are kept to be printed at the end."""
@@ -33,7 +35,7 @@ MAX_COMPLAINTS = 20
 
 def can_redraw() -> bool:
     """Return whether standard output is a terminal on which lines can be drawn again."""
-    if not sys.stdout.isatty() or os.environ.get("TERM", "").lower() in DUMB:
+    if not sys.stdout.isatty() or not obeys_escapes():
         return False
     console = new_console()
     return console.is_terminal and console.is_interactive
@@ -46,6 +48,14 @@ def terminal_size() -> tuple[int, int]:
     except (OSError, ValueError):
         width, height = 0, 0
     return width or UNKNOWN_WIDTH, height or UNKNOWN_HEIGHT
+
+
+def is_in_foreground() -> bool:
+    """Return whether the terminal on standard output is this job's to draw on, as far as can be told."""
+    try:
+        return os.tcgetpgrp(sys.stdout.fileno()) == os.getpgrp()
+    except (OSError, ValueError):  # it is not the terminal that controls this process
+        return True
 
 
 class LiveScreen:
@@ -65,7 +75,7 @@ class LiveScreen:
         self._live = Live(console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
         self._last: Sequence[str] = ()
         self._suspended = False
-        self._before = signal.getsignal(signal.SIGTSTP)
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGTSTP, signal.SIGQUIT)}
         self._log = _Kept(self.complaints)
 
     @property
@@ -74,17 +84,18 @@ class LiveScreen:
         return self._console.encoding
 
     def __enter__(self) -> Self:
-        if self._before is not signal.SIG_IGN:
-            signal.signal(signal.SIGTSTP, self._suspend)
+        for number, handler in {signal.SIGTSTP: self._suspend, signal.SIGQUIT: self._quit}.items():
+            if self._before[number] is not signal.SIG_IGN:
+                signal.signal(number, handler)
         if sys.stderr.isatty():
             logging.getLogger().addHandler(self._log)
-        self._live.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
         logging.getLogger().removeHandler(self._log)
-        signal.signal(signal.SIGTSTP, self._before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
         for line in self._last:
             say(line)
         for complaint in self.complaints:
@@ -103,6 +114,10 @@ class LiveScreen:
 
         if self._suspended:
             self._stop_process()
+        if not is_in_foreground():
+            self._live.stop()
+            return
+        self._live.start()
         width, height = self._console.size = terminal_size()
         shown = [shown_line(line, width, self.encoding) for line in lines[:height]]
         self._last = [*lines]
@@ -119,7 +134,13 @@ class LiveScreen:
         self._suspended = False
         self._live.stop()
         os.kill(os.getpid(), signal.SIGSTOP)
-        self._live.start()
+
+    def _quit(self, number: int, _frame: FrameType | None) -> None:
+        """Die of the signal, which asks for that at once, perhaps in the middle of a drawing."""
+        with contextlib.suppress(OSError):
+            os.write(sys.stdout.fileno(), LEAVE)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
 
 class _Kept(logging.Handler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -55,7 +56,6 @@ def tail(
     key_folder: KeyFolder = None,
 ) -> None:
     """Show embeddings as they come."""
-    from mertd.cli.live_screen import can_redraw
     from mertd.cli.message_printer import MessagePrinter
 
     if (since is not None) + (begin is not None or end is not None) + bool(last) > 1:
@@ -66,7 +66,7 @@ def tail(
         return
     keys = client_keys(connect, key, server_key, key_folder)
     streams = tuple(stream or ())
-    if json or text_times or lines or not can_redraw():
+    if json or text_times or lines or not _can_redraw():
         kinds = ("embedding", "event") if events else ("embedding",)
         where = _Where(connect, control, streams, kinds, since, last, memory, keys)
         _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
@@ -81,6 +81,15 @@ def tail(
         _follow(where, count, timeout, shown, shown.complain, stopping, shown.draw)
     if stopping():
         raise typer.Exit(128 + stopping.received)
+
+
+def _can_redraw() -> bool:
+    """Return whether standard output is a terminal on which lines can be drawn again."""
+    if not sys.stdout.isatty():  # then nothing of what draws is loaded
+        return False
+    from mertd.cli.live_screen import can_redraw
+
+    return can_redraw()
 
 
 @dataclass(frozen=True)

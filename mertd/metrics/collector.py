@@ -116,9 +116,9 @@ class DaemonCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield what is known now."""
         families = Families()
-        for endpoint, last in self._observed.endpoints().items():
-            families.add("mertd_up", int(last.is_fresh), _label(endpoint))
-            families.add("mertd_last_status_timestamp_seconds", last.at_s, _label(endpoint))
+        for endpoint, last in {_label(endpoint): last for endpoint, last in self._observed.endpoints().items()}.items():
+            families.add("mertd_up", int(last.is_fresh), endpoint)
+            families.add("mertd_last_status_timestamp_seconds", last.at_s, endpoint)
         shown: set[str] = set()
         for name, record in self._observed.present().items():
             daemon = _label(name)

@@ -46,18 +46,24 @@ class Feed:
         self._entries: deque[bytes] = deque()
         self._bytes = 0
         self._end = 0  # number of the next entry
+        self._told = 0  # what browsers were told of
         self._changed = asyncio.Event()
         self._is_closed = False
 
     def add(self, kind: str, content: Any) -> None:
-        """Tell all browsers."""
+        """Add an entry, which browsers are told with the next `flush`."""
         entry = encoded(kind, content, f"{self._run}-{self._end + 1}")
         self._entries.append(entry)
         self._bytes += len(entry)
         self._end += 1
         while len(self._entries) > MAX_ENTRIES or self._bytes > MAX_BYTES:
             self._bytes -= len(self._entries.popleft())
-        self._wake()
+
+    def flush(self) -> None:
+        """Tell all browsers what was added. So many entries at once cost each of them one message."""
+        if self._told < self._end:
+            self._told = self._end
+            self._wake()
 
     def close(self) -> None:
         """End all connections: a server that stops must not wait for browsers that never leave."""

@@ -23,7 +23,7 @@ from mertd.wire import Embedding, Event, Message
 log = logging.getLogger(__name__)
 
 NEWS_S = 0.25
-"""Seconds between two looks at what has changed."""
+"""Seconds between two times that browsers are told what has changed."""
 
 MAX_EVENTS = 50
 """Events that a browser is shown when it comes."""
@@ -83,6 +83,7 @@ class Listener:
             self.board.tick(time.time_ns() // 1_000_000)
             if (news := self.board.news()) is not None:
                 self.feed.add("board", news)
+            self.feed.flush()
             await asyncio.sleep(NEWS_S)
 
     def take(self, message: Message, now_ms: int) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mertd.memory.changes.detector import HALF, HISTORY, ChangeDetector, begins_a_step
+from mertd.memory.changes.detector import HALF, ChangeDetector, begins_a_step
 from mertd.memory.changes.direction_spread import Direction, direction
 from mertd.memory.changes.novelty import novelty, side_weights
 from mertd.memory.changes.stream_reading import StreamKey
@@ -40,7 +40,10 @@ class LiveNovelty:
         self._streams: dict[str, _StreamNovelty] = {}
 
     def take(self, message: Embedding) -> dict[str, Any]:
-        """Look at an embedding. Return the name of its stream, and what has become known: a value, changes."""
+        """Look at an embedding. Return the name of its stream, and what has become known: a value, changes.
+
+        The value is not divided by a variance: the page knows that of the span that it shows.
+        """
         length = message.window.end - message.window.start
         name = name_of(StreamKey(message.daemon, message.stream, message.model.space, message.vector.size, length))
         told = {"key": name, "trained": message.model.trained}
@@ -52,11 +55,15 @@ class LiveNovelty:
 
     def lately(self, name: str) -> dict[str, Any]:
         """Return all values and changes of a stream."""
-        stream = self._streams.get(name)
-        points = list(stream.points) if stream is not None else []
+        stream = self._streams.get(name) or _StreamNovelty()
+        variance = stream.variance
         return {
-            "line": {"ms": [point[0] for point in points], "novelty": [point[1] for point in points]},
-            "marks": list(stream.marks) if stream is not None else [],
+            "line": {
+                "ms": [at for at, _ in stream.points],
+                "novelty": [finite(value / variance) for _, value in stream.points],
+            },
+            "variance": variance,
+            "marks": list(stream.marks),
         }
 
 
@@ -64,7 +71,7 @@ class _StreamNovelty:
     """One stream. Attributes: points (time, value), and marks, oldest first."""
 
     def __init__(self) -> None:
-        self.points: deque[tuple[int, float | None]] = deque(maxlen=MAX_POINTS)
+        self.points: deque[tuple[int, float]] = deque(maxlen=MAX_POINTS)
         self.marks: deque[dict[str, Any]] = deque(maxlen=MAX_MARKS)
         self._detector = ChangeDetector(cut_off=False)
         self._windows: deque[tuple[Embedding, Direction]] = deque(maxlen=2 * HALF)
@@ -81,7 +88,7 @@ class _StreamNovelty:
             if len(self._windows) == 2 * HALF:
                 before, after = self._windows[HALF - 1][0], self._windows[HALF][0]
                 middle_ns = (_middle_ns(before) + _middle_ns(after)) // 2
-                value = finite(novelty([one for _, one in self._windows], WEIGHTS) / self._variance)
+                value = novelty([one for _, one in self._windows], WEIGHTS)
                 self.points.append((ms(middle_ns), value))
                 found = {"ms": ms(middle_ns), "novelty": value}
         marks = [_mark(one) for one in self._detector.feed(_as_window(message)) if isinstance(one, Change)]
@@ -109,12 +116,12 @@ class _StreamNovelty:
         self._windows.append((message, heard))
         if self._mean is None:
             self._mean = np.zeros(len(heard))
-        self._count = min(self._count + 1, HISTORY)
+        self._count = min(self._count + 1, MAX_POINTS)
         self._mean += (heard - self._mean) / self._count
 
     @property
-    def _variance(self) -> float:
-        """About the variance of the last hour."""
+    def variance(self) -> float:
+        """The variance of the directions that were heard; about that of the last ones, if there were many."""
         return max(1.0 - float(np.square(self._mean).sum()), MIN_VARIANCE) if self._mean is not None else 1.0
 
 

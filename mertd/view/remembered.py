@@ -73,6 +73,10 @@ APART_WINDOWS = 4
 """Lengths of a window around a moment in which nothing counts as another moment."""
 
 
+SECTION_NS = 2 * HOUR_NS
+"""Nanoseconds before and after a window in which the changes are looked for between which it lies."""
+
+
 class Remembered:
     """A memory, as the page sees it. Used by one thread at a time."""
 
@@ -127,6 +131,7 @@ class Remembered:
             "windows": sketch.count,
             "one_in": step,
             "trained": is_trained(folder, key),
+            "variance": sketch.variance,
             "line": {"ms": (times // NS).tolist(), "novelty": [finite(float(value)) for value in values]},
             "levels": [finite(float(level)) for level in np.round(sketch.levels(), 1)],
             "marks": [mark_facts(*mark) for mark in marks_of(folder, key, since_ns, until_ns)],
@@ -150,9 +155,8 @@ class Remembered:
         if found is None:
             raise UsageError("nothing of this stream is remembered around this time")
         start_ns, end_ns, vector = found
-        apart_ns = APART_WINDOWS * (end_ns - start_ns)
-        without = ((start_ns - apart_ns, end_ns + apart_ns),)
-        moments = self._memory.similar(vector, key.space, MOMENTS, SpanFilter(without=without))
+        without = self._section(key, start_ns, end_ns)
+        moments = self._memory.similar(vector, key.space, MOMENTS, SpanFilter(without=(without,)))
         names = self._memory.streams()
         return {
             "key": name,
@@ -161,6 +165,17 @@ class Remembered:
             "trained": is_trained(folder, key),
             "moments": [moment_facts(moment, names[moment.stream]) for moment in moments],
         }
+
+    def _section(self, key: StreamKey, start_ns: int, end_ns: int) -> tuple[int, int]:
+        """Return what is one moment with a window: the sound up to the nearest changes, or a few lengths of the window."""
+        apart_ns = APART_WINDOWS * (end_ns - start_ns)
+        marks = marks_of(self._memory.folder, key, start_ns - SECTION_NS, end_ns + SECTION_NS)
+        middle_ns = (start_ns + end_ns) // 2
+        before = [at_ns for event, at_ns, _ in marks if event == "change" and at_ns <= middle_ns]
+        after = [at_ns for event, at_ns, _ in marks if event == "change" and at_ns > middle_ns]
+        begin = before[-1] if before else start_ns
+        end = after[0] if after else end_ns
+        return min(begin, start_ns - apart_ns), max(end, end_ns + apart_ns)
 
     def _key(self, name: str) -> StreamKey:
         if name not in self._keys:

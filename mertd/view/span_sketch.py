@@ -1,7 +1,7 @@
 """A span of a stream as few numbers as pixels can show: novelty, levels, and the mean direction of each stretch of time.
 
-Novelty is that of `mertd.memory.changes`: how much four windows differ from the four before them, over the variance of the last
-hour, so 1 is as much as between two random moments. Windows are looked at as they are read, and not kept.
+Novelty is that of `mertd.memory.changes`: how much four windows differ from the four before them. It is divided by the variance
+of the span, so 1 is as much as between two random moments of it. Windows are looked at as they are read, and not kept.
 
 Rules of this file: no I/O; pure.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from mertd.memory.changes.detector import HALF, HISTORY, STEPS_A_WINDOW
+from mertd.memory.changes.detector import HALF, STEPS_A_WINDOW
 from mertd.memory.changes.novelty import side_weights
 
 Floats = NDArray[np.float32]
@@ -98,7 +98,7 @@ class SpanSketch:
         known = np.isfinite(values) & (times >= self.since_ns) & (times < self.until_ns)
         times, values = times[known], values[known]
         places = self._pixel(times)
-        scaled = values / self._variance()[places]
+        scaled = values / self.variance
         order = np.lexsort((-scaled, places))
         highest = order[np.unique(places[order], return_index=True)[1]]
         return times[highest], scaled[highest].astype(np.float32)
@@ -128,17 +128,13 @@ class SpanSketch:
         share = (times - self.since_ns) / max(self.until_ns - self.since_ns, 1)
         return np.clip((share * self.pixels).astype(np.int64), 0, self.pixels - 1)
 
-    def _variance(self) -> Floats:
-        """Return for each pixel the variance of the directions of the last hour, or of what there is of it."""
-        assert self._sums is not None
-        counts = np.concatenate([[0], np.cumsum(self._counts)])
-        sums = np.concatenate([np.zeros((1, self._sums.shape[1])), np.cumsum(self._sums, axis=0, dtype=np.float64)])
-        ends = np.arange(1, self.pixels + 1)
-        ends = np.maximum(ends, np.searchsorted(counts, min(HISTORY, counts[-1])))  # the first hour is measured as a whole
-        begins = np.minimum(np.searchsorted(counts, np.maximum(counts[ends] - HISTORY, 0), "right") - 1, ends - 1)
-        heard = np.maximum(counts[ends] - counts[begins], 1)
-        means = (sums[ends] - sums[begins]) / heard[:, None]
-        return np.asarray(np.maximum(1.0 - np.einsum("ij,ij->i", means, means), MIN_VARIANCE), np.float32)
+    @property
+    def variance(self) -> float:
+        """The variance of the directions: half of the mean squared distance between two of them."""
+        if self._sums is None or not self.count:
+            return 1.0
+        mean = self._sums.sum(axis=0, dtype=np.float64) / self.count
+        return max(1.0 - float(np.square(mean).sum()), MIN_VARIANCE)
 
 
 def novelty_of(windows: Windows) -> Floats:

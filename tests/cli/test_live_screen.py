@@ -114,12 +114,27 @@ def test_another_size_is_drawn_at_once(live: Daemon) -> None:
         assert terminal.end() == 130
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGQUIT])
 def test_a_signal_leaves_the_terminal_as_it_was(live: Daemon, number: signal.Signals) -> None:
     with tail(live) as terminal:
         terminal.until(lambda: "dBFS" in terminal.text)
         terminal.process.send_signal(number)
-        assert terminal.end() == 128 + number
+        assert terminal.end() in (128 + number, -number)
+        assert_left_as_it_was(terminal)
+
+
+def test_a_job_in_the_background_draws_nothing(live: Daemon) -> None:
+    """Over the shell, for instance, to which the terminal belongs."""
+    shell = ["bash", "-c", 'set -m; "$@" & read -r; fg', "bash"]
+    with tail(live, "--count", "30", before=shell) as terminal:
+        embedded = live.status().streams["chords"]["embedded"]
+        live.until(lambda s: s.streams["chords"]["embedded"] > embedded + 4)
+        while terminal.read(0.05):
+            pass
+        assert "\x1b" not in terminal.raw
+        terminal.type("\n")
+        terminal.until(lambda: "dBFS" in terminal.text)
+        assert terminal.end() == 0
         assert_left_as_it_was(terminal)
 
 

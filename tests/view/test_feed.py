@@ -34,10 +34,12 @@ def test_a_browser_begins_with_everything_and_goes_on() -> None:
         parts = feed.follow(None)
         assert [event[1:] for event in await until(parts, 1)] == [("snapshot", {"all": 1})]
         feed.add("window", "é\n<b>")
+        feed.flush()
         (event,) = await until(parts, 1)
         assert event[1:] == ("window", "é\n<b>")
         assert feed.viewers == 1
         feed.add("window", 3)
+        feed.flush()
         again = await until(feed.follow(event[0]), 1)
         assert again[0][1:] == ("window", 3)
         feed.close()

@@ -154,7 +154,11 @@ def test_a_browser_asks(browser: TestClient) -> None:
     asked = {"key": stream["key"], "since": BEGIN_MS, "until": BEGIN_MS + 600_000, "midnight": BEGIN_MS}
     assert browser.get("/span", params=asked).json()["windows"] == 120
     assert len(browser.get("/similar", params={"key": stream["key"]}).json()["moments"]) > 0
-    assert browser.get("/lately", params={"key": "x"}).json() == {"line": {"ms": [], "novelty": []}, "marks": []}
+    assert browser.get("/lately", params={"key": "x"}).json() == {
+        "line": {"ms": [], "novelty": []},
+        "variance": 1.0,
+        "marks": [],
+    }
 
 
 @pytest.mark.parametrize(

@@ -36,10 +36,13 @@ class Page:
 
 
 class _Kept(NamedTuple):
+    """A message as the garbage collector likes it: nothing in it refers to anything else."""
+
     seq: int
     start_ns: int  # of a window, or the time of an event
     when_ns: int  # the end of a window, or the time of an event
-    frames: list[bytes]
+    topic: bytes
+    payload: bytes
     size: int  # bytes
 
 
@@ -75,7 +78,7 @@ class History:
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = _Queue()
-        queue.kept.append(_Kept(message.seq, start_ns, when_ns, frames, size))
+        queue.kept.append(_Kept(message.seq, start_ns, when_ns, topic, payload, size))
         queue.size += size
         self.bytes += size
         while self.bytes > self._limit:
@@ -135,5 +138,4 @@ def _page(kept: Iterator[_Kept]) -> Iterator[_Kept]:
 
 def _replayed(kept: _Kept) -> list[bytes]:
     """`replay` is the last field of both kinds, and a boolean is one byte: 256 messages in 0.1 ms in place of 8."""
-    topic, payload = kept.frames
-    return [topic, payload[:-1] + b"\xc3"]
+    return [kept.topic, kept.payload[:-1] + b"\xc3"]

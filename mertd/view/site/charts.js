@@ -1,7 +1,7 @@
 // The three pictures, drawn by plotly. Times are milliseconds on a plain axis whose labels are local times: an hour that a
 // clock shows twice is drawn twice.
 
-import { at, atMinute, between, onDay } from "/times.js";
+import { at, atMinute, between, onDay } from "./times.js";
 
 const NOT_HEARD = 255;
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };
@@ -100,9 +100,10 @@ export async function drawLine(data, selected) {
   if (selected !== null) shapes.push(vertical(selected, colour("--focus"), "solid", 2));
   const split = levels?.length ? 0.26 : 0;
   await Plotly.react("line", traces, layout({
+    margin: { l: 60, r: 14, t: 12, b: 34 },
     xaxis: { ...axis(since, until, few("line")), anchor: split ? "y2" : "y" }, dragmode: isTouch() ? false : "zoom", shapes,
-    yaxis: { range: [0, top], domain: [split, 1], fixedrange: true, gridcolor: colour("--line"), zeroline: false, title: { text: "novelty" } },
-    yaxis2: { range: [0, FLOOR_DB], domain: [0, Math.max(0, split - 0.04)], fixedrange: true, tickvals: [FLOOR_DB - 60, FLOOR_DB - 20], ticktext: ["−60", "−20"], gridcolor: colour("--line"), zeroline: false, title: { text: "dBFS" } },
+    yaxis: { range: [0, top], domain: [split, 1], fixedrange: true, gridcolor: colour("--line"), zeroline: false, title: { text: "novelty", standoff: 4 } },
+    yaxis2: { range: [0, FLOOR_DB], domain: [0, Math.max(0, split - 0.04)], fixedrange: true, tickvals: [FLOOR_DB - 60, FLOOR_DB - 20], ticktext: ["−60 dB", "−20 dB"], gridcolor: colour("--line"), zeroline: false },
   }, !data.trained), CONFIG);
 }
 
