@@ -10,7 +10,7 @@ synced=''
 
 # What the tests need, and the Python that Homebrew has if that is the one to be used.
 packages() {
-  brew install --quiet groff jq zeromq msgpack pkgconf ffmpeg
+  brew install --quiet groff jq zeromq msgpack pkgconf ffmpeg prometheus
   [ "${UV_PYTHON_PREFERENCE:-}" != only-system ] || brew install --quiet "python@$UV_PYTHON"
 }
 

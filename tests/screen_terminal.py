@@ -86,7 +86,7 @@ class ScreenTerminal:
             return False
         self.raw += data.decode(errors="replace")
         self._stream.feed(data)
-        return True
+        return bool(data)  # macOS says so with nothing
 
     @property
     def rows(self) -> list[str]:

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Self
 
-from mertd.cli.output import UNKNOWN_WIDTH, complain, new_console, say
+from mertd.cli.output import UNKNOWN_WIDTH, complain, new_console, obeys_escapes, say
 from mertd.cli.terminal_text import shown_line
 
 if TYPE_CHECKING:
@@ -29,16 +29,13 @@ UNKNOWN_HEIGHT = 24
 LEAVE = b"\x1b[?25h\x1b[?1049l"
 """Shows the cursor and the first screen."""
 
-DUMB = ("", "dumb", "unknown")
-"""Values of TERM for terminals that can only print."""
-
 MAX_COMPLAINTS = 20
 """Complaints that are kept to be printed at the end."""
 
 
 def can_redraw() -> bool:
     """Return whether standard output is a terminal on which lines can be drawn again."""
-    if not sys.stdout.isatty() or os.environ.get("TERM", "").lower() in DUMB:
+    if not sys.stdout.isatty() or not obeys_escapes():
         return False
     console = new_console()
     return console.is_terminal and console.is_interactive

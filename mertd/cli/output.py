@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,16 @@ if TYPE_CHECKING:
 COLOURS = {"green": 32, "yellow": 33, "red": 31}
 """Codes of ANSI terminals for the colour of letters."""
 
+DUMB = ("", "dumb", "unknown")
+"""Values of TERM for terminals that can only print."""
+
 UNKNOWN_WIDTH = 80
 """Columns of a terminal that does not say how many it has."""
+
+
+def obeys_escapes() -> bool:
+    """Return whether a terminal does more than print what it is sent, as far as the environment says."""
+    return os.environ.get("TERM", "").lower() not in DUMB
 
 
 def say(text: object = "") -> None:
@@ -28,8 +37,9 @@ def say(text: object = "") -> None:
 
 
 def say_labelled(label: str, colour: str, text: str) -> None:
-    """Print one line that begins with one of our own labels, coloured if this is a terminal."""
-    shown = f"\x1b[{COLOURS[colour]}m{label}\x1b[0m" if sys.stdout.isatty() else label
+    """Print one line that begins with one of our own labels, coloured if this is a terminal that may have colours."""
+    may_colour = sys.stdout.isatty() and obeys_escapes() and not os.environ.get("NO_COLOR")
+    shown = f"\x1b[{COLOURS[colour]}m{label}\x1b[0m" if may_colour else label
     print(shown, printable(text), sep="", flush=True)
 
 
@@ -67,7 +77,7 @@ def ask_yes(question: str) -> bool:
 
 def show_progress(text: str) -> None:
     """Replace the last line of standard error, if it is a terminal."""
-    if sys.stderr.isatty():
+    if sys.stderr.isatty() and obeys_escapes():
         print(f"\r\x1b[K{printable(text)}", end="\r", file=sys.stderr, flush=True)
 
 

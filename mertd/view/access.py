@@ -102,19 +102,32 @@ class Access:
     def _is_ours(self, host: str) -> bool:
         if host in self.names:
             return True
-        if self.address.is_loopback:
-            return host in LOOPBACK_NAMES or host == self.address.host
-        return _is_address(host)  # no name server has a part in it, so nobody can rebind it
+        if host in LOOPBACK_NAMES or host == self.address.host:
+            return True
+        return not self.address.is_loopback and _is_address(host)  # no name server has a part in it: nobody can rebind it
 
     def _is_own_origin(self, origin: str, host: str | None) -> bool:
+        """Return whether a request comes from the page itself. A proxy may hide at which port a known name was asked."""
         scheme, mark, place = origin.lower().partition("://")
-        return bool(mark) and scheme in ("http", "https") and host is not None and place == host.lower()
+        if not mark or scheme not in ("http", "https"):
+            return False
+        return (host is not None and place == host.lower()) or _name(place) in self.names
 
 
 def _name(host: str | None) -> str | None:
     """Return the name in a Host header, in small letters and without port; None if it is malformed."""
     found = re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+?)\.?(?::\d{1,5})?", host or "")
     return found[1].strip("[]").lower() if found else None
+
+
+def access_for(address: WebAddress, names: Sequence[str], own_name: str, token: str) -> Access:
+    """Return the rules for an address. `names`: given by the user, who has a proxy before it, which everyone may reach.
+
+    `own_name`: of this machine. `token`: to be used if others can reach the page.
+    """
+    if address.is_loopback and not names:
+        return Access(address)
+    return Access(address, known_names([*names, own_name, f"{own_name}.local"]), token)
 
 
 def known_names(names: Sequence[str]) -> frozenset[str]:

@@ -34,7 +34,6 @@ HEADERS = {
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
 }
 """Headers of every answer."""
 
@@ -63,7 +62,7 @@ class Guard:
         if refusal is not None:
             answer: ASGIApp = PlainTextResponse(f"mertd: {refusal.reason}\n", refusal.status)
         elif self._access.brings_token(asked) and asked.path == "/":
-            answer = self._with_cookie(RedirectResponse("/", 303))
+            answer = self._with_cookie(RedirectResponse("./", 303))
         else:
             answer = self._app
         await answer(scope, receive, send_with_headers)

@@ -9,6 +9,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from socket import gethostname
 
 import threadpoolctl
 import uvicorn
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp
 from mertd.memory.default_folder import chosen_folder
 from mertd.metrics.metrics_routes import metrics_routes
 from mertd.metrics.observed import Observed
-from mertd.view.access import Access, known_names
+from mertd.view.access import access_for
 from mertd.view.listener import Daemons, Listener
 from mertd.view.live_novelty import LiveNovelty
 from mertd.view.memory_routes import MemoryRoutes
@@ -66,8 +67,7 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
     with contextlib.suppress(OSError):
         os.nice(NICE)
     with socket:
-        token = None if address.is_loopback else options.token or secrets.token_urlsafe(32)
-        access = Access(address, known_names(options.names), token)
+        access = access_for(address, options.names, gethostname(), options.token or secrets.token_urlsafe(32))
         novelty = LiveNovelty()
         listener = Listener(options.daemons)
         observed = Observed(options.daemons.endpoints)
@@ -77,7 +77,7 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
         folder = chosen_folder(options.memory)
         routes = [*all_routes(listener, MemoryRoutes(folder, novelty)), *metrics_routes(observed, folder)]
         server = QuietServer(_configuration(make_app(access, routes)))
-        announce(address.url + (f"?token={token}" if token else ""))
+        announce(address.url + (f"?token={access.token}" if access.token else ""))
         tasks = [
             asyncio.create_task(listener.receive()),
             asyncio.create_task(listener.tell()),

@@ -78,7 +78,11 @@ def site_routes() -> list[Route]:
     bundle = chart_bundle().read_bytes()
     files = {chart: SiteFile(KINDS[".js"], bundle, FOR_EVER)}
     maps = MAP_STYLE.search(bundle)
-    facts = {b"{{chart}}": chart.encode(), b"{{version}}": __version__.encode(), b"{{maps}}": maps[1] if maps else b"no-maps"}
+    facts = {
+        b"{{chart}}": chart[1:].encode(),
+        b"{{version}}": __version__.encode(),
+        b"{{maps}}": maps[1] if maps else b"no-maps",
+    }
     for path in sorted(SITE.iterdir()):
         if path.suffix in KINDS:
             content = path.read_bytes()

@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
+from socket import gethostname
 from typing import Any
 
 from axe_playwright_python.sync_playwright import Axe
@@ -42,8 +44,12 @@ PAGE_BYTES = 300_000
 DAY_WINDOWS = 17_280
 WATCHED = 8
 LOADS = 3
+TABS = 8
+REFRESHES = 10
+MAX_GROWTH = 1.25
 WAIT_MS = 1_000 * PATIENCE_S
 REBOUND = "rebound.example"
+RULES = f"MAP {REBOUND} 127.0.0.1, MAP {gethostname()} 127.0.0.1"
 
 WATCH = """() => {
   window.seen = [];
@@ -55,6 +61,21 @@ WATCH = """() => {
   new MutationObserver(look).observe(document.getElementById("streams"), all);
 }"""
 """Note in the page when each window of the room is first shown."""
+
+TICKS = """async ([since, until, most]) => {
+  const { ticks } = await import("./charts.js");
+  return ticks(since, until, most);
+}"""
+"""The labels of an axis."""
+
+REFRESH = """async (times) => {
+  for (let done = 0; done < times; done += 1) {
+    performance.clearMarks();
+    document.getElementById("now").click();
+    while (!performance.getEntriesByName("evening-drawn").length) await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}"""
+"""Let the page ask for its span, and draw it, so many times."""
 
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
@@ -105,15 +126,15 @@ class Visit:
 
 
 @contextmanager
-def visit(browser: Browser, url: str, **options: Any) -> Iterator[Visit]:
-    """Open the page. `options`: of the browser's window."""
+def visit(browser: Browser, url: str, base: str = "", **options: Any) -> Iterator[Visit]:
+    """Open the page. `base`: where everything is, if `url` is more. `options`: of the browser's window."""
     context = browser.new_context(**({"viewport": {"width": 1280, "height": 1000}, "locale": "en-GB"} | options))
-    made = Visit(context.new_page(), url)
+    made = Visit(context.new_page(), base or url)
     page = made.page
     page.set_default_timeout(WAIT_MS)
     page.on("console", lambda said: made.complaints.append(f"{said.text} {said.location}") if said.type == "error" else None)
     page.on("pageerror", lambda error: made.complaints.append(str(error)))
-    page.on("request", lambda asked: None if asked.url.startswith((url, "data:")) else made.foreign.append(asked.url))
+    page.on("request", lambda asked: None if asked.url.startswith((made.url, "data:")) else made.foreign.append(asked.url))
     page.on("response", lambda answer: _count(made, answer))
     page.goto(url)
     yield made
@@ -277,6 +298,74 @@ class Run:
             made.check()
             return f"after {noticed_s:.0f} s; live {time.monotonic() - began - noticed_s:.1f} s later"
 
+    def a_proxy_that_answers_for_it_is_no_end(self) -> str:
+        """While the server is away, a proxy may answer with a page of its own, after which browsers do not connect again."""
+        with visit(self.browser, self.url) as made:
+            expect(room(made.page)).to_contain_text("Window", timeout=WAIT_MS)
+            answers = []
+
+            def answer(route: Any) -> None:
+                answers.append(route.request.url)
+                route.fulfill(status=502, content_type="text/html", body="<title>502 Bad Gateway</title>")
+
+            made.page.route("**/live*", answer)
+            made.page.evaluate(HIDE, True)
+            made.page.evaluate(HIDE, False)
+            expect(made.page.locator("#connection")).to_contain_text("does not answer", timeout=WAIT_MS)
+            made.page.unroute("**/live*")
+            before = self.newest()
+            expect(made.page.locator("#connection")).to_have_text("Live", timeout=WAIT_MS)
+            until(lambda: shown(made.page) > before, "the page does not catch up")
+            return f"live after {len(answers)} such answers"
+
+    def many_tabs_are_no_trouble(self) -> str:
+        """A browser has six connections to a server."""
+        context = self.browser.new_context()
+        for _ in range(TABS):
+            page = context.new_page()
+            page.goto(self.url, timeout=WAIT_MS)
+            expect(room(page)).to_contain_text("Window", timeout=WAIT_MS)
+            page.evaluate(HIDE, True)
+        context.close()
+        return f"{TABS} tabs, of which one is looked at"
+
+    def an_open_page_does_not_grow(self) -> str:
+        """As after hours: each time it asks again, all is drawn again."""
+        with visit(self.browser, self.url) as made:
+            page = made.page
+            drawn(page)
+            session = page.context.new_cdp_session(page)
+            session.send("Performance.enable")
+
+            def measured() -> dict[str, float]:
+                session.send("HeapProfiler.collectGarbage")
+                found = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+                return {name: found[name] for name in ("Nodes", "JSEventListeners", "JSHeapUsedSize")}
+
+            def refresh(times: int) -> None:
+                page.evaluate(REFRESH, times)
+
+            refresh(REFRESHES)
+            before = measured()
+            refresh(REFRESHES)
+            after = measured()
+            made.check()
+        grown = {name: after[name] / before[name] for name in before}
+        assert max(grown.values()) < MAX_GROWTH, (before, after)
+        return f"over {REFRESHES} refreshes: " + ", ".join(f"{name} x {ratio:.2f}" for name, ratio in grown.items())
+
+    def clocks_that_change_are_told(self) -> str:
+        """On the 25th of October 2026, Berlin's clocks show the hour from 2 to 3 twice."""
+        with visit(self.browser, self.url, timezone_id="Europe/Berlin") as made:
+            values, texts = made.page.evaluate(TICKS, [1792879200000, 1792879200000 + 25 * 3_600_000, 30])
+            made.check()
+        hours = [int(text[:2]) for text in texts[1:]]
+        assert hours == list(range(1, 24)), texts
+        steps = {(b - a) // 3_600_000 for a, b in pairwise(values)}
+        assert steps == {1, 2}, "one hour is twice as wide"
+        assert values[3] - values[2] == 3_600_000 * (2 if hours[2] == 3 else 1)
+        return "the axis has 25 hours"
+
     def newest(self) -> int:
         """The number of the newest window that was published."""
         with Subscriber(self.stage.publish, control=self.stage.control, last=1) as subscriber:
@@ -390,14 +479,37 @@ def markup_is_text(made_stage: Stage, browser: Browser) -> str:
     return f"{HOSTILE} is shown {text.count(HOSTILE)} times, as text"
 
 
+def another_machine_opens_it(made_stage: Stage, browser: Browser) -> str:
+    """By the name of this machine, with the token, and without what browsers only do for this machine itself."""
+    daemon = made_stage.daemon()
+    view, printed = made_stage.view(made_stage.folder / "none", "0.0.0.0:0")
+    url = printed.partition("?")[0]
+    assert gethostname() in url
+    with visit(browser, printed, base=url) as made:
+        expect(room(made.page)).to_contain_text("Window", timeout=WAIT_MS)
+        made.page.wait_for_selector("body[data-drawn]")
+        assert made.page.url == url, "the address no longer shows the token"
+        made.page.reload()
+        expect(room(made.page)).to_contain_text("Window", timeout=WAIT_MS)
+        made.check()
+        assert browser.new_page().goto(url).status == 401  # type: ignore[union-attr]
+    made_stage.end(view)
+    made_stage.end(daemon)
+    return "live, with a token that becomes a cookie; 401 without"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tolerance", type=float, default=1.0, help="how much longer a busy machine may take to draw")
-    tolerance = parser.parse_args().tolerance
+    parser.add_argument("--only", default="", help="only checks whose name contains this")
+    given = parser.parse_args()
+    tolerance = given.tolerance
     failed = 0
 
     def check(name: str, run: Callable[[], str]) -> None:
         nonlocal failed
+        if given.only not in name:
+            return
         began = time.monotonic()
         try:
             print(f"{name}: {run()}  [{time.monotonic() - began:.1f} s]", flush=True)
@@ -405,8 +517,9 @@ def main() -> None:
             failed += 1
             print(f"{name}: FAILED\n{traceback.format_exc()}", flush=True)
 
-    with stage() as made_stage, chromium(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1") as browser:
+    with stage() as made_stage, chromium(f"--host-resolver-rules={RULES}") as browser:
         check("daemons and streams come and go", functools.partial(daemons_and_streams_come_and_go, made_stage, browser))
+        check("another machine opens it", functools.partial(another_machine_opens_it, made_stage, browser))
         check("markup is text", functools.partial(markup_is_text, made_stage, browser))
         remember_a_day(made_stage.memory, DAY_WINDOWS, time.time_ns())
         daemon = made_stage.daemon()
@@ -419,6 +532,10 @@ def main() -> None:
         check("times are the viewer's", run.times_are_the_viewers)
         check("a sleeper catches up", run.a_sleeper_catches_up)
         check("a dead connection is noticed", run.a_dead_connection_is_noticed)
+        check("a proxy that answers for it is no end", run.a_proxy_that_answers_for_it_is_no_end)
+        check("many tabs are no trouble", run.many_tabs_are_no_trouble)
+        check("an open page does not grow", run.an_open_page_does_not_grow)
+        check("clocks that change are told", run.clocks_that_change_are_told)
         check("other pages get nothing", run.other_pages_get_nothing)
         made_stage.end(view)
         made_stage.end(daemon)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mertd.errors import UsageError
-from mertd.view.access import Access, Asked, known_names
+from mertd.view.access import Access, Asked, access_for, known_names
 from mertd.view.web_address import WebAddress, parse_address
 
 NEAR = Access(WebAddress("127.0.0.1", 5592))
@@ -27,7 +27,15 @@ def test_a_browser_on_this_machine_is_answered(host: str) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        *("evil.example", "evil.example:5592", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.1.5:5592"),
+        *(
+            "evil.example",
+            "evil.example:5592",
+            "127.0.0.1.evil.example",
+            "127.evil.example",
+            "127.0.0.1.nip.io",
+            "localhost.evil.example",
+            "192.168.1.5:5592",
+        ),
         *("", "a b", "127.0.0.1:5592, evil.example", "127.0.0.1:5592/", "user@127.0.0.1", "[::1", "127.0.0.1\r\nX: y", None),
     ],
 )
@@ -59,6 +67,9 @@ def test_its_own_page_is_answered() -> None:
     assert status(NEAR, origin="http://127.0.0.1:5592", fetch_site="same-origin") == 200
     assert status(NEAR, host="localhost:5592", origin="http://localhost:5592") == 200
     assert status(FAR, host="studio.example", origin="https://studio.example", token="secret") == 200  # TLS of a proxy
+    assert status(FAR, host="studio.example", origin="https://studio.example:8443", token="secret") == 200  # and its port
+    assert status(FAR, host="studio.example", origin="https://evil.example", token="secret") == 403
+    assert status(NEAR, host="localhost", origin="http://localhost:5592") == 403
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
@@ -109,3 +120,16 @@ def test_other_machines_reach_what_is_not_loopback() -> None:
     assert not parse_address("0.0.0.0:5592").is_loopback
     assert not parse_address("[::]:5592").is_loopback
     assert "0.0.0.0" not in parse_address("0.0.0.0:5592").url
+
+
+def test_who_needs_a_token() -> None:
+    """Behind a proxy, everyone comes from this machine."""
+    near, far = WebAddress("127.0.0.1", 5592), WebAddress("0.0.0.0", 5592)
+    assert access_for(near, (), "box", "secret").token is None
+    proxied = access_for(near, ("studio.example",), "box", "secret")
+    assert (status(proxied, host="studio.example"), status(proxied, host="127.0.0.1:5592")) == (401, 401)
+    assert status(proxied, host="studio.example", token="secret") == 200
+    open_to_all = access_for(far, (), "Box", "secret")
+    for host in ("box:5592", "box.local:5592", "localhost:5592", "10.0.0.7:5592"):
+        assert status(open_to_all, host=host, token="secret") == 200
+    assert status(open_to_all, host="box.evil.example:5592", token="secret") == 421

@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
-from command_process import PATIENCE_S, STOP_S, Traces, running
+from command_process import PATIENCE_S, STOP_S, Traces, running, wait_until
 from daemon_process import SHORT, TINY, Daemon
 
 pytestmark = pytest.mark.slow
@@ -42,13 +43,23 @@ def until_a_window(client: httpx2.Client, url: str, after: int = -1) -> int:
     raise AssertionError("the stream of events has ended")
 
 
-def test_a_daemon_serves_its_page() -> None:
-    source = ["--source", "synth:chords", "--view", "--view-address", "127.0.0.1:0"]
+def test_a_daemon_serves_its_page(tmp_path: Path) -> None:
+    source = ["--source", "synth:chords", "--view", "--view-address", "127.0.0.1:0", "--remember", "--memory", tmp_path]
     with Daemon(*TINY, *SHORT, "--backend", "numpy", *source) as daemon, httpx2.Client(timeout=PATIENCE_S) as client:
         url = daemon.said(r"the page is at (\S+)\n")[1]
         assert "<title>mertd</title>" in client.get(url).text
         seq = until_a_window(client, url)
         assert until_a_window(client, url, seq + 2) > seq
+        remembered: list[Any] = []
+
+        def is_remembered() -> bool:
+            remembered[:] = client.get(f"{url}remembered").json().get("streams", [])
+            return bool(remembered)
+
+        wait_until(is_remembered, PATIENCE_S, lambda: "nothing is remembered")
+        first_ms = remembered[0]["first_ms"]
+        asked = {"key": remembered[0]["key"], "since": first_ms - 1, "until": first_ms + 60_000, "midnight": first_ms}
+        assert client.get(f"{url}span", params=asked).json()["windows"] > 0
         page = daemon.until(lambda s: s.processes["view"]["pid"] != 0).processes["view"]["pid"]
         os.kill(page, signal.SIGKILL)  # the daemon goes on, and starts another one
         daemon.until(lambda s: s.processes["view"]["restarts"] == 1)

@@ -1,6 +1,6 @@
 // The streams and daemons. Whatever others wrote gets into the page as text, never as markup.
 
-import { ago, at, between } from "/times.js";
+import { ago, at, between } from "./times.js";
 
 export function element(name, facts = {}, ...children) {
   const made = document.createElement(name);

@@ -1,7 +1,7 @@
 // The three pictures, drawn by plotly. Times are milliseconds on a plain axis whose labels are local times: an hour that a
 // clock shows twice is drawn twice.
 
-import { at, atMinute, between, onDay } from "/times.js";
+import { at, atMinute, between, onDay } from "./times.js";
 
 const NOT_HEARD = 255;
 const CONFIG = { displayModeBar: false, responsive: true, doubleClick: false, showTips: false };

@@ -1,8 +1,8 @@
 // What was heard in a span: asks the memory, draws it, and lets a moment be selected.
 
-import { element } from "/cards.js";
-import { bytesOf, drawLine, drawPath, drawSquare, markWords, plotly } from "/charts.js";
-import { at, between, inFull, midnight } from "/times.js";
+import { element } from "./cards.js";
+import { bytesOf, drawLine, drawPath, drawSquare, markWords, plotly } from "./charts.js";
+import { at, between, inFull, midnight } from "./times.js";
 
 const HOUR_MS = 3600000;
 const GRID_MS = 10000; // ends of spans, so that several browsers ask the same
@@ -53,7 +53,7 @@ export class Evening {
 
   // Which streams are remembered?
   async look() {
-    const found = await ask("/remembered");
+    const found = await ask("remembered");
     by("missing").hidden = !found.missing;
     by("missing-why").textContent = found.missing ?? "";
     for (const stream of found.streams ?? []) this.streams.set(stream.key, { ...this.streams.get(stream.key), ...stream, remembered: true });
@@ -113,9 +113,9 @@ export class Evening {
     this.refreshed = Date.now();
     let data;
     if (stream?.remembered) {
-      data = await ask(`/span?key=${this.key}&since=${since}&until=${until}&midnight=${midnight(Math.min(until, Date.now()) - 1)}`);
+      data = await ask(`span?key=${this.key}&since=${since}&until=${until}&midnight=${midnight(Math.min(until, Date.now()) - 1)}`);
     } else {
-      data = { ...(await ask(`/lately?key=${this.key}`)), trained: stream?.trained ?? true, lately: true, since_ms: since, until_ms: until };
+      data = { ...(await ask(`lately?key=${this.key}`)), trained: stream?.trained ?? true, lately: true, since_ms: since, until_ms: until };
       if (data.line?.ms.length && this.range === null && this.until === null) data.since_ms = Math.max(since, Math.min(data.line.ms[0], until - 60000));
     }
     if (asked !== this.asked) return; // something else was asked for meanwhile
@@ -248,7 +248,7 @@ export class Evening {
   async like(ms) {
     const search = ++this.search;
     by("similar-words").textContent = "Searching …";
-    const found = await ask(`/similar?key=${this.key}${ms === null ? "" : `&at=${Math.round(ms)}`}`);
+    const found = await ask(`similar?key=${this.key}${ms === null ? "" : `&at=${Math.round(ms)}`}`);
     if (search !== this.search) return;
     if (!found.moments) {
       by("similar-words").textContent = found.missing ?? found.problem ?? "";

@@ -23,7 +23,7 @@ export class Live {
 
   open() {
     if (this.source !== null || document.hidden) return;
-    const source = new EventSource(`/live${this.last ? `?after=${encodeURIComponent(this.last)}` : ""}`);
+    const source = new EventSource(`live${this.last ? `?after=${encodeURIComponent(this.last)}` : ""}`);
     this.source = source;
     this.heard = Date.now();
     for (const kind of KINDS) {

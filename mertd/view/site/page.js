@@ -1,9 +1,9 @@
 // Joins the parts of the page.
 
-import { Cards, element } from "/cards.js";
-import { Evening } from "/evening.js";
-import { Live } from "/live.js";
-import { at, zone } from "/times.js";
+import { Cards, element } from "./cards.js";
+import { Evening } from "./evening.js";
+import { Live } from "./live.js";
+import { at, zone } from "./times.js";
 
 const MAX_EVENTS = 50;
 const cards = new Cards();
