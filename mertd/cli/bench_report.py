@@ -192,7 +192,7 @@ def _files(console: Console, found: dict[str, Any]) -> None:
         for name, spread in found["whole_s"].items():
             spans = f"{spread['low']:.2f} - {spread['high']:.2f}"
             table.add_row(name, f"{spread['median']:.2f}", spans, f"{60 * files / spread['median']:,.0f}")
-    title = f"In one process, after its start: {decoders} threads that decode, batches of {found['batch']}"
+    title = f"After its start, {decoders} decoders, batches of {found['batch']}"
     with _table(console, title, "", "seconds") as table:
         for name, seconds in found["parts_s"].items():
             table.add_row(name, f"{seconds:.2f}")

@@ -76,8 +76,10 @@ class EmbedProgress:
 
     @property
     def _share(self) -> float:
-        """The share of the work of this run that is done."""
-        return self._bytes_done / max(1, self._bytes_done + self._bytes_left)
+        """The share of the work of this run that is done. Inputs in work have the bytes a second of those that have ended."""
+        bytes_per_s = self._bytes_done / self._ended_s if self._ended_s else 0.0
+        begun = sum(min(heard_s * bytes_per_s, self._sizes.get(key, 0)) for key, heard_s in self._heard_s.items())
+        return (self._bytes_done + begun) / max(1, self._bytes_done + self._bytes_left)
 
     def _words(self) -> str:
         """Return how far it is: `12 of 200 files, 4.1 hours of audio a minute, 3 min left`."""

@@ -31,7 +31,10 @@ def metrics_routes(observed: Observed, memory: Path | None = None) -> list[Route
     ProcessCollector(registry=registry)
 
     def metrics(request: Request) -> Response:
-        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        except (TypeError, ValueError):  # the library compares versions that are no numbers with numbers
+            encode, content_type = choose_encoder("")
         return Response(encode(registry), headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
     def healthz(_request: Request) -> Response:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from made_music import needs_fluidsynth
 from memory.changes.made_streams import RATE, SIZE, S, stream
 from mertd.bench.change_detection import matched, measure_changes, score
 from mertd.evaluate.made_programme import MadeProgramme
 from mertd.memory.changes.detector import find_changes
 from mertd.memory.changes.stream_window import Change
 
-needs_fluidsynth = pytest.mark.skipif(
-    not os.environ.get("CI") and shutil.which("fluidsynth") is None, reason="fluidsynth is not installed"
-)
 SECTIONS = [(0, 250), (1, 180), (2, 240), (3, 160)]
 PROGRAMME = MadeProgramme(np.zeros(0, np.float32), (250.0, 670.0), (430.0,))
 

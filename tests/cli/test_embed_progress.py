@@ -46,8 +46,8 @@ def test_files_done_hours_a_minute_and_time_left(
     told.ended(b, "")
     clock.now += 10
     told.progress(c, 3_600.0)
-    assert capsys.readouterr().err == "2 of 3 inputs, 4 hours of audio a minute, 60 s left\n"
-    assert progress.tasks[0].completed == pytest.approx(300 / 900)
+    assert capsys.readouterr().err == "2 of 3 inputs, 4 hours of audio a minute, 15 s left\n"
+    assert progress.tasks[0].completed == pytest.approx((300 + 300) / 900), "b gave 300 bytes an hour, so c is half done"
     clock.now += 59
     told.progress(c, 4_000.0)
     assert capsys.readouterr().err == ""

@@ -141,3 +141,13 @@ def test_what_breaks_a_spark_line_does_not_break_the_line() -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("height", range(1, 9))
+@pytest.mark.parametrize("width", [1, 7, 20, 300])
+def test_every_size_is_filled_and_not_more(width: int, height: int) -> None:
+    shown = Shown()
+    shown.take(told(**{f"s{number:03}": "listening" for number in range(20)}), *(event(number, "s000") for number in range(9)))
+    shown.take(*(embedding(number, f"s{number:03}") for number in range(20)))
+    assert 1 <= len(shown.lines(width, height)) <= height
+    assert shown.lines(width, height)[0].startswith("running")

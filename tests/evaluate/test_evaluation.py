@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 
 import numpy as np
 import pytest
 
 from command_process import mertd
+from made_music import needs_fluidsynth
 from mertd.errors import UsageError
 from mertd.evaluate.evaluation import BASE, Clip, Evaluation, EvaluationPlan, LayerFigures, evaluate, figures, judged_precision
 from mertd.evaluate.synthesiser import SynthesiserError, find_soundfont, render
 
-needs_fluidsynth = pytest.mark.skipif(
-    not os.environ.get("CI") and shutil.which("fluidsynth") is None, reason="fluidsynth is not installed"
-)
 NOTHING = np.zeros(10, np.float32)
 
 

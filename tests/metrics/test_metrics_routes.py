@@ -48,6 +48,9 @@ def test_formats_and_headers(observed: Observed) -> None:
     newer = asked.get("/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"})
     assert newer.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert newer.text.endswith("# EOF\n")
+    for odd in ("application/openmetrics-text; version=abc", "text/plain; version=1.x", ";;,", "*/*", "a" * 10_000):
+        answer = asked.get("/metrics", headers={"Accept": odd})
+        assert (answer.status_code, answer.headers["content-type"]) == (200, text.headers["content-type"])
     assert asked.head("/metrics").status_code == 200
     assert asked.post("/metrics").status_code == 405
 

@@ -100,7 +100,9 @@ CHANGES: dict[str, Callable[[pytest.MonkeyPatch, Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(
+    "change", [name if name == "mertd's code" else pytest.param(name, marks=pytest.mark.slow) for name in CHANGES]
+)
 def test_it_is_run_again_after_any_change(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str) -> None:
     monkeypatch.setattr("mertd.embed.threads._Process.limit", None)
     monkeypatch.setattr(check_stamp, "LIBRARIES", {"numpy": ("numpy",)})
@@ -112,6 +114,7 @@ def test_it_is_run_again_after_any_change(start: Start, monkeypatch: pytest.Monk
     assert Counted.runs == 2
 
 
+@pytest.mark.slow
 def test_it_is_run_again_for_other_weights_layers_and_windows(start: Start) -> None:
     start()
     start(of=load("random:1?size=tiny"))
@@ -125,20 +128,22 @@ def damaged(note: Path, content: bytes) -> None:
     note.chmod(0o600)
 
 
+DAMAGES: list[Callable[[bytes], bytes]] = [
+    lambda _: b"",
+    lambda content: content[: len(content) // 2],
+    lambda content: b"\xff\xfe" + content,
+    lambda _: b"[" * 100_000,
+    lambda _: b"[]",
+    lambda content: content.replace(b'"agreement": 1', b'"agreement": "high"').replace(b"0.99999", b'"'),
+    lambda content: json.dumps({**json.loads(content), "agreement": 0.5}).encode(),
+    lambda content: json.dumps({**json.loads(content), "agreement": float("nan")}).encode(),
+    lambda content: json.dumps({**json.loads(content), "circumstances": {}}).encode(),
+    lambda content: json.dumps({**json.loads(content), "passed": "yesterday"}).encode(),
+]
+
+
 @pytest.mark.parametrize(
-    "damage",
-    [
-        lambda _: b"",
-        lambda content: content[: len(content) // 2],
-        lambda content: b"\xff\xfe" + content,
-        lambda _: b"[" * 100_000,
-        lambda _: b"[]",
-        lambda content: content.replace(b'"agreement": 1', b'"agreement": "high"').replace(b"0.99999", b'"'),
-        lambda content: json.dumps({**json.loads(content), "agreement": 0.5}).encode(),
-        lambda content: json.dumps({**json.loads(content), "agreement": float("nan")}).encode(),
-        lambda content: json.dumps({**json.loads(content), "circumstances": {}}).encode(),
-        lambda content: json.dumps({**json.loads(content), "passed": "yesterday"}).encode(),
-    ],
+    "damage", [DAMAGES[0], DAMAGES[1], *(pytest.param(damage, marks=pytest.mark.slow) for damage in DAMAGES[2:])]
 )
 def test_a_damaged_note_is_no_proof_and_is_replaced(start: Start, damage: Callable[[bytes], bytes]) -> None:
     start()
@@ -149,6 +154,7 @@ def test_a_damaged_note_is_no_proof_and_is_replaced(start: Start, damage: Callab
     assert Counted.runs == 2
 
 
+@pytest.mark.slow
 def test_another_users_note_is_no_proof(start: Start) -> None:
     start()
     (note,) = open_folder(check_stamp.FOLDER).iterdir()
@@ -164,11 +170,13 @@ def test_where_nothing_can_be_kept_each_start_checks_and_says_why(start: Start, 
     assert Counted.runs == 2
 
 
+@pytest.mark.slow
 def test_formulations_that_were_found_wrong_are_looked_at_each_time(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counted, "check_size", lambda *_: {"counted fast": "wrong"})
     assert start().rejected == start().rejected == {"counted fast": "wrong"}
 
 
+@pytest.mark.slow
 def test_a_note_holds_for_one_kind_of_backend(weights: Weights, start: Start) -> None:
     start()
     assert choose("numpy", weights, LAYERS, window=LENGTH).checked.startswith("self-check passed with")
