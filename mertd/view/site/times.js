@@ -17,7 +17,7 @@ export const inFull = safely(full);
 
 // "21:04:10", with the day before it unless it is today.
 export function at(ms) {
-  return onDay(ms) === onDay(Date.now()) ? atSecond(ms) : `${onDay(ms)}, ${atSecond(ms)}`;
+  return midnight(ms) === midnight(Date.now()) ? atSecond(ms) : `${onDay(ms)}, ${atSecond(ms)}`;
 }
 
 // "21:04:10 to 21:05:00", with the day once.
