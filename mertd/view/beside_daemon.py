@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from multiprocessing.connection import Connection
 from typing import Any
 
+from mertd.errors import MertdError
 from mertd.processes.child import Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
+from mertd.text import printable
 from mertd.view.http_server import ViewOptions, serve
 from mertd.view.listener import Daemons
 from mertd.view.web_address import parse_address
+
+log = logging.getLogger(__name__)
 
 REPORT_S = 1.0
 """Seconds between two reports to the daemon."""
@@ -23,7 +28,11 @@ def main(publish: str, control: str, keys: str, memory: str | None, bind: str, t
     `publish`, `control`: as its sockets are bound. `keys`: folder of the keys, empty without encryption. `memory`: directory,
     None for the default. `bind`: where to serve. `token`: what browsers of other machines need.
     """
-    asyncio.run(_serve(publish, control, keys, memory, bind, token, pipe))
+    try:
+        asyncio.run(_serve(publish, control, keys, memory, bind, token, pipe))
+    except MertdError as error:  # the daemon logs what was said last, and tries again
+        log.error("%s", printable(error))
+        raise SystemExit(error.exit_code) from None
 
 
 async def _serve(publish: str, control: str, keys: str, memory: str | None, bind: str, token: str, pipe: Connection) -> None:

@@ -205,7 +205,8 @@ def _shown(card: DaemonCard) -> dict[str, Any]:
 
 def _model_words(model: Mapping[str, Any]) -> str:
     precision = f" in {model['precision']}" if model.get("precision") else ""
-    return short(f"{model.get('name', 'unknown model')} on {model.get('backend')} ({model.get('device')}){precision}")
+    device = f" ({model['device']})" if model.get("device") else ""
+    return short(f"{model.get('name', 'unknown model')} on {model.get('backend', 'an unknown backend')}{device}{precision}")
 
 
 def _note_facts(card: StreamCard, facts: Mapping[str, Any]) -> None:
