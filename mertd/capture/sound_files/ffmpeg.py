@@ -183,7 +183,7 @@ class FfmpegPart:
         return self._timed(packet.duration) or float(self._stream.codec_context.frame_size or 0) / self.rate
 
     def _timed(self, ticks: int | None) -> float:
-        """Return how many seconds so many units of the packets' times are; 0 if these have none. An MP3 of 3 minutes has 6,900."""
+        """Return how many seconds so many units of the packets' times are; 0 if these have none."""
         ahead, below = self._tick
         return (ticks or 0) * ahead / below
 
