@@ -24,7 +24,8 @@ class LevelCheck:
         self._frames += len(frames)
         self._power += np.einsum("nc,nc->c", frames, frames, dtype=np.float64)
         if frames.shape[1] > 1:
-            mean = frames.mean(axis=1, dtype=np.float32)
+            mean = frames.sum(axis=1, dtype=np.float32) if frames.shape[1] > 2 else frames[:, 0] + frames[:, 1]
+            mean /= np.float32(frames.shape[1])
             self._mean_power += float(np.dot(mean, mean))
 
     def hints(self, mix: str) -> tuple[str, ...]:

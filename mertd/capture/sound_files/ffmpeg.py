@@ -84,6 +84,8 @@ class FfmpegPart:
         self.rate = int(context.sample_rate or 0)
         self.channels = int(context.layout.nb_channels if context.layout else 0)
         self.format = f"{self._container.format.name.split(',')[0]}/{context.name}"
+        unit = self._stream.time_base
+        self._tick = (unit.numerator, unit.denominator) if unit else (0, 1)  # seconds of a unit of the packets' times
         self._absent_share = absent_share
         self.done = 0  # frames that were decoded, at `rate`
         self._lost = 0.0  # seconds that were not
@@ -152,7 +154,7 @@ class FfmpegPart:
             except self._error as error:
                 self._lose(self._rest_s(), f"FFmpeg cannot read on after {self._seconds_done():.1f} s: {error.strerror}")
                 return
-            if packet.size and packet.pts is not None and packet.time_base:
+            if packet.size and packet.pts is not None:
                 expected = self._check_gap(packet, expected)
             last = packet if packet.size else last
             yield packet
@@ -178,12 +180,17 @@ class FfmpegPart:
         return 0
 
     def _seconds(self, packet: Any) -> float:
-        if packet.duration and packet.time_base:
-            return float(packet.duration * packet.time_base)
-        return float(self._stream.codec_context.frame_size or 0) / self.rate
+        return self._timed(packet.duration) or float(self._stream.codec_context.frame_size or 0) / self.rate
 
-    def _check_gap(self, packet: Any, expected: float | None) -> float:
-        start = float(packet.pts * packet.time_base)
+    def _timed(self, ticks: int | None) -> float:
+        """Return how many seconds so many units of the packets' times are; 0 if these have none."""
+        ahead, below = self._tick
+        return (ticks or 0) * ahead / below
+
+    def _check_gap(self, packet: Any, expected: float | None) -> float | None:
+        if not self._tick[0]:
+            return None
+        start = self._timed(packet.pts)
         length = self._seconds(packet)
         if expected is not None and start - expected > max(MAX_ROUNDING_S, 2 * length):
             self._lose(start - expected, f"a gap at {self._seconds_done():.1f} s")
