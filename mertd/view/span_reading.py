@@ -30,6 +30,9 @@ EPOCH_BITS = 24
 EPOCHS = 1 << EPOCH_BITS
 """Epochs that are told apart."""
 
+NEVER = (FOREVER_NS, -FOREVER_NS)
+"""The times of a file without messages."""
+
 AROUND_NS = 3_600_000_000_000
 """Nanoseconds around a time in which a window is looked for."""
 
@@ -51,10 +54,10 @@ class MemoryFiles:
             if segment is None:
                 continue
             with segment:
-                span = segment.span_ns()
-                if span is not None and segment.closed:
+                span = segment.span_ns() or NEVER
+                if segment.closed:
                     self._spans[segment.path] = span
-                if span is not None and span[0] < until_ns and span[1] >= since_ns:
+                if span[0] < until_ns and span[1] >= since_ns:
                     yield segment
 
 

@@ -13,7 +13,9 @@ from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
 from mertd.errors import StoreError, UsageError
+from mertd.memory.memory_folder import open_if_there, segments
 from mertd.memory.store import Store
+from mertd.view import span_reading
 from mertd.view.live_novelty import LiveNovelty
 from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.remembered import MAX_WINDOWS, Remembered
@@ -180,3 +182,21 @@ def test_a_memory_may_appear_later(tmp_path: Path) -> None:
         assert "no memory" in client.get("/remembered").json()["missing"]
         remember(tmp_path, [heard(seq) for seq in range(20)])
         assert client.get("/remembered").json()["streams"]
+
+
+def test_a_span_goes_over_several_files_and_opens_no_others(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Store(tmp_path, 12_000) as store:
+        for first in range(0, COUNT, 30):
+            store.append([heard(seq) for seq in range(first, first + 30)])
+    assert len(segments(tmp_path)) > 3
+    one, several = Remembered(folder), Remembered(tmp_path)
+    key = several.streams()[0]["key"]
+    span = (key, BEGIN_MS, BEGIN_MS + COUNT * HOP_MS, BEGIN_MS)
+    for part in ("windows", "line", "square"):
+        assert several.span(*span)[part] == one.span(*span)[part], part
+    opened = []
+    monkeypatch.setattr(span_reading, "open_if_there", lambda path: opened.append(path) or open_if_there(path))
+    assert [*several._files.within(BEGIN_MS * 1_000_000, BEGIN_MS * 1_000_000 + 1)]
+    assert len(opened) <= 2, "the first one, and the one that is being written"
