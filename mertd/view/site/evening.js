@@ -19,6 +19,7 @@ export class Evening {
     this.streams = new Map(); // by key: what is known of the stream
     this.key = null;
     this.isChosen = false;
+    this.isReady = false;
     this.hours = 24;
     this.until = null; // null: now
     this.range = null; // a span that was chosen by hand
@@ -50,6 +51,7 @@ export class Evening {
   async start() {
     plotly().catch(() => {});
     await this.look();
+    this.isReady = true; // what is remembered goes before what is only heard
     await this.load();
   }
 
@@ -279,8 +281,10 @@ export class Evening {
       this.streams.set(key, { remembered: false, trained: facts.trained, ...known, key, daemon: facts.daemon, stream: facts.stream, live: true });
       const shown = this.streams.get(this.key);
       const better = !shown || (!shown.live && Date.now() - (shown.last_ms ?? 0) > OLD_MS);
-      if (!this.isChosen && better && this.key !== key) this.choose(key);
-      this.offer(key);
+      if (this.isReady) {
+        if (!this.isChosen && better && this.key !== key) this.choose(key);
+        this.offer(key);
+      }
     }
     if (key !== this.key || this.data === null || this.range !== null || this.until !== null) return;
     const { line, marks } = this.data;
