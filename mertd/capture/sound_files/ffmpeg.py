@@ -68,7 +68,6 @@ class FfmpegPart:
         Raises `SourceError` if it holds no audio that FFmpeg knows, and `OSError`.
         """
         av = pyav()
-        self._error = av.error.FFmpegError
         self._file = open_region(path, start, end)
         self._findings = findings
         options = {"format_whitelist": FORMATS, "protocol_whitelist": "none"}
@@ -168,6 +167,10 @@ class FfmpegPart:
             return
         for frame in frames:
             yield int(frame.sample_rate), _to_float(frame)
+
+    @property
+    def _error(self) -> Any:
+        return pyav().error.FFmpegError
 
     @property
     def _is_mp3(self) -> bool:
