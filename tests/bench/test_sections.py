@@ -21,6 +21,7 @@ def quiet(_: str) -> None:
     """No progress is shown."""
 
 
+@pytest.mark.slow
 def test_every_backend_here_is_timed_and_agrees_with_the_reference() -> None:
     found = inference.measure_backends(load(TINY), 1.0, 2, (1, 2), quiet)
     forms = {(row.contender.name, len(row.contender.states), row.contender.batch) for row in found.rows}
@@ -94,6 +95,7 @@ def test_every_window_reaches_every_subscriber_and_its_stages_are_its_latency() 
         assert notes.ready[key] <= notes.answered[key] <= notes.sent[key] <= min(ats)
 
 
+@pytest.mark.slow
 def test_the_stages_of_an_embed_process() -> None:
     found = startup._stages(TINY, "1", 1.0)
     assert next(iter(found)) == "interpreter, imports"

@@ -64,6 +64,7 @@ def test_only_regular_files_are_read(tmp_path: Path, kind: str, monkeypatch: pyt
         refusal(read, path)
 
 
+@pytest.mark.slow
 def test_the_header_is_judged_in_linear_time(tmp_path: Path) -> None:
     """Four times the names take about four times as long, and not sixteen."""
 

@@ -36,7 +36,7 @@ def tensors(tiny: Weights) -> dict[str, Array]:
     ("spec", "expected"),
     [
         ("random:0?size=tiny", "cb811f063faa1614bff7a033a9726cdef13de474a1866d5a1d8e57c5fe2fa707"),
-        ("random:0", "21f502ec8b568a15c48fe89839efbe237858377f181e35b95d3b7ed9b6f830c9"),
+        pytest.param("random:0", "21f502ec8b568a15c48fe89839efbe237858377f181e35b95d3b7ed9b6f830c9", marks=pytest.mark.slow),
     ],
 )
 def test_a_seed_gives_the_same_bits_for_ever(spec: str, expected: str) -> None:
