@@ -103,6 +103,7 @@ def test_a_process_that_is_killed_while_it_forgets_damages_nothing() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_an_index_of_what_is_forgotten_meanwhile_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process may have begun to build it before, and end after everything else."""
     pytest.importorskip("usearch")
