@@ -9,6 +9,7 @@ import secrets
 import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from socket import gethostname
 
 import threadpoolctl
@@ -73,7 +74,7 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
         observed = Observed(options.daemons.endpoints)
         listener.on_window(novelty.take)
         listener.on_message(observed.note)
-        threadpoolctl.threadpool_limits(1)  # the daemon's model has the other processors
+        _leave_processors()
         folder = chosen_folder(options.memory)
         routes = [*all_routes(listener, MemoryRoutes(folder, novelty)), *metrics_routes(observed, folder)]
         server = QuietServer(_configuration(make_app(access, routes)))
@@ -95,6 +96,13 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
         for error in ended:
             if isinstance(error, Exception):
                 raise error
+
+
+def _leave_processors() -> None:
+    """Compute in one thread: the daemon's model has the other processors."""
+    with contextlib.suppress(OSError):
+        Path.cwd()  # raises if the directory was deleted, which threadpoolctl would print as a traceback
+        threadpoolctl.threadpool_limits(1)
 
 
 def _configuration(app: ASGIApp) -> uvicorn.Config:

@@ -35,6 +35,7 @@ def test_every_backend_here_is_timed_and_agrees_with_the_reference() -> None:
         assert any("PyTorch is left out: torch and transformers" in note for note in found.notes)
 
 
+@pytest.mark.slow
 def test_a_backend_that_computes_something_else_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     class Wrong(inference.NumpyBackend):
         name = "onnx"

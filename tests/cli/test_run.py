@@ -186,7 +186,7 @@ def test_status_is_answered_and_published_every_second() -> None:
     assert answer.streams["chords"] | {"description": ""} == {
         "state": "ended", "source": "synth:chords", "description": "", "problem": "", "restarts": 0, "epoch": 0,
         "samples": 72_000, "due": 5, "embedded": 5, "silent": 0, "skipped": 0, "waiting": 0, "missing": 0,
-        "events": 4,
+        "events": 4, "skips": {"late": 0, "overwritten": 0, "failed": 0},
     }  # fmt: skip
     assert answer.model["name"] == "MERT-tiny"
     assert not answer.model["trained"]

@@ -58,7 +58,7 @@ def answers(pipe: Any) -> tuple[Answer, ...]:
                 raise AssertionError(f"the process sent {other}")
 
 
-@pytest.mark.parametrize("backend", ["onnx", "numpy"])
+@pytest.mark.parametrize("backend", ["onnx", pytest.param("numpy", marks=pytest.mark.slow)])
 def test_an_embed_process_goes_on_whatever_the_samples(rings: dict[str, Ring], backend: str) -> None:
     """Of a batch of all kinds, those that are not finite fail, each alone; vectors of the others are as without them."""
     spawn = multiprocessing.get_context("spawn")

@@ -269,7 +269,7 @@ def test_numpy_starts_as_many_as_asked(wav: Path) -> None:
     assert found["1"][2] == 1
     if len(os.sched_getaffinity(0)) > 1:
         assert found["2"][2] == 2
-        assert found["2"][1] == found["1"][1] + 1
+        assert found["2"][1] == found["1"][1] + 2, "one more of numpy's library, and one more that decodes"
 
 
 @pytest.mark.slow

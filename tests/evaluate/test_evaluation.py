@@ -54,6 +54,7 @@ def test_too_few_pieces_are_refused() -> None:
 
 
 @needs_fluidsynth
+@pytest.mark.slow
 def test_a_soundfont_that_is_none_is_named(tmp_path: object) -> None:
     with pytest.raises(SynthesiserError, match="does not exist"):
         find_soundfont(tmp_path / "none.sf2")  # type: ignore[operator]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from memory.stored import BOOTS, small, vector
 from mertd.memory.pages import page, page_since
 from mertd.memory.store import Store
@@ -45,6 +47,7 @@ def test_what_is_not_there_is_an_empty_page(tmp_path: Path) -> None:
     assert page(tmp_path, BOOTS[0], "embedding", "room", -5, -3) == ([], False)
 
 
+@pytest.mark.slow
 def test_the_runs_since_a_time_come_one_after_the_other(tmp_path: Path) -> None:
     """A window begins 5 s after the one before; each run begins at 0 again, as if the clock had been set back."""
     assert page_since(tmp_path, "studio", None, "embedding", "room", 0) == ([], False)

@@ -100,6 +100,7 @@ def test_chords_change() -> None:
     assert notes == pytest.approx([*roots, roots[0]], abs=0.5)
 
 
+@pytest.mark.slow
 def test_vectors_change_with_the_chords_and_come_back_with_them() -> None:
     embedder = Embedder(ModelSettings("random:0?size=tiny", (2,), "numpy", 2 * RATE))
     assert isinstance(embedder.backend, NumpyBackend)

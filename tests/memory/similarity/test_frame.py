@@ -13,7 +13,10 @@ def vectors(dimensions: int, size: int = 600, count: int = 1_200) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize(("dimensions", "directions"), [(40, DIRECTIONS[0]), (200, DIRECTIONS[1]), (700, 600)])
+@pytest.mark.parametrize(
+    ("dimensions", "directions"),
+    [(40, DIRECTIONS[0]), (200, DIRECTIONS[1]), pytest.param(700, 600, marks=pytest.mark.slow)],
+)
 def test_as_many_directions_are_compared_as_the_vectors_differ_in(dimensions: int, directions: int) -> None:
     given = vectors(dimensions)
     frame = Frame.fit(given, given.mean(axis=0))
