@@ -243,6 +243,7 @@ def test_this_machine_tells_or_says_why_not() -> None:
             meter.close()
 
 
+@pytest.mark.linux
 def test_the_name_of_each_reason_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy_meters, "POWERCAP", Path("/nowhere"))
     monkeypatch.setattr(energy_meters.importlib.util, "find_spec", lambda _: None)
