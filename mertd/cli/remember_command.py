@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import signal
-import threading
 from typing import Annotated
 
 import typer
@@ -13,6 +11,7 @@ from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Key, KeyFolder, MemoryFolder, ServerKey
 from mertd.cli.output import say
+from mertd.cli.stop_signals import StopSignals
 from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import UsageError
 
@@ -53,11 +52,9 @@ def remember(
         keys=tuple(client_keys(endpoint, key, server_key, key_folder) for endpoint in endpoints),
         keep=parse_keep(keep),
     )
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
     logging.getLogger("mertd").setLevel(logging.INFO)
-    follower = Follower(following, stopping)
-    say(f"remembering {', '.join(endpoints)} in {following.folder}")
-    follower.run()
+    with StopSignals() as stopping:
+        follower = Follower(following, stopping)
+        say(f"remembering {', '.join(endpoints)} in {following.folder}")
+        follower.run()
     say(f"stopped; {follower.stored} messages were stored")

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import queue
 import signal
 from types import FrameType, TracebackType
 from typing import Self
 
 
 class StopSignals:
-    """Within, the first Ctrl-C or SIGTERM is only remembered; another Ctrl-C ends the command at once."""
+    """Within, the first Ctrl-C or SIGTERM is only remembered; another Ctrl-C ends the command at once.
+
+    Signals may come at any moment, also while the one before is handled, as when `timeout` and a terminal both send one. So
+    nothing here takes a lock: `threading.Event.set` would wait for itself.
+    """
 
     def __init__(self) -> None:
         self.received = 0  # number of the signal; 0: none
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()  # its `put` may interrupt itself
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def __enter__(self) -> Self:
@@ -28,7 +35,17 @@ class StopSignals:
         if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = number
+        self._told.put(None)
 
     def __call__(self) -> bool:
         """Whether to stop."""
         return bool(self.received)
+
+    is_set = __call__
+
+    def wait(self, timeout_s: float) -> bool:
+        """Wait so many seconds, or until a signal comes. Return whether to stop."""
+        if not self.received:
+            with contextlib.suppress(queue.Empty):
+                self._told.get(timeout=timeout_s)
+        return self()

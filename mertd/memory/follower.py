@@ -8,11 +8,11 @@ the daemon, not this process, keeps what comes meanwhile.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from mertd.errors import EndpointError, MertdError, StoreError
 from mertd.memory.amounts import Keep
@@ -69,6 +69,16 @@ class Following:
         return Subscriber(self.endpoints, kinds=kinds, control=self.controls, resume=cursor, mix_spaces=True, keys=self.keys)
 
 
+class Stopping(Protocol):
+    """Says when to stop, as `threading.Event` does."""
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+
+    def wait(self, timeout_s: float, /) -> bool:
+        """Wait so many seconds, or until it is time to stop. Return whether it is."""
+
+
 class Follower:
     """Stores what daemons publish until told to stop.
 
@@ -79,7 +89,7 @@ class Follower:
     def __init__(
         self,
         following: Following,
-        stopping: threading.Event,
+        stopping: Stopping,
         alive: Callable[[], None] = lambda: None,
         on_stored: Callable[[], None] = lambda: None,
     ) -> None:
