@@ -7,28 +7,40 @@ import time
 from command_process import PATIENCE_S
 from mertd.cli.stop_signals import StopSignals
 
-FLOOD = """
-import os, signal, threading
+AT_EVERY_LINE = """
+import signal, sys
 from mertd.cli.stop_signals import StopSignals
 
-def send():
-    for _ in range(3_000):
-        os.kill(os.getpid(), signal.SIGTERM)
+inside = False
+
+def trace(frame, kind, value):
+    global inside
+    if kind == "line" and not inside:
+        inside = True
+        signal.raise_signal(signal.SIGTERM)
+        inside = False
+    return trace
+
+def wait_and_be_told(stopping):
+    for _ in range(3):
+        stopping.received = 0
+        stopping.wait(0.01)
+        signal.raise_signal(signal.SIGTERM)
+    return stopping.wait(60)
 
 with StopSignals() as stopping:
-    sender = threading.Thread(target=send)
-    sender.start()
-    while sender.is_alive():
-        stopping.received = 0
-        stopping.wait(0.001)
-    os.kill(os.getpid(), signal.SIGTERM)
-    print(stopping.wait(60), stopping.is_set(), stopping())
+    sys.settrace(trace)
+    told = wait_and_be_told(stopping)
+    sys.settrace(None)
+print(told, stopping.is_set(), stopping())
 """
-"""A command that gets signals while it handles the ones before, and while it begins and ends to wait."""
+"""A command that gets a signal before every line of its own and of what it waits with, so also while it handles another one."""
 
 
 def test_signals_that_come_while_one_is_handled_do_not_block_it() -> None:
-    done = subprocess.run([sys.executable, "-c", FLOOD], capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EVERY_LINE], capture_output=True, text=True, timeout=PATIENCE_S, check=False
+    )
     assert (done.stdout, done.stderr, done.returncode) == ("True True True\n", "", 0)
 
 
