@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "config": {"memory", "view"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
-    "plots": {"errors", "text", "memory", "view", "wire", "offline"},
+    "plots": {"defaults", "errors", "text", "memory", "view", "wire", "offline"},
     "replay": {"", "memory", "daemon"} | CORE | SIDES,
     "evaluate": {"memory", "config", "offline"} | CORE | SIDES,
     "metrics": {"defaults", "memory", "text", "vocabulary", "wire"},

@@ -23,7 +23,7 @@ import numpy as np
 from mertd.bench import pytorch
 from mertd.bench.measure import Spread
 from mertd.bench.running import MERTD
-from mertd.defaults import SAMPLE_RATE
+from mertd.defaults import GATE_DBFS, SAMPLE_RATE
 from mertd.embed.embedder import Embedder, prepare
 from mertd.embed.model_settings import ModelSettings
 from mertd.offline.decoders import Decoders, Job, WindowSettings
@@ -38,9 +38,6 @@ DISTINCT = 8
 
 RATE = 44_100
 """Hz of the recordings, which have two channels, as most music has."""
-
-GATE_DBFS = -70.0
-"""Level below which a window is not embedded: that of `mertd embed`."""
 
 
 @dataclass(frozen=True)

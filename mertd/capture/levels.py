@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.capture.mono import channel_mean
 from mertd.capture.source import Frames
 
 MAX_CANCELLED_SHARE = 1e-3
@@ -24,8 +25,7 @@ class LevelCheck:
         self._frames += len(frames)
         self._power += np.einsum("nc,nc->c", frames, frames, dtype=np.float64)
         if frames.shape[1] > 1:
-            mean = frames.sum(axis=1, dtype=np.float32) if frames.shape[1] > 2 else frames[:, 0] + frames[:, 1]
-            mean /= np.float32(frames.shape[1])
+            mean = channel_mean(frames)
             self._mean_power += float(np.dot(mean, mean))
 
     def hints(self, mix: str) -> tuple[str, ...]:

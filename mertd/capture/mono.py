@@ -61,7 +61,7 @@ class MonoConverter:
             return self._active_mix.mix(frames)
         if self._mix != "mean":
             return np.ascontiguousarray(frames[:, int(self._mix) - 1])
-        return _mean(frames)
+        return channel_mean(frames)
 
 
 class _ActiveMix:
@@ -79,7 +79,7 @@ class _ActiveMix:
         parts = []
         while len(frames):
             now = frames[: self._size - self._filled]
-            parts.append(_mean(now[:, self._active]))
+            parts.append(channel_mean(now[:, self._active]))
             self._block[self._filled : self._filled + len(now)] = now
             self._filled += len(now)
             if self._filled == self._size:
@@ -95,7 +95,7 @@ class _ActiveMix:
         self._filled = 0
 
 
-def _mean(frames: Frames) -> Mono:
+def channel_mean(frames: Frames) -> Mono:
     """Return the mean over channels, summed one after the other so that rounding does not depend on the block's size."""
     total = frames[:, 0].copy()
     for channel in range(1, frames.shape[1]):

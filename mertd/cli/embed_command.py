@@ -89,9 +89,8 @@ def _embed_all(words: list[str], output: Output, settings: Settings, plot: Path 
     """Embed everything that `words` name, and draw it in `plot`; return the exit code."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-    from mertd.config import weights_spec
+    from mertd.config import model_settings
     from mertd.embed.embedder import Embedder
-    from mertd.embed.model_settings import ModelSettings
     from mertd.offline.batch import Batch
     from mertd.offline.decoders import WindowSettings
     from mertd.offline.inputs import find_inputs
@@ -103,18 +102,7 @@ def _embed_all(words: list[str], output: Output, settings: Settings, plot: Path 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         loading = progress.add_task("loading the model", total=None)
-        weights = weights_spec(settings)
-        embedder = Embedder(
-            ModelSettings(
-                weights,
-                settings.layers,
-                settings.backend,
-                settings.window_samples,
-                settings.precision,
-                settings.threads,
-                settings.check,
-            )
-        )
+        embedder = Embedder(model_settings(settings))
         progress.remove_task(loading)
         for line in output.begin_batch(_identity(embedder, settings), inputs):
             complain(line)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mertd.capture.source_kinds import forms
-from mertd.defaults import GATE_DBFS, HOP_S, LAYER, WINDOW_S
+from mertd.defaults import CONTROL_ENDPOINT, GATE_DBFS, HOP_S, LAYER, PUBLISH_ENDPOINT, WINDOW_S
 
 Sources = Annotated[list[str] | None, typer.Option("--source", metavar="URL", help=f"{forms()}; repeatable.")]
 Config = Annotated[
@@ -29,6 +29,14 @@ Threads = Annotated[
 Gate = Annotated[
     float | None, typer.Option(metavar="DBFS", help=f"Windows quieter than this are not embedded ({GATE_DBFS:g}).")
 ]
+Connects = Annotated[
+    list[str] | None,
+    typer.Option("--connect", metavar="ENDPOINT", help=f"Where a daemon publishes ({PUBLISH_ENDPOINT}); repeatable."),
+]
+Controls = Annotated[
+    list[str] | None,
+    typer.Option("--control", metavar="ENDPOINT", help=f"Where it answers requests, for each daemon ({CONTROL_ENDPOINT})."),
+]
 Control = Annotated[str, typer.Option(help="The daemon's control endpoint.")]
 Stream = Annotated[str | None, typer.Option(help="The stream, if there are several.")]
 KeyFolder = Annotated[
@@ -46,3 +54,9 @@ TextTimes = Annotated[
     bool,
     typer.Option("--text-times", help="Print JSON in which times (keys in _ns) are text, for programs that round integers."),
 ]
+
+
+def daemons_of(connect: list[str] | None, control: list[str] | None) -> tuple[list[str], list[str]]:
+    """Return where daemons publish and answer, by the options of those names: without any, both of the one on this machine."""
+    endpoints = connect or [PUBLISH_ENDPOINT]
+    return endpoints, control or ([CONTROL_ENDPOINT] if endpoints == [PUBLISH_ENDPOINT] else [])

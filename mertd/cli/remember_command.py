@@ -9,10 +9,9 @@ import typer
 
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Key, KeyFolder, MemoryFolder, ServerKey
+from mertd.cli.options import Connects, Controls, Key, KeyFolder, MemoryFolder, ServerKey, daemons_of
 from mertd.cli.output import say
 from mertd.cli.stop_signals import StopSignals
-from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import UsageError
 
 commands = single_command()
@@ -20,13 +19,8 @@ commands = single_command()
 
 @commands.command()
 def remember(
-    connect: Annotated[
-        list[str] | None, typer.Option(metavar="ENDPOINT", help=f"Where a daemon publishes ({PUBLISH_ENDPOINT}); repeatable.")
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ENDPOINT", help=f"Where it answers requests, for each daemon ({CONTROL_ENDPOINT})."),
-    ] = None,
+    connect: Connects = None,
+    control: Controls = None,
     memory: MemoryFolder = None,
     keep: Annotated[str | None, typer.Option(help="How much to keep, as 2y, 30d or 50GB (everything).")] = None,
     key: Key = None,
@@ -38,8 +32,7 @@ def remember(
     from mertd.memory.default_folder import chosen_folder
     from mertd.memory.follower import Follower, Following
 
-    endpoints = connect or [PUBLISH_ENDPOINT]
-    controls = control or ([CONTROL_ENDPOINT] if endpoints == [PUBLISH_ENDPOINT] else [])
+    endpoints, controls = daemons_of(connect, control)
     if len(controls) != len(endpoints):
         raise UsageError(
             f"{len(endpoints)} daemons but {len(controls)} control endpoints; give --control for each --connect: what was "

@@ -18,9 +18,6 @@ from mertd.wire import Status
 PERIOD_S = 1.0
 """Seconds between two questions."""
 
-LOOK_S = 0.1
-"""Seconds between two looks at whether to stop."""
-
 HEAD = "bold"
 """Style of the first line."""
 
@@ -65,7 +62,7 @@ def _print(
                 for line in lines if first else ["", *lines]:
                     say(line)
                 first = False
-        _wait(stopping)
+        stopping.wait(PERIOD_S)
 
 
 def _draw(ask: Callable[[], Status], describe: Callable[[Status], Sequence[str]], stopping: StopSignals) -> None:
@@ -83,11 +80,4 @@ def _draw(ask: Callable[[], Status], describe: Callable[[Status], Sequence[str]]
                     raise
                 before = ["", f"the last status, of {asked_at}:", *lines] if lines else []
                 screen.draw([f"{time.strftime('%H:%M:%S')}  {error}", *before], [TROUBLE])
-            _wait(stopping)
-
-
-def _wait(stopping: StopSignals) -> None:
-    """Wait until it is time to ask again, or a signal comes."""
-    until = time.monotonic() + PERIOD_S
-    while not stopping() and time.monotonic() < until:
-        time.sleep(LOOK_S)
+            stopping.wait(PERIOD_S)

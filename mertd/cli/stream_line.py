@@ -15,7 +15,7 @@ from mertd.cli.evening_strip import FULL_NOVELTY
 from mertd.cli.message_format import clock_minute
 from mertd.cli.terminal_text import Cell, join_cells, spark
 from mertd.memory.changes.detector import MIN_HISTORY, ChangeDetector, NoveltyPoint
-from mertd.memory.changes.stream_window import Change, StreamWindow
+from mertd.memory.changes.stream_window import Change, window_of
 from mertd.text import printable
 from mertd.vocabulary import EventName, StreamState
 from mertd.wire import REPLAY_MARK, Embedding, Event
@@ -65,20 +65,7 @@ class StreamLine:
             self._detector = (kind, ChangeDetector())
             self._began_ns = message.time.start_ns
         detector = self._detector[1]
-        window, time = message.window, message.time
-        found = detector.feed(
-            StreamWindow(
-                message.boot,
-                message.epoch,
-                message.seq,
-                window.start,
-                window.end - window.start,
-                time.start_ns,
-                time.end_ns,
-                message.vector,
-            )
-        )
-        for one in found:
+        for one in detector.feed(window_of(message)):
             if isinstance(one, Change):
                 self._changed = one
                 self._began_ns = one.time_ns

@@ -9,9 +9,9 @@ import typer
 
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
-from mertd.cli.options import Key, KeyFolder, MemoryFolder, ServerKey
+from mertd.cli.options import Connects, Controls, Key, KeyFolder, MemoryFolder, ServerKey, daemons_of
 from mertd.cli.output import say, say_aside
-from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT, VIEW_ADDRESS
+from mertd.defaults import VIEW_ADDRESS
 from mertd.errors import UsageError
 
 commands = single_command()
@@ -19,13 +19,8 @@ commands = single_command()
 
 @commands.command()
 def view(
-    connect: Annotated[
-        list[str] | None, typer.Option(metavar="ENDPOINT", help=f"Where a daemon publishes ({PUBLISH_ENDPOINT}); repeatable.")
-    ] = None,
-    control: Annotated[
-        list[str] | None,
-        typer.Option(metavar="ENDPOINT", help=f"Where it answers requests, for each daemon ({CONTROL_ENDPOINT})."),
-    ] = None,
+    connect: Connects = None,
+    control: Controls = None,
     bind: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to serve the page.")] = VIEW_ADDRESS,
     name: Annotated[
         list[str] | None, typer.Option(help="A name by which browsers call this server, as behind a proxy; repeatable.")
@@ -45,8 +40,7 @@ def view(
     from mertd.view.listener import Daemons
     from mertd.view.web_address import parse_address
 
-    endpoints = connect or [PUBLISH_ENDPOINT]
-    controls = control or ([CONTROL_ENDPOINT] if endpoints == [PUBLISH_ENDPOINT] else [])
+    endpoints, controls = daemons_of(connect, control)
     if controls and len(controls) != len(endpoints):
         raise UsageError(f"{len(endpoints)} daemons but {len(controls)} control endpoints; give --control for each --connect")
     keys = tuple(client_keys(endpoint, key, server_key, key_folder) for endpoint in endpoints)

@@ -1,10 +1,11 @@
-"""Where configuration and weights are by default."""
+"""Where configuration and weights are by default, and the model that settings name."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from mertd.config.schema import Settings
+from mertd.embed.model_settings import ModelSettings
 from mertd.errors import WeightsError
 from mertd.user_folders import config_folder, data_folder
 
@@ -27,3 +28,16 @@ def weights_spec(settings: Settings) -> str:
         return str(home)
     advice = "run `mertd model pull`, name a file with --weights PATH, or try --weights random:0 (untrained)"
     raise WeightsError(f"no weights: {home} does not exist; {advice}")
+
+
+def model_settings(settings: Settings) -> ModelSettings:
+    """Return which model to load, and how. Raises `WeightsError` as `weights_spec` does."""
+    return ModelSettings(
+        weights_spec(settings),
+        settings.layers,
+        settings.backend,
+        settings.window_samples,
+        settings.precision,
+        settings.threads,
+        settings.check,
+    )

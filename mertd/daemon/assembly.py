@@ -17,7 +17,7 @@ import zmq
 import zmq.asyncio
 
 from mertd.capture.address import Address
-from mertd.config import Settings, weights_spec
+from mertd.config import Settings, model_settings
 from mertd.daemon.audio_stream import Stream, StreamOptions
 from mertd.daemon.binding import Endpoints, bind_sockets
 from mertd.daemon.change_reports import ChangeReports
@@ -69,15 +69,7 @@ def make_supervisor(settings: Settings, outside: Outside) -> Supervisor:
     """Return a daemon, ready to `run`. Raises `WeightsError` if there are no weights; allocates nothing yet."""
     state = RunState()
     notifier = Notifier(os.environ)
-    model = ModelSettings(
-        weights_spec(settings),
-        settings.layers,
-        settings.backend,
-        settings.window_samples,
-        settings.precision,
-        settings.threads,
-        settings.check,
-    )
+    model = model_settings(settings)
     return Supervisor(state, notifier, lambda context: _assemble(settings, model, outside, state, notifier, context))
 
 

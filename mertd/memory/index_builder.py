@@ -39,8 +39,8 @@ class IndexBuilder:
         """Begin to build what is missing, unless that is being done."""
         if self._thread is not None and self._thread.is_alive():
             return
-        untried = {built for built in self._wanted() if built not in self._tried}
-        self._tried = {*self._wanted()}
+        wanted = {*self._wanted()}
+        untried, self._tried = wanted - self._tried, wanted
         if any(not list(self._folder.glob(f"{name}.*.similar")) for name, _ in untried):
             self._thread = threading.Thread(target=self.build, name="index", daemon=True)
             self._thread.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,7 +129,7 @@ def blocks(segment: Segment, space: str, selection: Selection, size: int = BLOCK
             # Without `+`, SQLite would take the index on `source`, and read the rows in another order.
             cursor = segment.db.execute(
                 "SELECT id, source, form, start_ns, stretch_ns, exponent, vector FROM embeddings"
-                f" WHERE start_ns >= ? AND start_ns < ? AND +form IN ({_marks(chosen)}) AND {where} ORDER BY id",
+                f" WHERE start_ns >= ? AND start_ns < ? AND +form IN ({marks(chosen)}) AND {where} ORDER BY id",
                 (selection.since_ns, selection.until_ns, *chosen, *names),
             )
             lengths = {number: rows.nominal_ns(form[9], form[8]) for number, form in chosen.items()}
@@ -185,7 +185,7 @@ def _of_streams(streams: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     """Return a condition on `source`, and its values. `+` keeps SQLite from the index, which would change the order."""
     if not streams:
         return "TRUE", ()
-    inner = f"SELECT sources.id FROM sources JOIN streams ON streams.id = stream WHERE name IN ({_marks(streams)})"
+    inner = f"SELECT sources.id FROM sources JOIN streams ON streams.id = stream WHERE name IN ({marks(streams)})"
     return f"+source IN ({inner})", streams
 
 
@@ -201,5 +201,6 @@ def _block(number: int, found: list[Any], lengths: dict[int, int], owners: dict[
     )
 
 
-def _marks(values: Any) -> str:
+def marks(values: Sized) -> str:
+    """Return the placeholders of a statement for so many values."""
     return ", ".join("?" * len(values))

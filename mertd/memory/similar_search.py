@@ -86,8 +86,7 @@ class SimilarSearch:
         )
         centre = self._merged.centre
         usable = [(group, index) for group, index in groups if not index.stale(centre)]
-        in_group = frozenset().union(*(group.numbers for group, _ in usable))
-        alone = [part for part in parts if part.number not in in_group]
+        alone = _outside(parts, usable)
         for part in alone:
             if (changed or part.index is None) and (not part.closed or has_index_library()):
                 part.ensure_index(centre, self._progress, frame)
@@ -98,13 +97,11 @@ class SimilarSearch:
     def _open_indexes(self, full: Sequence[SearchedFile], groups: Sequence[tuple[FileGroup, SegmentIndex]]) -> Frame | None:
         """Open the indexes of files that are in none of the groups, as far as there are any. Return the newest frame."""
         frames = {max(group.numbers): index.frame for group, index in groups}
-        in_group = frozenset().union(*(group.numbers for group, _ in groups))
         if has_index_library():
-            for part in full:
-                if part.number not in in_group:
-                    part.open_index()
-                    if part.frame is not None:
-                        frames[part.number] = part.frame
+            for part in _outside(full, groups):
+                part.open_index()
+                if part.frame is not None:
+                    frames[part.number] = part.frame
         return frames[max(frames)] if frames else None
 
     def _paths(self) -> list[Path]:
@@ -136,6 +133,12 @@ class SimilarSearch:
             part.close()
         self._parts = kept
         return [*kept.values()]
+
+
+def _outside(parts: Sequence[SearchedFile], groups: Sequence[tuple[FileGroup, SegmentIndex]]) -> list[SearchedFile]:
+    """Return the files that are in none of the groups."""
+    inside = {number for group, _ in groups for number in group.numbers}
+    return [part for part in parts if part.number not in inside]
 
 
 def has_index_library() -> bool:

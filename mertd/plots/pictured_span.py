@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mertd.defaults import SAMPLE_RATE
 from mertd.memory.changes.detector import ChangeDetector
 from mertd.memory.changes.direction_spread import direction
 from mertd.memory.changes.programme import ProgrammeSection
@@ -23,9 +24,6 @@ from mertd.wire import Embedding
 
 PIXELS = 480
 """Moments that the square and the path have at most: as many as can be told apart on paper."""
-
-SAMPLE_RATE_GUESS = 24_000
-"""Samples a second of windows in the memory, to tell how long the last one is."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ def remembered_span(
     if bounds is None:
         return None
     first_ns, last_ns, distance_ns = bounds
-    end_ns = last_ns + nominal_ns(key.length, SAMPLE_RATE_GUESS)
+    end_ns = last_ns + nominal_ns(key.length, SAMPLE_RATE)
     sketch = _sketch(first_ns, end_ns, (last_ns - first_ns) // max(1, distance_ns) + 1)
     for block in read_windows(MemoryFiles(folder), key, first_ns, last_ns + 1):
         sketch.add(block)

@@ -14,7 +14,7 @@ from mertd.memory.changes.detector import HALF, ChangeDetector, begins_a_step
 from mertd.memory.changes.direction_spread import Direction, direction
 from mertd.memory.changes.novelty import novelty, side_weights
 from mertd.memory.changes.stream_reading import StreamKey
-from mertd.memory.changes.stream_window import Change, StreamWindow
+from mertd.memory.changes.stream_window import Change, window_of
 from mertd.view.board import finite, ms
 from mertd.view.remembered import name_of
 from mertd.view.span_sketch import GAP_STEPS, MIN_VARIANCE
@@ -91,7 +91,7 @@ class _StreamNovelty:
                 value = novelty([one for _, one in self._windows], WEIGHTS)
                 self.points.append((ms(middle_ns), value))
                 found = {"ms": ms(middle_ns), "novelty": value}
-        marks = [_mark(one) for one in self._detector.feed(_as_window(message)) if isinstance(one, Change)]
+        marks = [_mark(one) for one in self._detector.feed(window_of(message)) if isinstance(one, Change)]
         self.marks.extend(marks)
         return {**found, "marks": marks} if marks else found
 
@@ -127,19 +127,6 @@ class _StreamNovelty:
 
 def _middle_ns(message: Embedding) -> int:
     return (message.time.start_ns + message.time.end_ns) // 2
-
-
-def _as_window(message: Embedding) -> StreamWindow:
-    return StreamWindow(
-        message.boot,
-        message.epoch,
-        message.seq,
-        message.window.start,
-        message.window.end - message.window.start,
-        message.time.start_ns,
-        message.time.end_ns,
-        message.vector,
-    )
 
 
 def _mark(change: Change) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.half_floats import unpack
 from mertd.memory.memory_folder import open_if_there, opened, segments
-from mertd.memory.queries import FOREVER_NS
+from mertd.memory.queries import FOREVER_NS, marks
 from mertd.memory.rows import nominal_ns
 from mertd.memory.segment import Segment, explained
 from mertd.view.span_sketch import Windows
@@ -71,7 +71,7 @@ def read_windows(files: MemoryFiles, key: StreamKey, since_ns: int, until_ns: in
         with explained(segment.path):
             cursor = segment.db.execute(
                 "SELECT source, form, epoch, first, start_ns, stretch_ns, rms_dbfs, vector FROM embeddings"
-                f" WHERE start_ns >= ? AND start_ns < ? AND +source IN ({_marks(sources)}) AND +form IN ({_marks(forms)})"
+                f" WHERE start_ns >= ? AND start_ns < ? AND +source IN ({marks(sources)}) AND +form IN ({marks(forms)})"
                 " AND seq % ? = 0 ORDER BY start_ns",
                 (since_ns, until_ns, *sources, *forms, step),
             )
@@ -94,8 +94,8 @@ def nearest_window(
         for beyond, order in (("<=", "DESC"), (">", "ASC")):
             rows = segment.rows(
                 "SELECT form, start_ns, stretch_ns, exponent, vector FROM embeddings"
-                f" WHERE start_ns {beyond} ? AND abs(start_ns - ?) < ? AND +source IN ({_marks(sources)})"
-                f" AND +form IN ({_marks(forms)}) ORDER BY start_ns {order} LIMIT 1",
+                f" WHERE start_ns {beyond} ? AND abs(start_ns - ?) < ? AND +source IN ({marks(sources)})"
+                f" AND +form IN ({marks(forms)}) ORDER BY start_ns {order} LIMIT 1",
                 (when_ns - forms_half_ns(forms, key), when_ns, AROUND_NS, *sources, *forms),
             )
             for form, start_ns, stretch_ns, exponent, vector in rows:
@@ -128,8 +128,8 @@ def _starts(folder: Path, key: StreamKey, since_ns: int, until_ns: int, order: s
         sources, forms = _sources(segment, key), _forms(segment, key)
         if sources and forms:
             rows = segment.rows(
-                f"SELECT start_ns FROM embeddings WHERE start_ns >= ? AND start_ns < ? AND +source IN ({_marks(sources)})"
-                f" AND +form IN ({_marks(forms)}) ORDER BY start_ns {order} LIMIT {LATEST}",
+                f"SELECT start_ns FROM embeddings WHERE start_ns >= ? AND start_ns < ? AND +source IN ({marks(sources)})"
+                f" AND +form IN ({marks(forms)}) ORDER BY start_ns {order} LIMIT {LATEST}",
                 (since_ns, until_ns, *sources, *forms),
             )
             if rows:
@@ -153,7 +153,7 @@ def marks_of(files: MemoryFiles, key: StreamKey, since_ns: int, until_ns: int) -
         sources = _sources(segment, key)
         found += segment.rows(
             "SELECT event, time_ns, detail FROM events WHERE time_ns >= ? AND time_ns < ?"
-            f" AND event IN ('change', 'return') AND +source IN ({_marks(sources)}) ORDER BY time_ns",
+            f" AND event IN ('change', 'return') AND +source IN ({marks(sources)}) ORDER BY time_ns",
             (since_ns, until_ns, *sources),
         )
     return sorted(found, key=lambda mark: mark[1])
@@ -201,7 +201,3 @@ def _forms(segment: Segment, key: StreamKey) -> dict[int, int]:
     """Return the forms of the stream's windows in a file, each with its samples a second."""
     statement = "SELECT id, rate FROM forms WHERE space = ? AND rows * size = ? AND length = ?"
     return dict(segment.rows(statement, (key.space, key.size, key.length)))
-
-
-def _marks(values: Any) -> str:
-    return ", ".join("?" * len(values))

@@ -15,6 +15,7 @@ from mertd.memory.changes.detector import begins_a_step
 from mertd.memory.changes.stream_window import StreamWindow
 from mertd.memory.half_floats import unpack
 from mertd.memory.memory_folder import opened
+from mertd.memory.queries import marks
 from mertd.memory.rows import nominal_ns
 from mertd.memory.segment import Segment
 
@@ -85,8 +86,8 @@ def first_since(folder: Path, key: StreamKey, since_ns: int) -> Place | None:
         if newest is None or newest < since_ns:
             continue
         found = segment.rows(
-            f"SELECT source, min(seq) FROM embeddings WHERE start_ns >= ? AND +source IN ({_marks(sources)})"
-            f" AND +form IN ({_marks(forms)}) GROUP BY source ORDER BY source LIMIT 1",
+            f"SELECT source, min(seq) FROM embeddings WHERE start_ns >= ? AND +source IN ({marks(sources)})"
+            f" AND +form IN ({marks(forms)}) GROUP BY source ORDER BY source LIMIT 1",
             (since_ns, *sources, *forms),
         )
         if found:
@@ -152,11 +153,7 @@ def _forms(segment: Segment, key: StreamKey) -> dict[int, int]:
 def _page(segment: Segment, columns: str, place: Place, forms: dict[int, int], backwards: bool = False) -> Sequence[Any]:
     beyond, order = ("<", "DESC") if backwards else (">", "ASC")
     return segment.rows(
-        f"SELECT {columns} FROM embeddings WHERE source = ? AND seq {beyond} ? AND +form IN ({_marks(forms)})"
+        f"SELECT {columns} FROM embeddings WHERE source = ? AND seq {beyond} ? AND +form IN ({marks(forms)})"
         f" ORDER BY seq {order} LIMIT {PAGE}",
         (place.source, place.seq, *forms),
     )
-
-
-def _marks(values: Any) -> str:
-    return ", ".join("?" * len(values))

@@ -11,6 +11,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from mertd.wire import Embedding
+
 
 @dataclass(frozen=True, eq=False)
 class StreamWindow:
@@ -33,6 +35,15 @@ class StreamWindow:
     @property
     def middle_ns(self) -> int:
         return (self.start_ns + self.end_ns) // 2
+
+
+def window_of(message: Embedding) -> StreamWindow:
+    """Return the window that a message describes."""
+    window, time = message.window, message.time
+    length = window.end - window.start
+    return StreamWindow(
+        message.boot, message.epoch, message.seq, window.start, length, time.start_ns, time.end_ns, message.vector
+    )
 
 
 class ChangeKind(StrEnum):
