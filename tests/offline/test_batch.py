@@ -205,6 +205,13 @@ def test_a_source_whose_process_died_is_ended_when_the_batch_continues(songs: Pa
     assert [line["reason"] for line in lines if "reason" in line] == [INTERRUPTED]
 
 
+@pytest.fixture
+def one_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows come in the order of the inputs: with several threads, the first one may be of any of them."""
+    monkeypatch.setattr(decoders, "MAX_DECODERS", 1)
+
+
+@pytest.mark.usefixtures("one_decoder")
 def test_a_fault_of_a_decoder_is_that_of_one_file(songs: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
     original = embedder.embed_prepared
 
@@ -213,13 +220,13 @@ def test_a_fault_of_a_decoder_is_that_of_one_file(songs: Path, embedder: Embedde
         raise RuntimeError("of a library")
 
     monkeypatch.setattr(embedder, "embed_prepared", fails_once)
-    monkeypatch.setattr(decoders, "MAX_DECODERS", 1)  # so that the first window is one of the first file
     heard = embed_batch(embedder, ["one.wav", "two.flac"], songs / "x.npz")
     assert heard.problems == {"one.wav": "one.wav: cannot be embedded, RuntimeError: of a library"}
     with np.load(songs / "x.npz") as arrays:
         assert set(arrays["source"]) == {"two.flac"}
 
 
+@pytest.mark.usefixtures("one_decoder")
 def test_a_broken_model_ends_the_batch_and_what_is_done_is_kept(
     songs: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
