@@ -49,8 +49,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 # What can be made again is not that of the user who runs the tests: a note of a passed check would hide a fault. matplotlib's
 # list of fonts takes seconds to make.
 os.environ.setdefault("MPLCONFIGDIR", str(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "matplotlib")))
-if "PYTEST_XDIST_WORKER" not in os.environ:
-    CACHE = tempfile.TemporaryDirectory(prefix="mertd-cache-")
+CACHE_PREFIX = "mertd-cache-"
+if not Path(os.environ.get("XDG_CACHE_HOME", "")).name.startswith(CACHE_PREFIX):  # xdist's workers and many_seeds.py have one
+    CACHE = tempfile.TemporaryDirectory(prefix=CACHE_PREFIX)
     os.environ["XDG_CACHE_HOME"] = CACHE.name
 
 

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import random
 import sys
+import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -55,7 +56,11 @@ def main() -> int:
     seeds = range(chosen.first, chosen.first + chosen.seeds)
     print(f"seeds {seeds.start} to {seeds.stop - 1}", flush=True)
     failed: list[int] = []
-    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as processes:
+    with (
+        tempfile.TemporaryDirectory(prefix="mertd-cache-") as cache,
+        ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as processes,
+    ):
+        os.environ["XDG_CACHE_HOME"] = cache  # one for all: conftest.py is imported anew by each run
         runs = [processes.submit(run_seed, seed, tuple(chosen.files)) for seed in seeds]
         for seed, run in zip(seeds, runs, strict=True):
             code, output = run.result()
