@@ -1,7 +1,7 @@
-"""A client's place on a bus, in a file: the number of the next message of the JetStream stream, and of the next one of each run.
+"""A client's place on a bus, in a file: the number of the next message of the JetStream stream, and of the next of each run.
 
-The file is like that of a client of daemons (mertd/stream/client/cursor_file.py), and as safe. The numbers of the runs are in it
-because a message can be on the bus twice, and because another stream may take the place of the one that was read.
+The file is like that of a client of daemons (mertd/stream/client/cursor_file.py), and as safe. The numbers of the runs are in
+it because a message can be on the bus twice, and because another stream may take the place of the one that was read.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from mertd.bus.bus_holes import BusHole
 from mertd.stream.client.sequence import Cursor
 from mertd.wire import Embedding, Event
 
@@ -61,13 +62,11 @@ class BusNumbering:
         """Expect what follows on a message."""
         self._set(run_of(message), message.seq + 1)
 
-    def note_hole(self, announced: Event) -> None:
+    def note_hole(self, hole: BusHole) -> None:
         """Take in the announcement that messages are gone, which comes before the first one behind them."""
-        kind, first = announced.detail.get("kind"), announced.detail.get("first")
-        if kind in ("embedding", "event") and isinstance(first, int) and first >= 0:
-            run = StreamRun(announced.daemon, announced.stream, kind, announced.boot)
-            if run not in self._next:
-                self._set(run, self._expected(run, first))
+        run = StreamRun(hole.daemon, hole.stream, hole.kind, hole.boot)
+        if run not in self._next:
+            self._set(run, self._expected(run, hole.first))
 
     def _set(self, run: StreamRun, seq: int) -> None:
         if self._next.pop(run, None) is None:

@@ -3,10 +3,10 @@
     for embedding in mertd.subscribe("nats://bus.example:4222"):
         print(embedding.daemon, embedding.stream, embedding.vector.shape)
 
-It has the interface of `mertd.Subscriber`. A jump in `seq` is a loss for good, because the relay waits with what is behind a gap
-as long as there is hope. Anyone who may publish can put anything on the bus: what is no message of the wire, or stands under
-another daemon's or stream's subject, is left out, counted in `refused` and logged. The servers may all be away: reading goes on
-when one of them is back. A subscriber may not be used by several threads at once.
+It has the interface of `mertd.Subscriber`. A jump in `seq` is a loss for good, because the relay waits with what is behind a
+gap as long as there is hope. Anyone who may publish can put anything on the bus: what is no message of the wire, or stands
+under another daemon's or stream's subject, is left out, counted in `refused` and logged. The servers may all be away: reading
+goes on when one of them is back. A subscriber may not be used by several threads at once.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from datetime import datetime, timedelta
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_cursor import BusCursor, BusPlaces
+from mertd.bus.bus_holes import as_hole
 from mertd.bus.bus_numbering import BusNumbering
 from mertd.bus.reading_thread import ReadingThread
 from mertd.bus.stream_reader import STREAM, Reading, Stored, StreamPlace
@@ -32,7 +33,6 @@ from mertd.stream.client.inbox import Received
 from mertd.stream.client.message_source import MessageSource
 from mertd.stream.client.sequence import Cursor, start_ns
 from mertd.text import printable
-from mertd.vocabulary import EventName
 from mertd.wire import Embedding, Event, decode
 
 KINDS = ("embedding", "event")
@@ -187,12 +187,13 @@ class BusSubscriber(MessageSource):
         """Return what is to be delivered; None if it is no message, has come before, or only announces a hole."""
         try:
             message = decoded(stored)
+            hole = as_hole(message)
         except (WireError, BusError, UnicodeError) as error:
             self._counts.refuse(stored, error)
             self._progress.pass_by(stored.place)
             return None
-        if isinstance(message, Event) and message.event == EventName.HOLE:
-            self._progress.numbering.note_hole(message)
+        if hole is not None:
+            self._progress.numbering.note_hole(hole)
             self._progress.pass_by(stored.place)
             return None
         lost = self._progress.accept(message, stored.place)

@@ -1,13 +1,15 @@
 """Read a JetStream stream in order, from a place that the client keeps, through everything that servers and networks do.
 
-Why not a durable consumer whose acknowledgements keep the place: what was delivered and not acknowledged comes again only after
-`ack_wait`, behind newer messages, so a client that was killed gets its stream out of order; a durable consumer may be behind its
-clients' disks or, restored from a backup, ahead of the stream, where nothing comes any more; and it says nothing of messages
-that expired. So the client keeps the sequence number of the stream together with what it has made of the messages, in one file
-or one transaction. The server has a consumer only as long as someone reads: in memory, without acknowledgements, which is asked
-for messages (pull) and made anew, behind the last message that came, whenever anything is strange: a message missing, no
-heartbeat, a leader gone, a connection broken. Then another server is asked, because one that was cut off from the others still
-accepts clients, but does not answer.
+Why not a durable consumer whose acknowledgements keep the place: what was delivered and not acknowledged comes again only
+after `ack_wait`, behind newer messages, so a client that was killed gets its stream out of order; a durable consumer may be
+behind its client's disk or, after a crash of the server, ahead of the stream, where nothing comes any more; and it says nothing
+of messages that expired. So the client keeps the sequence number of the stream together with what it has made of the messages,
+in one file or one transaction, and what is on its disk is what it is done with.
+
+The server has a consumer only as long as someone reads: in memory, without acknowledgements, which is asked for messages (pull)
+and made anew, behind the last message that came, whenever anything is strange: a message missing, no heartbeat, a leader gone,
+a connection broken. Then another server is asked, because one that was cut off from the others still accepts clients, but does
+not answer.
 """
 
 from __future__ import annotations
@@ -283,7 +285,7 @@ class _Consumer:
         return Stored(message.subject, message.data, StreamPlace(self._created, seq + 1))
 
     async def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Return JetStream's answer. Raises `BusError` if it is an error, and `InterruptedReadingError` for one that will pass."""
+        """Return JetStream's answer. Raises `BusError` if it is an error, `InterruptedReadingError` for one that will pass."""
         reply = await self._client.request(f"$JS.API.{what}", json.dumps(body).encode(), timeout=REQUEST_S)
         answer: dict[str, Any] = json.loads(reply.data)
         if (error := answer.get("error")) is None:

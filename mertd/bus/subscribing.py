@@ -37,9 +37,7 @@ class BusKeys:
         """Return these with the address of a bus. Raises `UsageError`."""
         from mertd.bus.bus_access import BusAccess, parse_servers
 
-        return BusAccess(
-            parse_servers(address), self.credentials, self.nkey, ca=self.ca, certificate=self.certificate, private_key=self.private_key
-        )
+        return BusAccess(parse_servers(address), self.credentials, self.nkey, self.ca, self.certificate, self.private_key)
 
 
 def subscribe(
@@ -87,7 +85,9 @@ def subscribe(
             keys=keys,
         )
     if len(endpoints) > 1:
-        raise UsageError("one bus at a time, and no daemons beside it; several servers of a bus go into one address, with commas")
+        raise UsageError(
+            "one bus at a time, and no daemons beside it; several servers of a bus go into one address, with commas"
+        )
     if control is not None or last:
         raise UsageError(f"`{'last' if last else 'control'}` is for daemons; a bus has `since` and `cursor`")
     if keys is not None and not isinstance(keys, BusKeys):

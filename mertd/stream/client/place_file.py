@@ -43,7 +43,7 @@ class PlaceFile:
         # Without `release`, the lock is given back when nothing refers to this any more.
         self.release = weakref.finalize(self, os.close, _lock(self.path))
 
-    def read(self, parse: Callable[[dict[str, Any]], T]) -> T | None:
+    def read(self, parse: Callable[[dict[str, Any]], T | None]) -> T | None:
         """Return what `parse` makes of the content; None if there is no file. Raises `StoreError` if it is damaged."""
         try:
             return _read(self.path, parse)
@@ -79,7 +79,7 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _read(path: Path, parse: Callable[[dict[str, Any]], T]) -> T | None:
+def _read(path: Path, parse: Callable[[dict[str, Any]], T | None]) -> T | None:
     try:
         content = read_limited(path, MAX_FILE)
     except FileNotFoundError:

@@ -248,7 +248,3 @@ class Subscriber(MessageSource):
             waiting.append(decode(link.socket.recv_multipart()))
         for message in self._inbox.select(waiting):
             self._backlog.add(message, link)
-
-
-subscribe = Subscriber
-"""`mertd.subscribe(...)`."""
