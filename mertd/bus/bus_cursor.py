@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mertd.bus.bus_numbering import StreamRun
-from mertd.bus.stream_reader import StreamPlace
+from mertd.bus.stream_consumer import StreamPlace
 from mertd.stream.client.cursor_file import SAVE_MESSAGES, SAVE_S
 from mertd.stream.client.place_file import PlaceFile
 

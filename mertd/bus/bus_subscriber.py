@@ -25,7 +25,8 @@ from mertd.bus.bus_cursor import BusCursor, BusPlaces
 from mertd.bus.bus_holes import as_hole
 from mertd.bus.bus_numbering import BusNumbering
 from mertd.bus.reading_thread import ReadingThread
-from mertd.bus.stream_reader import STREAM, Reading, Stored, StreamPlace
+from mertd.bus.stream_consumer import Stored, StreamPlace
+from mertd.bus.stream_reader import STREAM, Reading
 from mertd.bus.subjects import parse_subject, pattern
 from mertd.errors import BusError, SpaceError, UsageError, WireError
 from mertd.stream.client.daemons import check_beginning, names, unix_ns

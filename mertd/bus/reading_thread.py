@@ -9,7 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from mertd.bus.stream_reader import Reading, Stored, StreamReader
+from mertd.bus.stream_consumer import Stored
+from mertd.bus.stream_reader import Reading, StreamReader
 
 MAX_WAITING = 512
 """Messages that wait to be taken, at most; then nothing more is asked of the server."""

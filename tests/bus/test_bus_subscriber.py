@@ -326,16 +326,16 @@ def test_silence_is_said_and_a_closed_subscriber_says_so(published: Publisher) -
 
 def test_a_large_message_comes_alone(published: Publisher) -> None:
     """A server may accept larger messages than are asked for at once; here, the limit of asking is lowered instead."""
-    from mertd.bus import stream_reader
+    from mertd.bus import stream_consumer
 
-    before = stream_reader.BATCH_BYTES
-    stream_reader.BATCH_BYTES = 2_000
+    before = stream_consumer.BATCH_BYTES
+    stream_consumer.BATCH_BYTES = 2_000
     try:
         published.publish(*(embedding(n) for n in range(4)), *(event(n) for n in range(4)), embedding(4))
         with subscribe(published, kinds=BOTH, resume={}) as subscriber:
             assert len(take(subscriber, 9)) == 9
     finally:
-        stream_reader.BATCH_BYTES = before
+        stream_consumer.BATCH_BYTES = before
 
 
 @pytest.mark.parametrize(
