@@ -172,11 +172,13 @@ class AttentiveMachine(TimelineMachine):
         super().start(window, hop, max(0, MAX_UNREPORTED_SAMPLES - hop + spare), late)
         self.sim.attentive = True
 
-    @rule()
-    def embed_at_once(self) -> None:
+    @rule(samples=st.integers(0, 2 * MAX_UNREPORTED_SAMPLES))
+    def embed_what_is_written_meanwhile(self, samples: int) -> None:
         self.sim.take(4)
+        self.sim.write(samples)
         self.sim.copy()
-        self.sim.hear_embed()
+        self.sim.answer()
+        self.sim.hear_embed(9)
 
 
 TestAttentive = AttentiveMachine.TestCase
