@@ -30,7 +30,8 @@ def remember(
     """Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."""
     from mertd.memory.amounts import parse_keep
     from mertd.memory.default_folder import chosen_folder
-    from mertd.memory.follower import Follower, Following
+    from mertd.memory.follower import Follower
+    from mertd.memory.following import Following
 
     endpoints, controls = daemons_of(connect, control)
     if len(controls) != len(endpoints):
