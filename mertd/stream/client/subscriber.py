@@ -15,27 +15,26 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Self
 
 import zmq
 
 from mertd.defaults import PUBLISH_ENDPOINT
-from mertd.errors import EndpointError, UsageError
+from mertd.errors import UsageError
 from mertd.stream.client.backlog import Backlog
 from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.daemons import KINDS, check_beginning, names, pair_up, unix_ns
 from mertd.stream.client.inbox import Inbox, Received, Selection
 from mertd.stream.client.link import Link, Reading
+from mertd.stream.client.message_source import MessageSource
 from mertd.stream.client.past import Past
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Embedding, Event, Message, decode
 
 
-class Subscriber:
+class Subscriber(MessageSource):
     """Messages of some kinds and streams. Iterate over it, with `for` or `async for`, or call `receive`.
 
     `lost`: messages that are missing for good. `recovered`: messages that came from a history. `passed_over`: embeddings that
@@ -192,20 +191,8 @@ class Subscriber:
                 loop.remove_reader(descriptor)
         return self._take()
 
-    def __iter__(self) -> Iterator[Message]:
-        """Yield messages for ever. What is lost is counted and logged."""
-        while True:
-            yield self._message(self.receive(self._timeout))
-
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        while True:
-            yield self._message(await self.receive_async(self._timeout))
-
-    def _message(self, received: Received | None) -> Message:
-        if received is None:
-            names = ", ".join(link.daemon.endpoint for link in self._links.values())
-            raise EndpointError(f"nothing in {self._timeout:g} s from {names}; `mertd status` may say why")
-        return received.message
+    def _silence(self) -> str:
+        return f"{', '.join(link.daemon.endpoint for link in self._links.values())}; `mertd status` may say why"
 
     def acknowledge(self) -> None:
         """Count the message that was received last as done, and save the cursor now. Raises `StoreError`."""
@@ -256,12 +243,6 @@ class Subscriber:
         if not self._links:
             raise UsageError("this subscriber is closed; subscribe again")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def _check(self) -> float:
         """Look for refusals. Return when to look again even if nothing happens: monotonic seconds."""
         for link in self._links.values():
@@ -282,7 +263,3 @@ class Subscriber:
             waiting.append(self._decode(link.socket.recv_multipart()))
         for message in self._inbox.select(waiting):
             self._backlog.add(message, link)
-
-
-subscribe = Subscriber
-"""`mertd.subscribe(...)`."""
