@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 
 import zmq
@@ -26,7 +26,7 @@ from mertd.stream.client.backlog import Backlog
 from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.daemons import KINDS, check_beginning, names, pair_up, unix_ns
 from mertd.stream.client.inbox import Inbox, Received, Selection
-from mertd.stream.client.link import Link
+from mertd.stream.client.link import Link, Reading
 from mertd.stream.client.message_source import MessageSource
 from mertd.stream.client.past import Past
 from mertd.stream.client.sequence import Cursor
@@ -55,6 +55,8 @@ class Subscriber(MessageSource):
         cursor: str | os.PathLike[str] | None = None,
         mix_spaces: bool = False,
         timeout: float | None = None,
+        by_hand: bool = False,
+        decoder: Callable[[list[bytes]], Message] = decode,
         keys: ClientKeys | Iterable[ClientKeys | None] | None = None,
     ) -> None:
         """Connect.
@@ -70,6 +72,8 @@ class Subscriber(MessageSource):
         `cursor`: a file that keeps the place of this client. It continues there, over all runs of the daemon, and begins with
         `since`, or with what comes, if there is no such file. A message counts as done when the next one is asked for, or with
         `acknowledge`: after a crash each comes at least once. One process at a time may use a file.
+        `by_hand`: with `cursor`, a message counts as done only when it is given to `done`.
+        `decoder`: makes a message of its two frames; raises `WireError`.
         `newest`: for viewers; of the embeddings that wait, deliver each stream's newest and skip the others.
         `mix_spaces`: also deliver vectors that may not be compared with each other.
         `timeout`: seconds without a message after which iterating raises `EndpointError`; None waits for ever.
@@ -90,6 +94,8 @@ class Subscriber(MessageSource):
         self._timeout = timeout
         self._process = os.getpid()
         self._cursor = CursorFile(cursor, since_ns) if cursor is not None else None
+        self._decode = decoder
+        self._by_hand = by_hand
         self._inbox = Inbox(selection)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -101,7 +107,7 @@ class Subscriber(MessageSource):
                 past = None if since is None else Past({}, since_ns)
                 if self._cursor is not None:
                     past = self._cursor.past(daemon.endpoint)
-                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume, past)
+                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume, past, Reading(decoder))
                 self._links[link.socket] = link
                 self._poller.register(link.socket, zmq.POLLIN)
                 self._poller.register(link.refusals.socket, zmq.POLLIN)
@@ -194,6 +200,15 @@ class Subscriber(MessageSource):
         if self._cursor is not None:
             self._cursor.save()
 
+    def done(self, messages: Iterable[Received]) -> None:
+        """Count these as done; the cursor is saved within `SAVE_S`. For subscribers that were made with `by_hand`.
+
+        The messages of each kind and stream are given in the order in which they came.
+        """
+        for one in messages:
+            if self._cursor is not None and isinstance(one.message, Embedding | Event):
+                self._cursor.done(one.endpoint, one.message)
+
     def close(self) -> None:
         """Disconnect, and save the cursor. Nothing can be received afterwards. Raises `StoreError`."""
         if os.getpid() != self._process:  # the sockets belong to the process that made them
@@ -215,8 +230,8 @@ class Subscriber(MessageSource):
 
     def _note_done(self) -> None:
         done, self._last = self._last, None
-        if done is not None and self._cursor is not None and isinstance(done.message, Embedding | Event):
-            self._cursor.done(done.endpoint, done.message)
+        if done is not None and not self._by_hand:
+            self.done([done])
 
     def _take(self) -> Received:
         self._last = self._inbox.take()
@@ -241,10 +256,10 @@ class Subscriber(MessageSource):
         """Read one message, or all that wait but for the older embeddings."""
         link.note_message()
         if not self._selection.newest:
-            self._backlog.add(decode(link.socket.recv_multipart()), link)
+            self._backlog.add(self._decode(link.socket.recv_multipart()), link)
             return
         waiting: list[Message] = []
         while link.socket.poll(0):
-            waiting.append(decode(link.socket.recv_multipart()))
+            waiting.append(self._decode(link.socket.recv_multipart()))
         for message in self._inbox.select(waiting):
             self._backlog.add(message, link)
