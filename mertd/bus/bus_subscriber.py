@@ -24,9 +24,10 @@ from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_cursor import BusCursor, BusPlaces
 from mertd.bus.bus_decoder import BusDecoder
 from mertd.bus.bus_numbering import BusNumbering
+from mertd.bus.bus_stream import STREAM
 from mertd.bus.reading_thread import ReadingThread
 from mertd.bus.stream_consumer import Stored, StreamPlace
-from mertd.bus.stream_reader import STREAM, Reading
+from mertd.bus.stream_reader import Reading
 from mertd.bus.subjects import pattern
 from mertd.errors import SpaceError, UsageError
 from mertd.stream.client.daemons import check_beginning, names, unix_ns

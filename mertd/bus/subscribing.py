@@ -92,8 +92,8 @@ def subscribe(
         raise UsageError(f"`{'last' if last else 'control'}` is for daemons; a bus has `since` and `cursor`")
     if keys is not None and not isinstance(keys, BusKeys):
         raise UsageError("a bus needs `mertd.BusKeys` for `keys`, or a user and a password in its address")
+    from mertd.bus.bus_stream import STREAM
     from mertd.bus.bus_subscriber import BusSubscriber
-    from mertd.bus.stream_reader import STREAM
 
     return BusSubscriber(
         (keys or BusKeys()).access(endpoints[0]),

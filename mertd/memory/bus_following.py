@@ -17,9 +17,10 @@ from typing import ClassVar, Self
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_decoder import BusDecoder
+from mertd.bus.bus_stream import STREAM
 from mertd.bus.reading_thread import ReadingThread
 from mertd.bus.stream_consumer import StreamPlace
-from mertd.bus.stream_reader import STREAM, Reading
+from mertd.bus.stream_reader import Reading
 from mertd.bus.subjects import ALL
 from mertd.memory.amounts import Keep
 from mertd.memory.store import MAX_FILE, Store
