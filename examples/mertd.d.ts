@@ -273,7 +273,8 @@ export type EventName =
   | "resumed"
   | "ended"
   | "failed"
-  | "stopping";
+  | "stopping"
+  | "hole";
 
 export type Phase =
   | "starting"

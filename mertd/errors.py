@@ -66,6 +66,10 @@ class StoreError(MertdError):
     """The memory on disk cannot be opened, read or written, or holds what it cannot hold."""
 
 
+class BusError(MertdError):
+    """The bus cannot be reached, refuses this client or what it sends, or holds what is not mertd's."""
+
+
 class SpaceError(MertdError):
     """Vectors of different models, layers or window lengths, which may not be compared."""
 

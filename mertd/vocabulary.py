@@ -33,6 +33,7 @@ class EventName(StrEnum):
     ENDED = "ended"  # the audio is over
     FAILED = "failed"  # the source is gone and cannot be opened again
     STOPPING = "stopping"  # the daemon is stopping
+    HOLE = "hole"  # on the bus only: messages of the stream are gone for good; `reason` is a `HoleCause`
 
 
 class StreamState(StrEnum):
@@ -67,6 +68,13 @@ class GapReason(StrEnum):
 
     LOST = "lost"  # the source or the system dropped them
     NOT_FINITE = "not finite"  # the source delivered infinities or NaN
+
+
+class HoleCause(StrEnum):
+    """Why messages are not on the bus and never will be: `detail.reason` of `hole`."""
+
+    MISSED = "missed"  # the daemon no longer had them
+    TOO_LARGE = "too large"  # the bus does not take messages of this size
 
 
 class ZerosCause(StrEnum):

@@ -187,6 +187,16 @@ class Schedule:
         return len(self._due)
 
     @property
+    def next_end(self) -> int:
+        """First sample behind the window that the hop makes due next."""
+        return self._epoch.next + self._window
+
+    @property
+    def reach(self) -> int:
+        """Samples of a window and a hop, the least that a ring must hold."""
+        return self._window + self._hop
+
+    @property
     def limit(self) -> int:
         """First sample that may not be written yet, if no window is to be lost."""
         needed = min((window.start for queue in (self._taken, self._due) for window in queue), default=self._epoch.next)

@@ -39,9 +39,11 @@ MAY_IMPORT = {
     "embed": {"errors", "defaults", "files", "mounts", "text", "user_folders"}
     | {"vocabulary", "wire", "windows", "ring", "processes"},
     "stream": {"errors", "defaults", "descriptors", "files", "text", "toml_file", "user_folders", "vocabulary", "wire"},
-    "memory": {"errors", "defaults", "files", "mounts", "text", "user_folders", "vocabulary", "wire", "processes", "stream"},
+    "memory": {"errors", "defaults", "files", "mounts", "text", "user_folders", "vocabulary", "wire", "processes", "stream"}
+    | {"bus"},
+    "bus": {"errors", "defaults", "files", "text", "toml_file", "user_folders", "vocabulary", "wire", "processes", "stream"},
     "view": {"", "metrics", "errors", "defaults", "files", "text", "vocabulary", "wire", "processes", "stream", "memory"},
-    "config": {"memory", "view"} | CORE | SIDES,
+    "config": {"bus", "memory", "view"} | CORE | SIDES,
     "daemon": {"", "config"} | CORE | SIDES,
     "offline": {"config"} | CORE | SIDES,
     "plots": {"defaults", "errors", "text", "memory", "view", "wire", "offline"},
@@ -62,6 +64,7 @@ MAY_IMPORT = {
         "bench",
         "memory",
         "evaluate",
+        "bus",
         "view",
         "plots",
         "safe_path",
@@ -69,7 +72,7 @@ MAY_IMPORT = {
     | CORE
     | SIDES,
     "__main__": {"cli", "safe_path"},
-    "": {"errors", "memory", "wire", "stream"},
+    "": {"errors", "memory", "wire", "stream", "bus"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the
 client library when that is asked for."""
@@ -93,6 +96,7 @@ HEAVY = {
     "starlette",
     "uvicorn",
     "plotly",
+    "nats",
 }
 LIGHT_MODULES = [
     "mertd",

@@ -32,7 +32,7 @@ TINY = {"weights": "random:0?size=tiny", "layers": (1,)}
 
 STAGES = ("capture", "wait", "copy and levels", "embed", "hand-over", "held", "publish")
 """The stages of a window: from its last sample to the report of it; until the model is free; copied; embedded; on the way to
-the supervisor; held until capture has reported once more; on the way to a subscriber."""
+the supervisor; held until it is known to have been whole; on the way to a subscriber."""
 
 
 @dataclass
@@ -127,8 +127,8 @@ def wire_us(runs: int) -> dict[str, Spread]:
 def publish_path(windows: int, subscribers: int, progress: Callable[[str], object]) -> dict[str, dict[str, float]]:
     """Return the milliseconds from a vector in the embed process to each of several subscribers in other processes.
 
-    The network is tiny, to get many windows; everything else is real. On the way, a window is held until capture has reported
-    once more, which shows that it was not overwritten. That time is counted apart: a slow model does not wait for it.
+    The network is tiny, to get many windows; everything else is real. On the way, a window is held until capture's reports
+    show that it was not overwritten. That time is counted apart: a slow model does not wait for it.
     """
     progress(f"{windows} windows to {subscribers} subscribers")
     settings = {**TINY, "window": 1.0, "hop": 0.25, "source": ("synth:chords",), "backend": "auto", "pace": "realtime"}

@@ -20,6 +20,7 @@ from mertd.capture.reports import (
     Ended,
     FilledGap,
     Grant,
+    NextDue,
     Notice,
     Stop,
 )
@@ -31,17 +32,26 @@ from mertd.vocabulary import GapReason
 MAX_READING_DELAY_NS = 250_000_000
 """Nanoseconds by which a reading may be late: audio dated less than this after a jump may have been captured before it."""
 
+RARE_REPORT_NS = 400_000_000
+"""Nanoseconds between two reports while no window is nearly due. With a block more, the supervisor must not grow suspicious."""
+
 GRANT_WAIT_S = 0.1
 """Seconds to wait for permission to write before the next heartbeat."""
 
 
 class CaptureControl:
-    """What the supervisor has said: how far to write, and whether to stop."""
+    """What the supervisor has said.
+
+    Attributes:
+        stopping: whether to stop.
+        next_due: before the end of this sample, reports may be rare; 0 until that is known.
+    """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._limit = 0
         self.stopping = False
+        self.next_due = 0
 
     def on_message(self, message: object) -> None:
         """Take a message; called in the listening thread."""
@@ -49,6 +59,8 @@ class CaptureControl:
             match message:
                 case Grant(limit):
                     self._limit = limit
+                case NextDue(end):
+                    self.next_due = end
                 case Stop():
                     self.stopping = True
             self._changed.notify_all()
@@ -70,8 +82,13 @@ class _ClockJump:
 
 @dataclass
 class _Unsent:
-    """What the next report will contain besides the end of the samples."""
+    """What the next report will contain besides the end of the samples.
 
+    `since`: end of the samples that the last report told; `since_ns`: its monotonic time.
+    """
+
+    since: int
+    since_ns: int
     readings: list[ClockReading] = field(default_factory=list)
     gaps: list[FilledGap] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -114,8 +131,7 @@ class Recorder:
         mix = settings.address.mix
         self._zeros = ZerosDetector(source.rate, source.explain_zeros, mix) if source.explain_zeros else None
         self._end = settings.start  # of the samples in the ring
-        self._reported_end = settings.start
-        self._unsent = _Unsent()
+        self._unsent = _Unsent(settings.start, 0)
         self._epoch = self._new_epoch(before or read_clocks())
 
     def run(self) -> None:
@@ -124,7 +140,7 @@ class Recorder:
             if self._control.stopping:
                 return
             if block is None:
-                self._commit()
+                self._commit_in_time()
             else:
                 self._record(block)
         if self._jump:
@@ -134,6 +150,7 @@ class Recorder:
         self._send(Ended(self._source.reopens, self._source.end_report))
 
     def _new_epoch(self, before: ClockPair) -> _Epoch:
+        self._control.next_due = 0
         converter = MonoConverter(self._source.rate, self._source.channels, self._settings.address.mix)
         return _Epoch(converter, self._end, before)
 
@@ -176,7 +193,7 @@ class Recorder:
             self._unsent.notices.append(notice)
         self._write(epoch.converter.feed(block.frames))
         epoch.frames += len(block.frames)
-        self._commit()
+        self._commit_in_time()
 
     def _fill(self, lost: int) -> None:
         """Write zeros for lost frames, so that indexes stay aligned with the wall clock."""
@@ -196,15 +213,21 @@ class Recorder:
                 self._commit()
             if self._control.stopping:
                 return
-            if self._end + len(part) - self._reported_end > MAX_UNREPORTED_SAMPLES:
+            if self._end + len(part) - self._unsent.since > MAX_UNREPORTED_SAMPLES:
                 self._commit()
             self._ring.write(self._end, part)
             self._end += len(part)
 
+    def _commit_in_time(self) -> None:
+        """Report what was written, unless that may wait: no window ends in it, and nothing is wrong with it."""
+        quiet = self._end < self._control.next_due and not self._unsent.gaps and not self._unsent.notices
+        if not quiet or time.monotonic_ns() - self._unsent.since_ns >= RARE_REPORT_NS:
+            self._commit()
+
     def _commit(self) -> None:
         """Report what was written since the last report; also the heartbeat."""
-        unsent, self._unsent = self._unsent, _Unsent()
-        self._reported_end = self._end
-        self._send(Committed(self._end, time.monotonic_ns(), tuple(unsent.readings), tuple(unsent.gaps)))
+        at_ns = time.monotonic_ns()
+        unsent, self._unsent = self._unsent, _Unsent(self._end, at_ns)
+        self._send(Committed(self._end, at_ns, tuple(unsent.readings), tuple(unsent.gaps)))
         for notice in unsent.notices:
             self._send(notice)

@@ -97,9 +97,16 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class NextDue:
+    """The next window ends at sample `end`: in real time, samples before it may be reported rarely."""
+
+    end: int
+
+
+@dataclass(frozen=True)
 class Stop:
     """Close the source and exit."""
 
 
 FromCapture = Opened | Committed | Discontinuity | Notice | Ended | CaptureFailed
-ToCapture = Grant | Stop
+ToCapture = Grant | NextDue | Stop

@@ -50,6 +50,9 @@ from mertd.wire import Embedding, Event, Status
 CLOCK_MARGIN_S = 60.0
 """Seconds for which a clock remembers more than the ring holds, as a window may wait for its answer."""
 
+MANY_STREAMS = 16
+"""Streams above which captures report rarely while no window is nearly due: fewer cost next to nothing."""
+
 Publish = Callable[[Embedding | Event], None]
 
 
@@ -140,7 +143,9 @@ def _make_stream(
     clocks = EpochClocks(SAMPLE_RATE, ring.capacity / SAMPLE_RATE + CLOCK_MARGIN_S, time.time_ns)
     timeline = Timeline(origin.stream, schedule, ring, settings.gate, clocks, Composer(origin, clocks, publish))
     stdin = Inherited(sys.stdin.fileno()) if address.is_stdin else None
-    options = StreamOptions(settings.pace == "realtime", settings.exit_at_end, stdin)
+    realtime = settings.pace == "realtime"
+    rare_reports = realtime and len(settings.addresses) > MANY_STREAMS
+    options = StreamOptions(realtime, settings.exit_at_end, rare_reports, stdin)
     return Stream(address, options, ring, timeline, streams)
 
 
@@ -165,6 +170,10 @@ def _make_companions(
     if settings.view:
         shown = (*reached, settings.view_address or VIEW_ADDRESS, secrets.token_urlsafe(32))
         found.append(Companion("view", "mertd.view.beside_daemon", lambda: shown, log_page))
+    if settings.relay is not None:
+        place = settings.relay.cursor
+        relayed = (*reached[:3], settings.relay.access(), settings.relay.wish(), place, time.time_ns())
+        found.append(Companion("relay", "mertd.bus.relaying", lambda: relayed))
     return found
 
 

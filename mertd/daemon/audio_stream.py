@@ -12,20 +12,31 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mertd.capture.address import Address
-from mertd.capture.reports import CaptureFailed, CaptureSettings, Committed, Discontinuity, Ended, Grant, Notice, Opened, Stop
+from mertd.capture.reports import (
+    CaptureFailed,
+    CaptureSettings,
+    Committed,
+    Discontinuity,
+    Ended,
+    Notice,
+    Opened,
+    Stop,
+)
+from mertd.daemon.capture_instructions import CaptureInstructions
 from mertd.daemon.timeline import Timeline
 from mertd.embed.messages import Answer, ModelInfo, Request, Token
 from mertd.errors import SourceError
 from mertd.processes.child import Inherited
 from mertd.processes.health import Bounds, Change
-from mertd.processes.managed import Crashed, Finished, GaveUp, ManagedProcess, Renewed, Spawn, Verdict, spawner
+from mertd.processes.managed import Crashed, Finished, GaveUp, ManagedProcess, Renewed, Verdict
+from mertd.processes.runs import Spawn, spawner
 from mertd.ring import Ring
 from mertd.vocabulary import EpochReason, EventName, StreamState
 
 log = logging.getLogger(__name__)
 
 BOUNDS = Bounds(opening_s=20.0, suspect_s=1.0, silent_s=2.0, ready_s=60.0, proven_s=5.0)
-"""It reports at least ten times a second. How long the source itself may take for what, the process decides on its own."""
+"""It reports at least twice a second. How long the source itself may take for what, the process decides on its own."""
 
 FINAL_BOUNDS = Bounds(opening_s=60.0, suspect_s=5.0, silent_s=30.0, ready_s=120.0, proven_s=5.0)
 """For a source that cannot be resumed, so that killing its process ends it: a slow disk must not have that effect."""
@@ -59,6 +70,7 @@ class StreamOptions:
 
     realtime: bool  # at the pace of the audio, not of the model
     once: bool  # a source that could be opened again when it ends, as a FIFO can, is over all the same
+    rare_reports: bool = False  # capture reports rarely while no window is nearly due, because there are many streams
     stdin: Inherited | None = None  # what to read if the address is `pipe:-`
 
 
@@ -95,7 +107,7 @@ class Stream:
         self._host = host
         self._outcome: Ended | CaptureFailed | None = None  # how the process said that it would end
         self._next_epoch: EpochReason | None = None  # what the next opening begins; None for the very first
-        self._granted = 0
+        self._instructions = CaptureInstructions(self.process, timeline, options.realtime, options.rare_reports)
 
     # Life
 
@@ -169,7 +181,7 @@ class Stream:
 
     def copied(self, token: Token, at_ns: int) -> None:
         """A window is out of the ring since `at_ns`."""
-        self.timeline.copied(token, at_ns)
+        self.timeline.copied(token, at_ns, self.process.receive())
 
     def answered(self, answer: Answer, model: ModelInfo, now_ns: int) -> None:
         """A window was embedded, or refused."""
@@ -183,17 +195,15 @@ class Stream:
         self.grant()
 
     def grant(self) -> None:
-        """At fast pace, let capture write as far as no window is lost; in real time it writes as the audio comes."""
-        if not self._options.realtime and self.process.pid and self.timeline.limit != self._granted:
-            self._granted = self.timeline.limit
-            self.process.send(Grant(self._granted))
+        """Let capture go on, if it waits for that."""
+        self._instructions.grant()
 
     # The role
 
     def arguments(self) -> tuple[Any, ...]:
         """Return what the next run is told."""
         self._outcome = None
-        self._granted = 0
+        self._instructions.forget()
         self.timeline.capture_began()
         settings = CaptureSettings(self.address, self._options.realtime, self.timeline.end, self._options.stdin)
         return settings, self._ring
@@ -208,6 +218,7 @@ class Stream:
                 if self.timeline.due:
                     self._host.windows_due()
                 self.grant()
+                self._instructions.tell_next_due()
             case Opened():
                 self._on_opened(message)
             case Discontinuity(_, jump_ns, dropped):

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 from mertd.processes.health import Bounds, Change
-from mertd.processes.managed import Crashed, ManagedProcess, Spawn, Verdict, spawner
+from mertd.processes.managed import Crashed, ManagedProcess, Verdict
+from mertd.processes.runs import Spawn, spawner
 
 log = logging.getLogger(__name__)
 

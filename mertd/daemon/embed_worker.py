@@ -17,7 +17,8 @@ from mertd.embed.messages import Answers, Copied, Failed, ModelInfo, Ready, Requ
 from mertd.embed.model_settings import ModelSettings
 from mertd.errors import BackendError
 from mertd.processes.health import CRASH_LIMIT, Bounds, Change
-from mertd.processes.managed import Crashed, GaveUp, ManagedProcess, Renewed, Spawn, Verdict, spawner
+from mertd.processes.managed import Crashed, GaveUp, ManagedProcess, Renewed, Verdict
+from mertd.processes.runs import Spawn, spawner
 from mertd.ring import Ring
 
 log = logging.getLogger(__name__)

@@ -23,6 +23,9 @@ from mertd.windows import Schedule, Skip, Window
 
 log = logging.getLogger(__name__)
 
+ROOMY_S = 10.0
+"""Seconds that a roomy ring holds besides a window and a hop."""
+
 
 class Timeline:
     """Windows, clocks and gaps of one stream.
@@ -96,10 +99,17 @@ class Timeline:
             pending.attempts += 1
         return [Request(p.token, p.window.start, p.window.end, self._gate_dbfs) for p in batch]
 
-    def copied(self, token: Token, at_ns: int) -> None:
-        """The samples of a window were out of the ring at monotonic time `at_ns`."""
+    def copied(self, token: Token, at_ns: int, all_reported: bool = False) -> None:
+        """The samples of a window were out of the ring at monotonic time `at_ns`.
+
+        `all_reported`: all that capture had reported by then was taken in. Then it cannot have written much more, and a window
+        which that would not have reached is known to be whole, without another report.
+        """
         if (pending := self._pending.get(token)) is not None:
             pending.copied_ns = at_ns
+            written = max(self._written, self.end + MAX_UNREPORTED_SAMPLES)
+            if all_reported and not self._ring.overwritten(pending.window.start, written):
+                pending.overwritten = False
         if not self._capturing:
             self._check_overwritten()
 
@@ -163,6 +173,16 @@ class Timeline:
     def limit(self) -> int:
         """First sample that capture may not write yet, if no window is to be lost."""
         return self._schedule.limit
+
+    @property
+    def next_end(self) -> int:
+        """First sample behind the window that the hop makes due next."""
+        return self._schedule.next_end
+
+    @property
+    def is_roomy(self) -> bool:
+        """Whether the ring holds so much that a window is whole long after it became due."""
+        return self._ring.capacity - self._schedule.reach >= ROOMY_S * self._clocks.rate
 
     @property
     def seconds(self) -> float:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from mertd.logs import log_fields
 from mertd.processes.health import Bounds, Change, Decision, Health, Kill, Start
-from mertd.processes.parent import ChildProcess
+from mertd.processes.runs import Run, Spawn
 from mertd.text import shorten
 from mertd.vocabulary import HealthState
 
@@ -77,30 +76,6 @@ class Role(Protocol):
 
     def on_bug(self, error: BaseException) -> None:
         """The code that manages the process has a bug, and manages it no longer."""
-
-
-class Run(Protocol):
-    """One run of a process; `ChildProcess` is the real one."""
-
-    last_heard: float
-
-    @property
-    def pid(self) -> int | None: ...
-
-    def send(self, message: Any) -> None: ...
-
-    def kill(self) -> None: ...
-
-    async def exited(self, patience_s: float | None = None) -> str: ...
-
-
-Spawn = Callable[[tuple[Any, ...], Callable[[Any], None]], Run]
-"""Start a run, given the arguments of its `main` and what is called with its messages. Raises `OSError`."""
-
-
-def spawner(name: str, module: str) -> Spawn:
-    """Return what starts `main` of `module` in a child process that is called `name`."""
-    return partial(ChildProcess, name, module)
 
 
 class ManagedProcess:
@@ -213,6 +188,10 @@ class ManagedProcess:
         """Send a message to the process, if there is one."""
         if self._run is not None:
             self._run.send(message)
+
+    def receive(self) -> bool:
+        """Take in all that it has sent by now. Return whether that could be done."""
+        return self._run is not None and self._run.receive()
 
     def watch(self) -> None:
         """Kill the process if it hangs. Call this several times a second."""

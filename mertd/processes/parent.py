@@ -8,20 +8,27 @@ import errno
 import logging
 import multiprocessing
 import os
+import select
 import signal
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection
 from typing import Any
 
 from mertd.processes.child import Inherited, run
+from mertd.processes.framing import MessageParser
 
 log = logging.getLogger(__name__)
 
 _SPAWN = multiprocessing.get_context("spawn")
+
+READ_BYTES = 1 << 16
+"""Bytes that are read from a child at once: a burst of its messages, or a part of a large one."""
+
+UNREAD_S = 0.5
+"""Seconds without a message after which unread bytes are looked for, before the child is taken for silent."""
 
 KEPT_LINES = 5
 """Lines of a child's standard error that are kept to explain its end."""
@@ -44,10 +51,11 @@ SIGNAL_MEANINGS = {
 class ChildProcess:
     """One run of a child process. It is never restarted: the next run is another `ChildProcess`.
 
+    Its messages are read in the event loop, without waiting for the rest of one: a child that dies or hangs in mid-message
+    must not block the loop, and a thread for each child would cost more than the messages do.
+
     Attributes:
         name: what logs call it.
-        last_heard: monotonic seconds of its last message. The thread that receives it sets this, so that a busy event loop
-            does not make the child look silent.
     """
 
     def __init__(self, name: str, module: str, args: tuple[Any, ...], on_message: Callable[[Any], None]) -> None:
@@ -57,8 +65,11 @@ class ChildProcess:
         Raises `OSError` if there are no descriptors, processes, threads or memory left; nothing of the attempt then remains.
         """
         self.name = name
-        self.last_heard = time.monotonic()
+        self._heard_at = time.monotonic()
         self._on_message = on_message
+        self._parser = MessageParser()
+        self._listening = True
+        self._awaited = {self._ended, self._stderr_over}  # what must have happened before `exited` returns
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[str] = self._loop.create_future()
         self._last_lines: deque[str] = deque(maxlen=KEPT_LINES)
@@ -66,18 +77,20 @@ class ChildProcess:
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             self._pipe, their_pipe = _SPAWN.Pipe()
             ours.callback(self._pipe.close)
+            self._poll = select.poll()  # not `select.select`, which takes no descriptor above 1,023
+            self._poll.register(self._pipe.fileno(), select.POLLIN)
             theirs.callback(their_pipe.close)
             stderr, their_stderr = os.pipe()
             theirs.callback(os.close, their_stderr)
             with contextlib.ExitStack() as unread:
                 unread.callback(os.close, stderr)
-                self._stderr_thread = _start_thread(f"stderr-{name}", self._read_stderr, stderr)
+                _start_thread(f"stderr-{name}", self._read_stderr, stderr)
                 unread.pop_all()  # the thread closes it
             arguments = (module, Inherited(their_stderr), *args, their_pipe)
             self._process = _SPAWN.Process(target=run, args=arguments, name=f"mertd-{name}", daemon=True)
             self._start_process()
             try:
-                _start_thread(f"receive-{name}", self._receive, self._pipe)
+                self._loop.add_reader(self._pipe.fileno(), self._receive)
             except OSError:
                 self._process.kill()
                 self._process.join()
@@ -93,18 +106,60 @@ class ChildProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
-    def _receive(self, pipe: Connection) -> None:
-        """Pass on every message. This is a thread because a child that dies or hangs in mid-message must not block the loop."""
-        while True:
-            try:
-                message = pipe.recv()
-            except (EOFError, OSError):
-                break
-            self.last_heard = time.monotonic()
-            self._call_in_loop(self._on_message, message)
+    def _receive(self) -> None:
+        """Pass on what has arrived; called in the event loop whenever something has."""
+        try:
+            data = os.read(self._pipe.fileno(), READ_BYTES)
+        except OSError:
+            data = b""
+        if not data:
+            self._stop_listening()
+            return
+        self._heard_at = time.monotonic()
+        try:
+            for message in self._parser.feed(data):
+                self._pass_on(message)
+        except Exception:  # whatever pickle raises
+            log.exception("%s sent bytes that are no message; killing it", self.name)
+            self.kill()
+            self._stop_listening()
+
+    def _pass_on(self, message: Any) -> None:
+        try:
+            self._on_message(message)
+        except Exception as error:  # noqa: BLE001 - a bug: it is reported, and the next message must be heard all the same
+            self._loop.call_exception_handler({"message": f"a message of {self.name} was not handled", "exception": error})
+
+    def receive(self) -> bool:
+        """Pass on all that has arrived by now, without waiting for the event loop to do so."""
+        while self._has_unread():
+            self._receive()
+        return True
+
+    def _has_unread(self) -> bool:
+        return self._listening and bool(self._poll.poll(0))
+
+    def _stop_listening(self) -> None:
+        """No more messages will come; wait for the end of the process."""
+        self._listening = False
+        self._loop.remove_reader(self._pipe.fileno())
+        self._loop.add_reader(self._process.sentinel, self._ended)
+
+    def _ended(self) -> None:
+        """The process is gone. Its last lines may not have been read yet."""
+        self._loop.remove_reader(self._process.sentinel)
         self._process.join()
-        self._stderr_thread.join(LAST_LINES_S)
-        self._call_in_loop(self._finish)
+        self._loop.call_later(LAST_LINES_S, self._finish)
+        self._came_about(self._ended)
+
+    def _stderr_over(self) -> None:
+        """All its lines were read."""
+        self._came_about(self._stderr_over)
+
+    def _came_about(self, event: Callable[[], None]) -> None:
+        self._awaited.discard(event)
+        if not self._awaited:
+            self._finish()
 
     def _read_stderr(self, descriptor: int) -> None:
         """Log what the child writes to standard error, and keep the last lines."""
@@ -113,23 +168,32 @@ class ChildProcess:
                 if text := line.strip():
                     self._last_lines.append(text)
                     log.info("%s says: %s", self.name, text)
-
-    def _call_in_loop(self, function: Callable[..., None], *args: Any) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the daemon is ending
-            self._loop.call_soon_threadsafe(function, *args)
+            self._loop.call_soon_threadsafe(self._stderr_over)
 
     def _finish(self) -> None:
+        if self._exit.done():
+            return
         self._pipe.close()
         status = self._process.exitcode
         # A killed process could not explain its end; what it wrote before has nothing to do with it.
         lines = " | ".join(self._last_lines) if status not in (0, -signal.SIGKILL) else ""
-        if not self._exit.done():
-            self._exit.set_result(describe_exit(status) + (f"; its last output: {lines}" if lines else ""))
+        self._exit.set_result(describe_exit(status) + (f"; its last output: {lines}" if lines else ""))
 
     def send(self, message: Any) -> None:
         """Send a message to the child. Does nothing if it is gone, which `exited` then reports."""
         with contextlib.suppress(OSError):
             self._pipe.send(message)
+
+    @property
+    def last_heard(self) -> float:
+        """Monotonic seconds of its last message. What is unread was sent lately: a busy event loop does not make the child look
+        silent.
+        """
+        now = time.monotonic()
+        if now - self._heard_at > UNREAD_S and self._has_unread():
+            self._heard_at = now
+        return self._heard_at
 
     @property
     def pid(self) -> int | None:
@@ -163,11 +227,10 @@ def describe_exit(status: int | None) -> str:
     return f"was ended by {number.name}" + (f" ({meaning})" if meaning else "")
 
 
-def _start_thread(name: str, target: Callable[[Any], None], argument: object) -> threading.Thread:
+def _start_thread(name: str, target: Callable[[Any], None], argument: object) -> None:
     """Start a daemon thread. Raises `OSError` if the system allows no more threads."""
     thread = threading.Thread(target=target, args=(argument,), name=name, daemon=True)
     try:
         thread.start()
     except RuntimeError as error:
         raise OSError(errno.EAGAIN, str(error)) from error
-    return thread

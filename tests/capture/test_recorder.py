@@ -34,6 +34,7 @@ from mertd.capture.reports import (
     Ended,
     FilledGap,
     Grant,
+    NextDue,
     Stop,
 )
 from mertd.capture.source import Block
@@ -78,6 +79,37 @@ def blocks(*sizes: int, first: int = 0) -> list[Block]:
     """Return consecutive blocks of noise."""
     ends = [first, *(first + np.cumsum(sizes)).tolist()]
     return [Block(NOISE[a:b]) for a, b in pairwise(ends)]
+
+
+def test_reports_are_rare_until_the_next_window_is_due(clock: ScriptedTime) -> None:
+    """At 24 kHz, so that a block of 50 ms is 1,200 samples."""
+    control = CaptureControl()
+    control.on_message(NextDue(START + 20 * 1_200))
+
+    def later() -> None:
+        clock.monotonic += 50_000_000
+
+    def all_of_it() -> list[Step]:
+        control.on_message(NextDue(START + 20 * 1_200))  # the recorder forgets what was said of another epoch
+        return []
+
+    script: list[Step] = [all_of_it, *(step for block in blocks(*[1_200] * 25) for step in (later, block))]
+    _, reports = record(script, 24_000, control=control)
+    ends = sorted({(commit.end - START) // 1_200 for commit in reports.commits})
+    assert ends[-6:] == [20, 21, 22, 23, 24, 25], "the window is told at once, and then every block"
+    assert len(ends[:-6]) <= 5, "each 0.4 s"
+    assert max(b - a for a, b in pairwise(ends)) <= 9, "and no later than 0.45 s"
+
+
+def test_a_gap_is_told_at_once() -> None:
+    control = CaptureControl()
+
+    def quiet() -> None:
+        control.on_message(NextDue(1 << 40))
+
+    first, second, third, fourth = blocks(100, 100, 100, 100)
+    _, reports = record([first, quiet, second, Block(third.frames, lost=7), fourth], 24_000, control=control)
+    assert [commit.end - START for commit in reports.commits if commit.gaps] == [307]
 
 
 @pytest.mark.parametrize("rate", [24_000, 44_100, 48_000])

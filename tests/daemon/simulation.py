@@ -43,7 +43,9 @@ def make_timeline(rate: int, schedule: Schedule, ring: Ring, publish: Callable[[
 class Simulation:
     """One stream's timeline, with what it says in `published`."""
 
-    def __init__(self, window: int, hop: int, late: Late, capacity: int, rate: int = RATE) -> None:
+    def __init__(self, window: int, hop: int, late: Late, capacity: int, rate: int = RATE, attentive: bool = False) -> None:
+        """`attentive`: the supervisor takes in all reports of capture before it hears that a window was copied."""
+        self.attentive = attentive
         self.window, self.hop, self.capacity = window, hop, capacity
         self.rate = rate
         self.ring = Ring(capacity)
@@ -163,8 +165,10 @@ class Simulation:
         for _ in range(min(reports, len(self.from_embed))):
             match self.from_embed.popleft():
                 case ("copied", tokens, at_ns):
+                    if self.attentive:
+                        self.hear_capture(len(self.from_capture))
                     for token in tokens:
-                        self.timeline.copied(token, at_ns)
+                        self.timeline.copied(token, at_ns, self.attentive)
                 case ("answered", answer):
                     self.timeline.answered(answer, MODEL, self.tick())
 

@@ -47,6 +47,31 @@ def test_a_vector_waits_until_its_samples_are_known_to_have_been_whole(sim: Simu
     assert [m.window.start for m in embeddings(sim)] == [0]
 
 
+@pytest.mark.parametrize(("spare", "embedded"), [(0, [0]), (-1, [])])
+def test_if_all_reports_are_known_a_window_beyond_the_reach_of_capture_does_not_wait(spare: int, embedded: list[int]) -> None:
+    sim = Simulation(1_000, 500, Late.QUEUE, 1_000 + MAX_UNREPORTED_SAMPLES + spare, attentive=True)
+    capture(sim, 1_000)
+    sim.take(1)
+    sim.write(MAX_UNREPORTED_SAMPLES)  # all that may be written before the next report
+    sim.copy()
+    sim.answer()
+    sim.hear_embed(10)
+    assert [m.window.start for m in embeddings(sim)] == embedded
+
+
+def test_what_was_reported_before_a_copy_and_is_not_known_counts() -> None:
+    sim = Simulation(1_000, 500, Late.QUEUE, 1_000 + MAX_UNREPORTED_SAMPLES, attentive=True)
+    capture(sim, 1_000)
+    sim.take(1)
+    sim.write(1)
+    sim.report()
+    sim.write(MAX_UNREPORTED_SAMPLES)
+    sim.copy()
+    sim.answer()
+    sim.hear_embed(10)
+    assert not embeddings(sim)
+
+
 def test_samples_overwritten_while_they_were_read_are_noticed(sim: Simulation) -> None:
     capture(sim, 1_000)
     sim.take(1)

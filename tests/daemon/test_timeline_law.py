@@ -162,6 +162,29 @@ TestTimeline = TimelineMachine.TestCase
 TestTimeline.settings = settings(max_examples=examples(240), stateful_step_count=50)
 
 
+class AttentiveMachine(TimelineMachine):
+    """The same when the supervisor takes in all reports before it hears of a copy, and the ring holds more than is in doubt."""
+
+    @initialize(
+        window=st.integers(500, 3_000), hop=st.integers(200, 4_000), spare=st.integers(-500, 3_000), late=st.sampled_from(Late)
+    )
+    def start(self, window: int, hop: int, spare: int, late: Late) -> None:
+        super().start(window, hop, max(0, MAX_UNREPORTED_SAMPLES - hop + spare), late)
+        self.sim.attentive = True
+
+    @rule(samples=st.integers(0, 2 * MAX_UNREPORTED_SAMPLES))
+    def embed_what_is_written_meanwhile(self, samples: int) -> None:
+        self.sim.take(4)
+        self.sim.write(samples)
+        self.sim.copy()
+        self.sim.answer()
+        self.sim.hear_embed(9)
+
+
+TestAttentive = AttentiveMachine.TestCase
+TestAttentive.settings = settings(max_examples=examples(60), stateful_step_count=50)
+
+
 class WishesMachine(TimelineMachine):
     """The same when people ask for windows in between and change the hop, so that nobody can say beforehand which are due."""
 

@@ -32,5 +32,11 @@ def main(what: str, pipe: Connection) -> None:
             while True:
                 outbox.send(None)
                 time.sleep(0.02)
+        case "half":
+            os.write(pipe.fileno(), b"\0\0\0\x10half")
+            time.sleep(3_600)
+        case "babble":
+            os.write(pipe.fileno(), b"\0\0\0\x04this")
+            time.sleep(3_600)
         case "obey":
             time.sleep(3_600)

@@ -26,6 +26,10 @@ class ScriptedRun:
         if self._obeys is not None and isinstance(message, self._obeys):
             self.end("ended unexpectedly with status 0")
 
+    def receive(self) -> bool:
+        """A script may have reports on their way at any time."""
+        return False
+
     def kill(self) -> None:
         self.killed = True
         self.end("was ended by SIGKILL")

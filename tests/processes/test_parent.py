@@ -30,7 +30,7 @@ async def life(what: str, order: int | None = None) -> str:
     if order is not None:
         child.send(order)
     how = await asyncio.wait_for(child.exited(), PATIENCE_S)
-    assert order is not None or messages == [child.pid], "all that it said was heard before its end"
+    assert order is not None or what == "babble" or messages == [child.pid], "all that it said was heard before its end"
     assert not psutil.pid_exists(child.pid or 0)
     return how
 
@@ -134,18 +134,76 @@ def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
     assert asyncio.run(attempt()) == 0
 
 
-def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    start = threading.Thread.start
-
-    def refuse(thread: threading.Thread) -> None:
-        if thread.name == "receive-test":
-            raise RuntimeError("can't start new thread")
-        start(thread)
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
+def test_a_process_whose_stderr_nothing_can_read_is_not_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
 
     async def attempt() -> None:
+        monkeypatch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(OSError, match="can't start new thread"):
+            ChildProcess("test", "processes.child_programs", ("obey",), lambda _: None)
+
+    before = {child.pid for child in psutil.Process().children()}
+    asyncio.run(attempt())
+    assert {child.pid for child in psutil.Process().children()} == before
+
+
+def test_half_a_message_blocks_nothing_and_does_not_count_as_one() -> None:
+    """A child that hangs, or is stopped, while it writes."""
+
+    async def attempt() -> tuple[list[Any], str]:
+        messages: list[Any] = []
+        child = ChildProcess("test", "processes.child_programs", ("half",), messages.append)
+        async with asyncio.timeout(PATIENCE_S):
+            while not messages:
+                await asyncio.sleep(0.01)
+            child.receive()
+            child.kill()
+            return messages, await child.exited()
+
+    messages, how = asyncio.run(attempt())
+    assert len(messages) == 1
+    assert how.startswith("was ended by SIGKILL")
+
+
+def test_bytes_that_are_no_message_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
+    assert asyncio.run(life("babble")).startswith("was ended by SIGKILL")
+    assert "test sent bytes that are no message; killing it" in caplog.text
+
+
+def test_a_message_that_is_not_handled_does_not_cost_the_next_one() -> None:
+    async def attempt() -> tuple[int, int]:
+        heard, bugs = 0, 0
+
+        def on_message(_: Any) -> None:
+            nonlocal heard
+            heard += 1
+            raise RuntimeError("a bug")
+
+        def on_bug(*_: Any) -> None:
+            nonlocal bugs
+            bugs += 1
+
+        asyncio.get_running_loop().set_exception_handler(on_bug)
+        child = ChildProcess("test", "processes.child_programs", ("beat",), on_message)
+        async with asyncio.timeout(PATIENCE_S):
+            while heard < 3:
+                await asyncio.sleep(0.01)
+        child.kill()
+        await child.exited()
+        return heard, bugs
+
+    heard, bugs = asyncio.run(attempt())
+    assert heard == bugs >= 3
+
+
+def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")  # what epoll says beyond `max_user_watches`
+
+    async def attempt() -> None:
+        monkeypatch.setattr(asyncio.get_running_loop(), "add_reader", refuse)
+        with pytest.raises(OSError, match="No space left"):
             ChildProcess("test", "processes.child_programs", ("obey",), lambda _: None)
 
     before = {child.pid for child in psutil.Process().children()}

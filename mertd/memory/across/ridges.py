@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mertd.memory.across.lag_runs import Runs
 from mertd.memory.across.lag_scores import Comparison, profile, scores
-from mertd.memory.across.runs import Runs
 
 EXCLUDED = 7.0
 """Nats below chance at which a lag is excluded: an aligned sound scores so low once in a thousand times."""

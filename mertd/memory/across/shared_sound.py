@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mertd.memory.across.lag_estimate import estimate
+from mertd.memory.across.lag_runs import Chance, find_runs
 from mertd.memory.across.lag_scores import ALIGNED_MEAN, Comparison, scores
 from mertd.memory.across.ridges import Ridge, ridges
-from mertd.memory.across.runs import Chance, find_runs
 from mertd.memory.across.track import Track
 
 FALSE_ALARMS = 1e-4
