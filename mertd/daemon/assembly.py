@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import resource
 import secrets
 import sys
 import time
@@ -34,12 +35,13 @@ from mertd.daemon.parts import Parts, Sockets
 from mertd.daemon.reload import Reloader
 from mertd.daemon.requests import Requests
 from mertd.daemon.run_state import RunState, StartError
-from mertd.daemon.shared_captures import group_streams
+from mertd.daemon.shared_captures import group_streams, number_of_groups
 from mertd.daemon.status import StatusReporter, StatusSources
 from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE, VIEW_ADDRESS
+from mertd.descriptors import raise_limit
 from mertd.embed.model_settings import ModelSettings
 from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
@@ -54,6 +56,15 @@ CLOCK_MARGIN_S = 60.0
 
 MANY_STREAMS = 16
 """Streams above which captures share processes, and report rarely while no window is nearly due: fewer cost next to nothing."""
+
+RING_DESCRIPTORS = 2
+"""Descriptors of one ring: that of its memory, and a copy that the mapping holds."""
+
+PROCESS_DESCRIPTORS = 4
+"""Descriptors for one child process: its pipe, its standard error, and two that tell its end."""
+
+OTHER_DESCRIPTORS = 64
+"""Descriptors for everything else: sockets, the event loop, the log, a few clients."""
 
 Publish = Callable[[Embedding | Event], None]
 
@@ -91,6 +102,8 @@ def _assemble(
     Raises `EndpointError` if an endpoint is in use, `StartError` if there is no memory; nothing is left open then.
     """
     boot = secrets.token_bytes(16)
+    raise_limit()
+    _check_descriptors(settings)
     with ExitStack() as undo:
         streams = Streams(state, settings.exit_at_end, time.monotonic_ns)
         rings: dict[str, Ring] = {}
@@ -132,6 +145,21 @@ def _assemble(
         undo.pop_all()
     reloader = Reloader(settings, outside.reread, streams, notifier)
     return Parts(sockets, rings, worker, streams, reporter, reloader, changes, companions)
+
+
+def _check_descriptors(settings: Settings) -> None:
+    """Raise `StartError` if the system does not give this process as many descriptors as its streams need."""
+    streams = len(settings.addresses)
+    sharing = sum(address.may_share for address in settings.addresses) if _has_many(settings) else 0
+    processes = streams - sharing + number_of_groups(sharing)
+    needed = streams * RING_DESCRIPTORS + processes * PROCESS_DESCRIPTORS + OTHER_DESCRIPTORS
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed > allowed:
+        raise StartError(
+            f"{streams} streams need about {needed:,} file descriptors, and the system allows this process {allowed:,}; "
+            f"raise the hard limit (`ulimit -Hn`; LimitNOFILE= of a systemd unit), or listen to fewer streams",
+            3,
+        )
 
 
 def _allocate_ring(settings: Settings) -> Ring:

@@ -168,10 +168,15 @@ class SharedRun:
         return await asyncio.shield(self._exit)
 
 
+def number_of_groups(streams: int) -> int:
+    """Return among how many processes so many streams are divided."""
+    return -(-streams // MAX_STREAMS)
+
+
 def group_streams(rings: Mapping[str, Ring]) -> dict[str, Spawn]:
     """Return what starts the captures of these streams, divided evenly among as few shared processes as are enough."""
     names = list(rings)
-    groups = -(-len(names) // MAX_STREAMS)
+    groups = number_of_groups(len(names))
     spawns: dict[str, Spawn] = {}
     for number in range(groups):
         members = names[number::groups]

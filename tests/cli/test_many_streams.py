@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
 
+from command_process import PATIENCE_S
 from daemon_process import TINY, Daemon, events, listening
 from mertd.daemon.assembly import MANY_STREAMS
 from mertd.stream.request import ask
@@ -66,3 +69,19 @@ def test_one_stream_can_be_paused_and_a_process_that_is_stopped_is_replaced() ->
         assert resumed.streams["s0"]["epoch"] == 1
         os.kill(first["s0"], signal.SIGSTOP)
         daemon.until(lambda s: all_listen(s, first["s0"]))
+
+
+@pytest.mark.slow
+def test_too_few_descriptors_are_a_clear_error() -> None:
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -n 100; exec "$@"', "sh", sys.executable, "-m", "mertd", "run", *OPTIONS],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 3
+    assert (
+        f"{COUNT} streams need about {2 * COUNT + 2 * 4 + 64} file descriptors, and the system allows this process 100"
+        in done.stderr
+    )
