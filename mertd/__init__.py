@@ -2,21 +2,34 @@
 
 TYPE_CHECKING = False  # as `typing` has it, which is not worth loading here
 if TYPE_CHECKING:
+    from mertd.bus.subscribing import BusKeys, subscribe
     from mertd.errors import MertdError
     from mertd.memory.memory import Memory
-    from mertd.stream.client.subscriber import Subscriber, subscribe
+    from mertd.stream.client.subscriber import Subscriber
     from mertd.stream.curve_keys import ClientKeys
     from mertd.wire import Embedding, Event, Status
 
 __version__ = "0.1.0"
-__all__ = ["ClientKeys", "Embedding", "Event", "Memory", "MertdError", "Status", "Subscriber", "__version__", "subscribe"]
+__all__ = [
+    "BusKeys",
+    "ClientKeys",
+    "Embedding",
+    "Event",
+    "Memory",
+    "MertdError",
+    "Status",
+    "Subscriber",
+    "__version__",
+    "subscribe",
+]
 
 _HOMES = {
     "MertdError": "mertd.errors",
     "Memory": "mertd.memory.memory",
     "ClientKeys": "mertd.stream.curve_keys",
     "Subscriber": "mertd.stream.client.subscriber",
-    "subscribe": "mertd.stream.client.subscriber",
+    "subscribe": "mertd.bus.subscribing",
+    "BusKeys": "mertd.bus.subscribing",
     "Embedding": "mertd.wire",
     "Event": "mertd.wire",
     "Status": "mertd.wire",

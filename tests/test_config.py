@@ -72,6 +72,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         keep = "2y"
         view = true
         view_address = "127.0.0.1:5594"
+        relay = {to = "nats://bus", stream = "rooms"}
         exit_at_end = true
         log_level = "debug"
         log_format = "json"

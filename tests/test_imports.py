@@ -72,7 +72,7 @@ MAY_IMPORT = {
     | CORE
     | SIDES,
     "__main__": {"cli", "safe_path"},
-    "": {"errors", "memory", "wire", "stream"},
+    "": {"errors", "memory", "wire", "stream", "bus"},
 }
 """For each part of the package the others that it may import; `` is `mertd` itself, for its version; it loads the
 client library when that is asked for."""

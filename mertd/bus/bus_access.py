@@ -5,16 +5,19 @@ Nothing here connects; `bus_connection` does. Passwords in addresses are shown n
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from mertd.errors import BusError, UsageError
 from mertd.files import FileError, read_limited
 from mertd.text import printable
 from mertd.user_folders import expand_home
+
+if TYPE_CHECKING:
+    import ssl
 
 SCHEMES = ("nats", "tls")
 """Of addresses. `tls` refuses a server that does not encrypt."""
@@ -77,6 +80,8 @@ class BusAccess:
 
     def tls_context(self) -> ssl.SSLContext:
         """Return what encrypts. Reads the files anew, as certificates are replaced. Raises `BusError`."""
+        import ssl  # help texts need this file, and not that
+
         try:
             context = ssl.create_default_context(cafile=None if self.ca is None else str(expand_home(self.ca)))
         except (OSError, ssl.SSLError) as error:
@@ -155,7 +160,7 @@ def _content(path: Path, what: str) -> bytes:
 
 
 def _reason(error: OSError, otherwise: str) -> str:
-    return otherwise if isinstance(error, ssl.SSLError) else error.strerror or str(error)
+    return otherwise if type(error).__module__ == "ssl" else error.strerror or str(error)
 
 
 def _no_password() -> str:

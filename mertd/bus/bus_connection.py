@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 import ssl
 from typing import TYPE_CHECKING
 
 from mertd.bus.bus_access import BusAccess, BusServer
+from mertd.bus.nats_extra import check_nats_extra
 from mertd.errors import BusError
 from mertd.text import printable
 
 if TYPE_CHECKING:
     from mertd.bus.nats_client import BusClient
 
-PACKAGES = ("nats", "nkeys")
-"""Packages of the extra `nats`."""
-
-
-def check_nats_extra() -> None:
-    """Raise `BusError` if a package is missing. Loads none of them."""
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise BusError(f"the bus needs {', '.join(missing)}; pip install 'mertd[nats]' installs it")
+__all__ = ["check_nats_extra", "close_bus", "explain", "open_bus"]
 
 
 async def open_bus(access: BusAccess, name: str = "mertd") -> BusClient:

@@ -38,6 +38,7 @@ class BusClient(Client):
         super().__init__()
         self.server = server
         self.reason: BaseException | None = None  # why the connection broke
+        self.forbidden = ""  # what the server does not let this user do
         self.broken = asyncio.Event()
         self._must_encrypt = access.must_encrypt
 
@@ -68,7 +69,10 @@ class BusClient(Client):
             raise self.reason or self.last_error or ConnectionResetError("the server closed the connection")
 
     async def _note(self, error: Exception) -> None:
-        self.reason = error
+        if "permissions violation" in str(error).lower():
+            self.forbidden = str(error).removeprefix("nats: ")
+        else:
+            self.reason = error
 
     async def _ended(self) -> None:
         self.reason = self.reason or self.last_error

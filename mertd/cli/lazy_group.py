@@ -18,6 +18,7 @@ COMMANDS = {
     "run": ("run_command", "Run the daemon: listen, embed, publish. Ctrl-C or SIGTERM stops it."),
     "tail": ("tail_command", "Show embeddings as they come."),
     "remember": ("remember_command", "Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."),
+    "relay": ("relay_command", "Relay what a daemon publishes to NATS JetStream. Ctrl-C or SIGTERM stops it."),
     "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
     "replay": ("replay_command", "Publish what is remembered once more, marked as replay, to develop clients with."),
     "similar": ("similar_command", "Find the moments in the memory that sound most like this."),

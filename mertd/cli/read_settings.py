@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mertd.errors import UsageError
+from mertd.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from mertd.config import RawSettings, Settings
+    from mertd.config import RawSettings, RelaySettings, Settings
 
 
 def settings_from_options(config: Path | None, options: Mapping[str, Any]) -> Settings:
@@ -35,6 +35,33 @@ def raw_daemon_settings(config: Path | None, options: Mapping[str, Any]) -> RawS
     from mertd.config import collect
 
     return collect(config or existing_default_config(), _with_layers(options), os.environ)
+
+
+def relay_settings(config: Path | None, options: Mapping[str, Any]) -> RelaySettings:
+    """Return the settings of a relay: the table `[relay]` of a file, MERTD_RELAY, and options. Raises `UsageError`."""
+    from pydantic import ValidationError
+
+    from mertd.config import RelaySettings
+
+    raw = raw_daemon_settings(config, {})
+    found = raw.values.get("relay", {})
+    if not isinstance(found, Mapping | str):
+        raise UsageError(f"{raw.path}: relay: expected a table, or the address of a bus")
+    table = {"to": found} if isinstance(found, str) else dict(found)
+    table |= {name: value for name, value in options.items() if value is not None}
+    if "to" not in table:
+        raise UsageError("no bus is named; give --to nats://HOST:4222, or a table [relay] in the configuration")
+    try:
+        return RelaySettings.model_validate(table)
+    except ValidationError as error:
+        lines = []
+        for fault in error.errors():
+            name = ".".join(map(str, fault["loc"]))
+            text = fault["msg"].removeprefix("Value error, ").strip()
+            if fault["type"] == "extra_forbidden":
+                text = f"unknown setting{did_you_mean(name, list(RelaySettings.model_fields))}"
+            lines.append(f"relay: {name}: {text}" if name else f"relay: {text}")
+        raise UsageError(*lines) from error
 
 
 def existing_default_config() -> Path | None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mertd.bus.nats_extra import check_nats_extra
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Backend, Check, Config, Gate, Hop, Layers, Precision, Sources, Threads, Weights, Window
 from mertd.cli.read_settings import daemon_settings
@@ -57,6 +58,9 @@ def run(
     view_address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help=f"Where to serve the page ({VIEW_ADDRESS}).")
     ] = None,
+    relay: Annotated[
+        str | None, typer.Option("--relay", metavar="URL", help="Relay what is published to a bus, as nats://HOST:4222.")
+    ] = None,
     exit_at_end: Annotated[bool | None, typer.Option("--exit-at-end", help="Exit when all sources have ended.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error (info).")] = None,
     log_format: Annotated[str | None, typer.Option(help="text, or json: one map a line (text).")] = None,
@@ -67,6 +71,8 @@ def run(
     settings = daemon_settings(config, flags)
     if settings.view:
         check_extra()
+    if settings.relay is not None:
+        check_nats_extra()
     offer_weights(settings)
     # The embed process starts faster if numpy, which only checks the backend there, leaves a core to the backend.
     limit_blas(choose(settings.threads).count if settings.backend == "numpy" else 1)

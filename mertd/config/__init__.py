@@ -2,11 +2,13 @@
 
 from mertd.config.paths import default_config, default_weights, model_settings, weights_spec
 from mertd.config.reading import RawSettings, collect, load, validate
+from mertd.config.relay_settings import RelaySettings
 from mertd.config.schema import LIVE_SETTINGS, Settings, as_toml, changes, template
 
 __all__ = [
     "LIVE_SETTINGS",
     "RawSettings",
+    "RelaySettings",
     "Settings",
     "as_toml",
     "changes",

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
+from mertd.config.relay_settings import RelaySettings, merged
 from mertd.config.schema import Settings
 from mertd.errors import UsageError, did_you_mean
 from mertd.toml_file import read_toml
@@ -43,7 +44,7 @@ def collect(path: Path | None, flags: Mapping[str, Any], environment: Mapping[st
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
     for origin, found in layers:
-        values |= found
+        values |= {name: merged(values.get(name), value) for name, value in found.items()}
         origins |= dict.fromkeys(found, origin)
     return RawSettings(values, origins, path)
 
@@ -85,8 +86,9 @@ def _explain(error: ValidationError, raw: RawSettings) -> list[str]:
         name = ".".join(str(part) for part in fault["loc"])
         origin = raw.origins.get(str(fault["loc"][0]) if fault["loc"] else "")
         if fault["type"] == "extra_forbidden":
-            known = [key for key in Settings.model_fields if key != name]
-            found = [f"{name}: unknown setting{did_you_mean(name, known)}"]
+            fields = RelaySettings.model_fields if fault["loc"][0] == "relay" else Settings.model_fields
+            known = [key for key in fields if key != fault["loc"][-1]]
+            found = [f"{name}: unknown setting{did_you_mean(str(fault['loc'][-1]), known)}"]
         else:
             text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
             found = [f"{name}: {line}" if name else line for line in text.split("\n")]

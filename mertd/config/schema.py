@@ -17,6 +17,7 @@ from pydantic import (
 
 from mertd.capture.address import Address, distinct, parse
 from mertd.capture.source_kinds import forms
+from mertd.config.relay_settings import RelaySettings
 from mertd.defaults import (
     CONTROL_ENDPOINT,
     GATE_DBFS,
@@ -112,6 +113,9 @@ class Settings(BaseModel):
     keep: str | None = Field(None, description="How much the memory keeps, as 2y, 30d or 50GB; by default everything.")
     view: bool = Field(False, description="Serve the page of `mertd view`, in a process of its own: true or false.")
     view_address: str | None = Field(None, description=f"Where to serve it, with view: HOST:PORT; by default {VIEW_ADDRESS}.")
+    relay: RelaySettings | None = Field(
+        None, description="Relay what is published to a bus, in a process of its own: its address, or a table (docs/bus.md)."
+    )
     exit_at_end: bool = Field(False, description="Exit when all sources have ended: true or false.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="debug, info, warning or error. Can change live."
@@ -233,4 +237,7 @@ def as_toml(value: Any) -> str:
     """Return the value of a setting as it is written in a file."""
     if isinstance(value, tuple | list):
         return f"[{', '.join(map(as_toml, value))}]"
+    if isinstance(value, BaseModel):
+        inner = value.model_dump(exclude_none=True, exclude_defaults=True)
+        return f"{{{', '.join(f'{name} = {as_toml(one)}' for name, one in inner.items())}}}"
     return f"{value:g}" if isinstance(value, float) else json.dumps(value)

@@ -212,6 +212,10 @@ def _make_companions(
     if settings.view:
         shown = (*reached, settings.view_address or VIEW_ADDRESS, secrets.token_urlsafe(32))
         found.append(Companion("view", "mertd.view.beside_daemon", lambda: shown, log_page))
+    if settings.relay is not None:
+        place = settings.relay.cursor
+        relayed = (*reached[:3], settings.relay.access(), settings.relay.wish(), place, time.time_ns())
+        found.append(Companion("relay", "mertd.bus.relaying", lambda: relayed))
     return found
 
 

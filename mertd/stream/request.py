@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +39,10 @@ READING = {RequestName.STATUS, RequestName.HISTORY}
 """Requests that change nothing."""
 
 
+Decoder = Callable[[list[bytes]], Message]
+"""Makes a message of its two frames; raises `WireError`."""
+
+
 class RefusalError(EndpointError):
     """A daemon refuses a request, and says why."""
 
@@ -63,8 +68,14 @@ def ask(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, k
     return ask_page(endpoint, request, timeout_s, keys).messages
 
 
-def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE_S, keys: ClientKeys | None = None) -> Reply:
-    """Do the same as `ask`, and return the whole reply.
+def ask_page(
+    endpoint: str,
+    request: dict[str, Any],
+    timeout_s: float = PATIENCE_S,
+    keys: ClientKeys | None = None,
+    decoder: Decoder = decode,
+) -> Reply:
+    """Do the same as `ask`, and return the whole reply. `decoder`: makes a message of its two frames.
 
     A daemon that runs out of file descriptors or memory cuts connections off, and what it was asked over them is lost. A
     request that changes nothing is therefore sent again over further connections, and the first reply counts.
@@ -90,7 +101,7 @@ def ask_page(endpoint: str, request: dict[str, Any], timeout_s: float = PATIENCE
         while True:
             for socket, _ in attempts:
                 if socket.poll(0):
-                    return unpack(endpoint, socket.recv())
+                    return unpack(endpoint, socket.recv(), decoder)
             until = min([began + timeout_s, *repeats])
             if poller.poll(max(0, math.ceil((until - time.monotonic()) * 1000))):
                 for _, refusals in attempts:
@@ -124,7 +135,7 @@ def pack(request: dict[str, Any]) -> bytes:
     return msgpack.packb({"schema": SCHEMA, **request})  # type: ignore[no-any-return]
 
 
-def unpack(endpoint: str, reply: bytes) -> Reply:
+def unpack(endpoint: str, reply: bytes, decoder: Decoder = decode) -> Reply:
     """Return the reply of `endpoint`. Raises `EndpointError` if it is a refusal, `WireError` if it is invalid."""
     try:
         body = msgpack.unpackb(reply)
@@ -132,7 +143,7 @@ def unpack(endpoint: str, reply: bytes) -> Reply:
         raise WireError(f"the reply of {endpoint} is not msgpack: {error}") from error
     match body:
         case {"ok": True, "messages": list() as messages} if all(_are_frames(frames) for frames in messages):
-            return Reply([decode(frames) for frames in messages], body.get("more") is True)
+            return Reply([decoder(frames) for frames in messages], body.get("more") is True)
         case {"ok": False, "error": str() as text}:
             raise RefusalError(f"{endpoint} refuses: {text}")
     raise WireError(f"{endpoint} sent an invalid reply; is it a mertd, of this version?")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ class MemoryRoutes:
         paths = {"/remembered": self._streams, "/span": self._span, "/similar": self._similar, "/lately": self._lately}
         return [Route(path, answer, methods=["GET"]) for path, answer in paths.items()]
 
+    async def prepare(self) -> None:
+        """Open the memory before a browser asks for it, and find what stays the same all day."""
+        with contextlib.suppress(MertdError):  # there may be no memory yet; who asks is told
+            await self._compute("spans", ("prepare",), lambda memory: memory.prepare())
+
     async def _streams(self, _request: Request) -> Response:
         return await self._answer("spans", ("streams",), lambda memory: {"streams": memory.streams()})
 
@@ -58,19 +64,22 @@ class MemoryRoutes:
         return JSONResponse(self._novelty.lately(request.query_params.get("key", "")))
 
     async def _answer(self, lane: str, question: tuple[Any, ...], ask: Callable[[Remembered], Any]) -> Response:
-        def compute() -> Any:
-            if lane not in self._remembered:
-                self._remembered[lane] = Remembered(self._folder)
-            return ask(self._remembered[lane])
-
         try:
-            return Response(await self._lanes[lane].get(question, compute), media_type="application/json")
+            return Response(await self._compute(lane, question, ask), media_type="application/json")
         except BusyError as error:
             return _refused(error, 503)
         except StoreError as error:  # not a fault of who asks: there may be no memory yet
             return JSONResponse({"missing": short(str(error))})
         except MertdError as error:
             return _refused(error, 400)
+
+    async def _compute(self, lane: str, question: tuple[Any, ...], ask: Callable[[Remembered], Any]) -> bytes:
+        def compute() -> Any:
+            if lane not in self._remembered:
+                self._remembered[lane] = Remembered(self._folder)
+            return ask(self._remembered[lane])
+
+        return await self._lanes[lane].get(question, compute)
 
 
 def _milliseconds(request: Request, name: str) -> int:

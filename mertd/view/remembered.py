@@ -9,6 +9,7 @@ import base64
 import hashlib
 from collections import OrderedDict
 from dataclasses import astuple
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,16 @@ class Remembered:
                 times = {"first_ms": ms(first_ns), "last_ms": ms(last_ns), "hop_ms": ms(hop_ns)}
                 found.append({"key": name, **described, **times, "trained": is_trained(folder, key)})
         return sorted(found, key=lambda stream: -stream["last_ms"])
+
+    def prepare(self) -> None:
+        """Find what the first browser would wait for: the axes of the stream that was heard last, on its last day here.
+
+        What only the first span needs, such as parts of numpy, is loaded, too. Raises `StoreError`.
+        """
+        for stream in self.streams()[:1]:
+            last_ms = stream["last_ms"]
+            midnight = datetime.fromtimestamp(last_ms / 1000).replace(hour=0, minute=0, second=0, microsecond=0)
+            self.span(stream["key"], last_ms - HOUR_NS // NS, last_ms + 1, int(midnight.timestamp()) * 1000)
 
     def span(self, name: str, since_ms: int, until_ms: int, midnight_ms: int) -> dict[str, Any]:
         """Return the novelty of a span, its marks, its square and its path. `midnight_ms`: where the browser's day began.

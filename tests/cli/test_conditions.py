@@ -59,6 +59,11 @@ CALLS = {
     ("remember",): Call(
         ["--connect", "{publish}", "--control", "{control}", "--memory", "{here}/new"], noisy=True, works_when="new/*"
     ),
+    ("relay",): Call(
+        ["--connect", "{publish}", "--control", "{control}", "--to", "nats://127.0.0.1:9", "--cursor", "{here}/place"],
+        noisy=True,
+        works_when="place.lock",
+    ),
     ("view",): Call(
         ["--connect", "{publish}", "--control", "{control}", "--bind", "127.0.0.1:0", "--memory", "{here}/memory"],
         noisy=True,

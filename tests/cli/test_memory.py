@@ -15,11 +15,11 @@ import pytest
 from command_process import PATIENCE_S, running, wait_until
 from daemon_process import SHORT, TINY, Daemon
 from memory.stored import small
+from mertd.bus.subscribing import subscribe
 from mertd.cli.app import run
 from mertd.memory.checking import verify
 from mertd.memory.memory import Memory
 from mertd.memory.store import Store
-from mertd.stream.client.subscriber import subscribe
 from mertd.stream.request import ask_page
 from mertd.wire import Embedding
 

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 
 from mertd.metrics.metrics_routes import metrics_routes
 from mertd.metrics.observed import Observed
+from mertd.view.http_server import keep_what_is_loaded
 from messages import embedding, status
 
 ENDPOINT = "tcp://127.0.0.1:5590"
@@ -45,6 +46,7 @@ def scrape_times(streams: int, scrapes: int = SCRAPES) -> tuple[list[float], int
 
 def main() -> None:
     streams = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    keep_what_is_loaded()  # as the server does when it has started
     times, size = scrape_times(streams)
     median, worst = statistics.median(times) * 1e3, max(times) * 1e3
     print(f"{streams} streams: {size / 1e3:.0f} kB, CPU median {median:.1f} ms, worst of {len(times)}: {worst:.1f} ms")

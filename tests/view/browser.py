@@ -30,7 +30,7 @@ from playwright.sync_api import Browser, Page, expect
 from command_process import PATIENCE_S
 from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding
-from view.browser_stage import HOSTILE, Stage, chromium, hostile_daemon, hostile_words, remember_a_day, stage, until
+from view.browser_stage import HOSTILE, Stage, chromium, hostile_daemon, hostile_words, launched, remember_a_day, stage, until
 
 LIVE_MS = 2_000
 """Milliseconds from publication until the page shows a vector, at most."""
@@ -189,9 +189,10 @@ class Run:
             return f"{statistics.median(delays):.0f} ms after publication, {max(delays):.0f} at most"
 
     def a_day_is_drawn(self) -> str:
+        """Each time by a browser that has just been started, the first time by such a server, too."""
         times = []
         for _ in range(LOADS):
-            with visit(self.browser, self.url) as made:
+            with launched(self.browser.browser_type) as browser, visit(browser, self.url) as made:
                 times.append(drawn(made.page))
                 windows = int(made.page.get_attribute("body", "data-drawn") or 0)
                 assert DAY_WINDOWS - 100 < windows <= DAY_WINDOWS, windows
@@ -200,7 +201,7 @@ class Run:
                 total = sum(made.bytes.values())
                 made.check()
         assert 20_000 < total < PAGE_BYTES, made.bytes
-        assert statistics.median(times) < DRAWN_MS * self.tolerance, times
+        assert max(times) < DRAWN_MS * self.tolerance, times
         return f"{', '.join(f'{one:.0f}' for one in times)} ms; the page has {total:,} bytes without the charts' code"
 
     def everyone_can_use_it(self) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import zmq
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, BrowserType, sync_playwright
 
 from command_process import PATIENCE_S, wait_until
 from mertd.memory.changes.detector import ChangeDetector
@@ -103,12 +103,18 @@ def stage() -> Iterator[Stage]:
 
 @contextlib.contextmanager
 def chromium(*arguments: str) -> Iterator[Browser]:
-    """Start the browser. The superuser cannot have its sandbox."""
-    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=[*sandbox, *arguments])
+    """Start the browser."""
+    with sync_playwright() as playwright, launched(playwright.chromium, *arguments) as browser:
         yield browser
-        browser.close()
+
+
+@contextlib.contextmanager
+def launched(kind: BrowserType, *arguments: str) -> Iterator[Browser]:
+    """Start a process of the browser. The superuser cannot have its sandbox."""
+    sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
+    browser = kind.launch(executable_path=CHROMIUM, args=[*sandbox, *arguments])
+    yield browser
+    browser.close()
 
 
 def remember_a_day(folder: Path, count: int, end_ns: int) -> None:

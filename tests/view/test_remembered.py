@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from starlette.testclient import TestClient
 from mertd.errors import StoreError, UsageError
 from mertd.memory.memory_folder import open_if_there, segments
 from mertd.memory.store import Store
-from mertd.view import span_reading
+from mertd.view import remembered, span_reading
 from mertd.view.live_novelty import LiveNovelty
 from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.remembered import MAX_WINDOWS, Remembered
@@ -143,6 +144,22 @@ def test_what_is_not_there_is_refused(memory: Remembered, tmp_path: Path) -> Non
         Remembered(tmp_path / "none")
     nothing = memory.span(key, 0, 60_000, 0)
     assert (nothing["windows"], nothing["line"]["ms"]) == (0, [])
+
+
+def test_the_axes_of_the_day_are_there_before_anyone_asks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remember(tmp_path, [heard(seq) for seq in range(0, 1_000, 10)])
+    memory = Remembered(tmp_path)
+    memory.prepare()
+    (stream,) = memory.streams()
+    last = datetime.fromtimestamp(stream["last_ms"] / 1000)
+    midnight_ms = int(last.replace(hour=0, minute=0, second=0, microsecond=0).timestamp()) * 1000
+
+    def searched(_directions: object) -> None:
+        raise AssertionError("axes are looked for again")
+
+    monkeypatch.setattr(remembered, "find_axes", searched)
+    span = memory.span(stream["key"], stream["first_ms"], stream["last_ms"] + 1, midnight_ms)
+    assert span["path"]["share"]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from mertd.view.listener import Daemons, Listener
 from mertd.view.live_novelty import LiveNovelty
 from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.site_files import SITE
+from mertd.view.view_extra import chart_bundle
 from mertd.view.web_address import WebAddress
 from mertd.view.web_app import all_routes, make_app
 from messages import embedding, status
@@ -60,6 +61,13 @@ def test_the_page_is_small_and_loads_only_its_own_files(browser: TestClient) -> 
             f"{path.name} names a host"
         )
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function", text), path.name
+
+
+def test_chromium_is_told_to_compile_the_charts_code_while_it_arrives(browser: TestClient) -> None:
+    (chart,) = set(re.findall(r'"(plotly-[^"]+)"', browser.get("/").text))
+    hint, code = browser.get(f"/{chart}").content.split(b"\n", 1)
+    assert hint == b"//# allFunctionsCalledOnLoad"
+    assert code == chart_bundle().read_bytes()
 
 
 def test_nothing_in_the_page_is_a_script_or_a_style(browser: TestClient) -> None:

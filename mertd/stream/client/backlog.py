@@ -13,6 +13,9 @@ from mertd.stream.client.past import Asked, Past, Place, places_of
 from mertd.stream.client.sequence import Found, start_ns
 from mertd.wire import Embedding, Event, Message, Status
 
+MAX_HELD = 256
+"""Messages of a daemon that wait for its answer, at most: only clients with a cursor wait."""
+
 
 @dataclass(eq=False)
 class _CatchingUp:
@@ -45,9 +48,12 @@ class Backlog:
 
     def add(self, message: Message, link: Link) -> None:
         """Take a message that has come."""
-        if link.past is not None and any(one.link is link for one in self._waiting):
-            return  # the past, which is being fetched, goes on until its end
+        held = sum(one.link is link for one in self._waiting)
+        if (link.past is not None and held) or held >= MAX_HELD:
+            return  # what is being fetched goes on until its end; a later message shows that this one is missing
         if link.past is None and link.fetches_past and link.sequence.expected[0] not in (None, message.boot):
+            if held:
+                return  # first what waits of the run before
             link.past = Past(places_of(link.sequence), None)  # the end of the run before this one may not have been heard
         if link.past is None:
             steps = self._inbox.accept(message, link.sequence, link.daemon.endpoint)

@@ -7,21 +7,15 @@ the last of them again: each message at least once, in order. A machine that los
 
 from __future__ import annotations
 
-import fcntl
-import json
 import os
 import time
-import weakref
-import zlib
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from mertd.errors import StoreError
-from mertd.files import FileError, read_limited, replaceable, replacing
 from mertd.stream.client.past import Key, Past, Place, place_after
+from mertd.stream.client.place_file import PlaceFile
 from mertd.text import printable
-from mertd.user_folders import expand_home
 from mertd.wire import Embedding, Event
 
 SAVE_S = 0.5
@@ -29,12 +23,6 @@ SAVE_S = 0.5
 
 SAVE_MESSAGES = 200
 """Messages after which it is replaced sooner."""
-
-VERSION = 1
-"""Of the file's format."""
-
-MAX_FILE = 4 << 20
-"""Bytes of a file that is read: some ten thousand streams."""
 
 
 @dataclass
@@ -54,21 +42,12 @@ class CursorFile:
 
         Raises `StoreError` if another process uses it, or it is damaged.
         """
-        try:
-            self.path = replaceable(expand_home(path).absolute())
-        except (OSError, FileError) as error:
-            raise StoreError(f"the cursor {path} cannot be used: {error}") from error
+        self._file = PlaceFile(path)
+        self.path = self._file.path
         self._since_ns = since_ns
-        self._saved_at = float("-inf")  # monotonic seconds
         self._changed = False
         self._unsaved = 0  # messages
-        # Without `close`, the lock is given back when nothing refers to this any more.
-        self._release = weakref.finalize(self, os.close, _lock(self.path))
-        try:
-            self._followed = _read(self.path)
-        except BaseException:
-            self._release()
-            raise
+        self._followed = self._file.read(lambda body: {endpoint: _from_json(one) for endpoint, one in body.items()}) or {}
 
     def past(self, endpoint: str) -> Past:
         """Return what is to be fetched from a daemon before what it publishes now."""
@@ -112,7 +91,7 @@ class CursorFile:
         """Monotonic seconds at which the file is to be saved; infinite if nothing has changed."""
         if self._unsaved >= SAVE_MESSAGES:
             return float("-inf")
-        return self._saved_at + SAVE_S if self._changed else float("inf")
+        return self._file.saved_at + SAVE_S if self._changed else float("inf")
 
     def save_if_due(self) -> None:
         """Save what has changed, unless that was done a moment ago. Raises `StoreError`."""
@@ -123,68 +102,19 @@ class CursorFile:
         """Save what has changed. Raises `StoreError`."""
         if not self._changed:
             return
-        content = {endpoint: _as_json(found) for endpoint, found in self._followed.items()}
-        try:
-            with replacing(self.path, 0o600) as file:
-                file.write(_packed(content))
-        except OSError as error:
-            raise StoreError(f"the cursor {self.path} cannot be written: {error.strerror or error}") from error
+        self._file.write({endpoint: _as_json(found) for endpoint, found in self._followed.items()})
         self._changed = False
         self._unsaved = 0
-        self._saved_at = time.monotonic()
 
     def close(self) -> None:
         """Save, and let other processes use it. Raises `StoreError`."""
         try:
             self.save()
         finally:
-            self._release()
+            self._file.release()
 
     def _of(self, endpoint: str) -> _Followed:
         return self._followed.setdefault(endpoint, _Followed(since_ns=self._since_ns))
-
-
-def _lock(path: Path) -> int:
-    """Return a descriptor that holds the lock. Raises `StoreError`."""
-    beside = path.with_name(path.name + ".lock")
-    try:
-        descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError as error:
-        raise StoreError(f"the cursor {path} cannot be locked: {beside}: {error.strerror}") from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(f"the cursor {path} is in use by another client; give each client a file of its own") from None
-    except OSError as error:
-        os.close(descriptor)
-        raise StoreError(f"the cursor {path} cannot be locked: {error.strerror}; keep it on a local disk") from error
-    return descriptor
-
-
-def _read(path: Path) -> dict[str, _Followed]:
-    try:
-        content = read_limited(path, MAX_FILE)
-    except FileNotFoundError:
-        return {}
-    except (OSError, FileError) as error:
-        raise StoreError(f"the cursor {path} cannot be read: {error}") from error
-    try:
-        found = json.loads(content)
-        version, body = found["mertd_cursor"], found["daemons"]
-        if version == VERSION and content == _packed(body):
-            return {endpoint: _from_json(one) for endpoint, one in body.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        version = VERSION
-    if version != VERSION:
-        raise StoreError(f"the cursor {path} is of version {version!r:.20}, and this mertd knows {VERSION}; update mertd")
-    raise StoreError(f"{path} is damaged, or is no cursor of mertd; delete it to begin anew, or name another file")
-
-
-def _packed(body: dict[str, Any]) -> bytes:
-    """Return the content of a file, with a checksum: a place that is wrong would lose messages in silence."""
-    checksum = zlib.crc32(json.dumps(body).encode())
-    return json.dumps({"mertd_cursor": VERSION, "checksum": checksum, "daemons": body}).encode() + b"\n"
 
 
 def _as_json(found: _Followed) -> dict[str, Any]:

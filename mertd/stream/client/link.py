@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import zmq
@@ -17,9 +17,9 @@ from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
 from mertd.stream.refusals import Refusals
-from mertd.stream.request import PATIENCE_S, RefusalError, Reply, ask, ask_page
+from mertd.stream.request import PATIENCE_S, Decoder, RefusalError, Reply, ask, ask_page
 from mertd.text import printable
-from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status
+from mertd.wire import MAX_BYTES, Embedding, Event, Message, Status, decode
 
 REFUSED_S = 0.2
 """Seconds until a request is repeated that a daemon could not answer at this moment."""
@@ -54,6 +54,16 @@ class Daemon:
     keys: ClientKeys | None
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How messages are read. `decoder`: makes one of its frames. `fetches_past`: what is missing is asked for until there is an
+    answer, also of a run that ended while the client did not listen; otherwise it counts as lost after some attempts.
+    """
+
+    decoder: Decoder = decode
+    fetches_past: bool = False
+
+
 class Link:
     """The connection to one daemon."""
 
@@ -64,17 +74,18 @@ class Link:
         topics: list[str],
         resume: Cursor | None = None,
         past: Past | None = None,
+        reading: Reading = Reading(),
     ) -> None:
         """Connect. `resume`: what came before. `past`: what is to be fetched first.
 
         Raises `EndpointError` for an invalid endpoint, `KeysError` for keys that cannot be used.
         """
         self.daemon = daemon
+        self._reading = replace(reading, fetches_past=past is not None)
         self.sequence = Sequence(resume)
         self.past = past  # None when it was fetched
         self._complaint = ""
         self.asks_past_at = float("-inf")  # monotonic seconds from which on the past may be asked for again
-        self.fetches_past = past is not None  # also of a run that ends while the client does not listen
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
         self.complains_at = time.monotonic() + SILENCE_S  # monotonic seconds
@@ -96,6 +107,11 @@ class Link:
         except KeysError:
             self.close()
             raise
+
+    @property
+    def fetches_past(self) -> bool:
+        """Whether what was published before, and what is missing, is asked for until it comes."""
+        return self._reading.fetches_past
 
     def check(self) -> None:
         """Raise `EndpointError` if the daemon refuses this client. libzmq then gives up, so reconnect `RECONNECT_S` later."""
@@ -132,7 +148,9 @@ class Link:
 
         Raises `EndpointError` if the daemon is too old to be asked.
         """
-        return self._fetch_past(asked) if self.past is not None or isinstance(asked, NextRun) else self.fetch(asked)
+        if self.past is not None or isinstance(asked, NextRun) or (self.fetches_past and self.daemon.control):
+            return self._fetch_past(asked)
+        return self.fetch(asked)
 
     def _fetch_past(self, asked: Asked) -> Found | None:
         assert self.daemon.control is not None
@@ -142,7 +160,7 @@ class Link:
         else:
             request |= {"boot": asked.boot, "first": asked.first, "end": asked.end}
         try:
-            page = ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
+            page = ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys, self._reading.decoder)
         except (EndpointError, WireError) as error:
             if not isinstance(error, RefusalError):
                 self._complain_once(f"{printable(error)}; waiting for it, to fetch what was missed")
@@ -191,12 +209,12 @@ class Link:
         assert self.daemon.control is not None
         for _ in range(REFUSED_LIMIT - 1):
             try:
-                return ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
+                return ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys, self._reading.decoder)
             except RefusalError as error:
                 if not error.is_temporary:
                     raise
                 time.sleep(REFUSED_S)
-        return ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys)
+        return ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys, self._reading.decoder)
 
     def _fetch_all(self, missing: MissingRange) -> list[Embedding | Event]:
         found = list[Embedding | Event]()

@@ -15,27 +15,26 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from types import TracebackType
-from typing import Self
 
 import zmq
 
 from mertd.defaults import PUBLISH_ENDPOINT
-from mertd.errors import EndpointError, UsageError
+from mertd.errors import UsageError
 from mertd.stream.client.backlog import Backlog
 from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.daemons import KINDS, check_beginning, names, pair_up, unix_ns
 from mertd.stream.client.inbox import Inbox, Received, Selection
-from mertd.stream.client.link import Link
+from mertd.stream.client.link import Link, Reading
+from mertd.stream.client.message_source import MessageSource
 from mertd.stream.client.past import Past
 from mertd.stream.client.sequence import Cursor
 from mertd.stream.curve_keys import ClientKeys
 from mertd.wire import Embedding, Event, Message, decode
 
 
-class Subscriber:
+class Subscriber(MessageSource):
     """Messages of some kinds and streams. Iterate over it, with `for` or `async for`, or call `receive`.
 
     `lost`: messages that are missing for good. `recovered`: messages that came from a history. `passed_over`: embeddings that
@@ -56,6 +55,8 @@ class Subscriber:
         cursor: str | os.PathLike[str] | None = None,
         mix_spaces: bool = False,
         timeout: float | None = None,
+        by_hand: bool = False,
+        decoder: Callable[[list[bytes]], Message] = decode,
         keys: ClientKeys | Iterable[ClientKeys | None] | None = None,
     ) -> None:
         """Connect.
@@ -71,6 +72,8 @@ class Subscriber:
         `cursor`: a file that keeps the place of this client. It continues there, over all runs of the daemon, and begins with
         `since`, or with what comes, if there is no such file. A message counts as done when the next one is asked for, or with
         `acknowledge`: after a crash each comes at least once. One process at a time may use a file.
+        `by_hand`: with `cursor`, a message counts as done only when it is given to `done`.
+        `decoder`: makes a message of its two frames; raises `WireError`.
         `newest`: for viewers; of the embeddings that wait, deliver each stream's newest and skip the others.
         `mix_spaces`: also deliver vectors that may not be compared with each other.
         `timeout`: seconds without a message after which iterating raises `EndpointError`; None waits for ever.
@@ -91,6 +94,8 @@ class Subscriber:
         self._timeout = timeout
         self._process = os.getpid()
         self._cursor = CursorFile(cursor, since_ns) if cursor is not None else None
+        self._decode = decoder
+        self._by_hand = by_hand
         self._inbox = Inbox(selection)
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._poller = zmq.Poller()
@@ -102,7 +107,7 @@ class Subscriber:
                 past = None if since is None else Past({}, since_ns)
                 if self._cursor is not None:
                     past = self._cursor.past(daemon.endpoint)
-                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume, past)
+                link = Link(self._context, daemon, selection.topics(daemon.control is not None), resume, past, Reading(decoder))
                 self._links[link.socket] = link
                 self._poller.register(link.socket, zmq.POLLIN)
                 self._poller.register(link.refusals.socket, zmq.POLLIN)
@@ -186,26 +191,23 @@ class Subscriber:
                 loop.remove_reader(descriptor)
         return self._take()
 
-    def __iter__(self) -> Iterator[Message]:
-        """Yield messages for ever. What is lost is counted and logged."""
-        while True:
-            yield self._message(self.receive(self._timeout))
-
-    async def __aiter__(self) -> AsyncIterator[Message]:
-        while True:
-            yield self._message(await self.receive_async(self._timeout))
-
-    def _message(self, received: Received | None) -> Message:
-        if received is None:
-            names = ", ".join(link.daemon.endpoint for link in self._links.values())
-            raise EndpointError(f"nothing in {self._timeout:g} s from {names}; `mertd status` may say why")
-        return received.message
+    def _silence(self) -> str:
+        return f"{', '.join(link.daemon.endpoint for link in self._links.values())}; `mertd status` may say why"
 
     def acknowledge(self) -> None:
         """Count the message that was received last as done, and save the cursor now. Raises `StoreError`."""
         self._note_done()
         if self._cursor is not None:
             self._cursor.save()
+
+    def done(self, messages: Iterable[Received]) -> None:
+        """Count these as done; the cursor is saved within `SAVE_S`. For subscribers that were made with `by_hand`.
+
+        The messages of each kind and stream are given in the order in which they came.
+        """
+        for one in messages:
+            if self._cursor is not None and isinstance(one.message, Embedding | Event):
+                self._cursor.done(one.endpoint, one.message)
 
     def close(self) -> None:
         """Disconnect, and save the cursor. Nothing can be received afterwards. Raises `StoreError`."""
@@ -228,8 +230,8 @@ class Subscriber:
 
     def _note_done(self) -> None:
         done, self._last = self._last, None
-        if done is not None and self._cursor is not None and isinstance(done.message, Embedding | Event):
-            self._cursor.done(done.endpoint, done.message)
+        if done is not None and not self._by_hand:
+            self.done([done])
 
     def _take(self) -> Received:
         self._last = self._inbox.take()
@@ -240,12 +242,6 @@ class Subscriber:
             raise UsageError("this subscriber was made before the process forked; subscribe again in the new process")
         if not self._links:
             raise UsageError("this subscriber is closed; subscribe again")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
 
     def _check(self) -> float:
         """Look for refusals. Return when to look again even if nothing happens: monotonic seconds."""
@@ -260,14 +256,10 @@ class Subscriber:
         """Read one message, or all that wait but for the older embeddings."""
         link.note_message()
         if not self._selection.newest:
-            self._backlog.add(decode(link.socket.recv_multipart()), link)
+            self._backlog.add(self._decode(link.socket.recv_multipart()), link)
             return
         waiting: list[Message] = []
         while link.socket.poll(0):
-            waiting.append(decode(link.socket.recv_multipart()))
+            waiting.append(self._decode(link.socket.recv_multipart()))
         for message in self._inbox.select(waiting):
             self._backlog.add(message, link)
-
-
-subscribe = Subscriber
-"""`mertd.subscribe(...)`."""

@@ -10,6 +10,7 @@ const MIN_REFRESH_MS = 30000;
 const OLD_MS = 2 * HOUR_MS;
 const MAX_POINTS = 4000;
 const SLIDER = 1000;
+const MAX_ASK_MS = 300; // the charts' code does not wait longer for an answer
 const by = (id) => document.getElementById(id);
 
 export class Evening {
@@ -48,11 +49,16 @@ export class Evening {
     setInterval(() => this.tick(), 5000);
   }
 
+  // Asks before the charts' code runs, which keeps the browser busy: the server answers meanwhile.
   async start() {
+    const looked = this.look();
+    const loaded = looked.then(() => {
+      this.isReady = true; // what is remembered goes before what is only heard
+      return this.load();
+    });
+    await Promise.race([looked, new Promise((resolve) => setTimeout(resolve, MAX_ASK_MS))]);
     plotly().catch(() => {});
-    await this.look();
-    this.isReady = true; // what is remembered goes before what is only heard
-    await this.load();
+    await loaded;
   }
 
   // Which streams are remembered?

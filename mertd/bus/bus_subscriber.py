@@ -1,0 +1,294 @@
+"""The client library for a bus: what all daemons publish there, each message once, in order, with every loss counted.
+
+    for embedding in mertd.subscribe("nats://bus.example:4222"):
+        print(embedding.daemon, embedding.stream, embedding.vector.shape)
+
+It has the interface of `mertd.Subscriber`. A jump in `seq` is a loss for good, because the relay waits with what is behind a
+gap as long as there is hope. Anyone who may publish can put anything on the bus: what is no message of the wire, or stands
+under another daemon's or stream's subject, is left out, counted in `refused` and logged. The servers may all be away: reading
+goes on when one of them is back. A subscriber may not be used by several threads at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from mertd.bus.bus_access import BusAccess
+from mertd.bus.bus_connection import check_nats_extra
+from mertd.bus.bus_cursor import BusCursor, BusPlaces
+from mertd.bus.bus_holes import as_hole
+from mertd.bus.bus_numbering import BusNumbering
+from mertd.bus.reading_thread import ReadingThread
+from mertd.bus.stream_consumer import Stored, StreamPlace
+from mertd.bus.stream_reader import STREAM, Reading
+from mertd.bus.subjects import parse_subject, pattern
+from mertd.errors import BusError, SpaceError, UsageError, WireError
+from mertd.stream.client.daemons import check_beginning, names, unix_ns
+from mertd.stream.client.inbox import Received
+from mertd.stream.client.message_source import MessageSource
+from mertd.stream.client.sequence import Cursor, start_ns
+from mertd.text import printable
+from mertd.wire import Embedding, Event, decode
+
+KINDS = ("embedding", "event")
+"""Kinds of messages that are on a bus. A status is a heartbeat, and old ones mean nothing."""
+
+REPORT_S = 60.0
+"""Seconds between two lines of the log that say how much was refused."""
+
+log = logging.getLogger(__name__)
+
+
+def decoded(stored: Stored) -> Embedding | Event:
+    """Return the message in what a stream holds. Raises `WireError` or `BusError` if it is none, or of another subject."""
+    subject = parse_subject(stored.subject)
+    message = decode([f"{subject.kind}/{subject.stream}/".encode(errors="surrogatepass"), stored.payload])
+    if not isinstance(message, Embedding | Event) or message.daemon != subject.daemon:
+        raise BusError(f"a message of {printable(getattr(message, 'daemon', ''), 100)} under the subject of another daemon")
+    return message
+
+
+class BusSubscriber(MessageSource):
+    """Messages of some kinds and streams, of all daemons. `refused`: messages that are not the wire's."""
+
+    def __init__(
+        self,
+        access: BusAccess,
+        streams: str | Iterable[str] = (),
+        kinds: str | Iterable[str] = ("embedding",),
+        *,
+        newest: bool = False,
+        resume: Cursor | None = None,
+        since: datetime | timedelta | int | None = None,
+        cursor: str | os.PathLike[str] | None = None,
+        mix_spaces: bool = False,
+        timeout: float | None = None,
+        bus_stream: str = STREAM,
+    ) -> None:
+        """Begin to read. The arguments are those of `mertd.Subscriber`; `bus_stream` is the name of the JetStream stream.
+
+        Raises `BusError` if the extra is missing, `UsageError` for arguments that contradict each other, and `StoreError` for a
+        cursor that is damaged or in use.
+        """
+        check_nats_extra()
+        chosen, wanted = names(kinds), names(streams)
+        check_beginning([], newest, since=since is not None, cursor=cursor is not None, resume=resume is not None)
+        if unknown := set(chosen) - set(KINDS):
+            raise UsageError(f"unknown kind {unknown.pop()!r}; a bus has {' and '.join(KINDS)}")
+        since_ns = None if since is None else unix_ns(since)
+        self._timeout = timeout
+        self._process = os.getpid()
+        self._newest, self._mix_spaces = newest, mix_spaces
+        self._cursor = BusCursor(cursor, bus_stream, since_ns) if cursor is not None else None
+        begun = self._cursor.found if self._cursor is not None else BusPlaces(None, {}, since_ns)
+        self._progress = _Progress(BusNumbering(resume, begun.runs), begun.place, begun.since_ns)
+        self._counts = _Counts(str(access))
+        filters = dict.fromkeys(pattern(None, stream, kind) for stream in wanted or (None,) for kind in dict.fromkeys(chosen))
+        everything = begun.since_ns if resume is None else 0
+        self._thread = ReadingThread(Reading(access, bus_stream, tuple(filters), begun.place, everything))
+        self._end = weakref.finalize(self, self._thread.stop)
+        self._space: str | None = None
+
+    @property
+    def lost(self) -> int:
+        return self._counts.lost
+
+    @property
+    def recovered(self) -> int:
+        """Always 0: the bus has no history apart from itself."""
+        return 0
+
+    @property
+    def passed_over(self) -> int:
+        return self._counts.passed_over
+
+    @property
+    def refused(self) -> int:
+        """Messages on the bus that are not the wire's, and were left out."""
+        return self._counts.refused
+
+    def receive(self, timeout_s: float | None = None) -> Received | None:
+        """Return the next message, or None if none came within `timeout_s` (None: wait for ever).
+
+        Raises `SpaceError` for a vector of another space; the next call continues after it. Raises `UsageError` after `close`,
+        and in a process that was forked meanwhile.
+        """
+        self._begin_receiving()
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while (found := self._take()) is None:
+            if time.monotonic() >= deadline:
+                return None
+            self._thread.wait(deadline)
+        return found
+
+    async def receive_async(self, timeout_s: float | None = None) -> Received | None:
+        self._begin_receiving()
+        deadline = float("inf") if timeout_s is None else time.monotonic() + timeout_s
+        while (found := self._take()) is None:
+            if time.monotonic() >= deadline:
+                return None
+            await self._thread.wait_async(deadline)
+        return found
+
+    def acknowledge(self) -> None:
+        self._progress.finish()
+        self._save()
+
+    def close(self) -> None:
+        if os.getpid() != self._process or not self._end.alive:
+            return
+        self._end()
+        kept, self._cursor = self._cursor, None
+        if kept is not None:
+            try:
+                kept.save(self._progress.places)
+            finally:
+                kept.close()
+
+    def _silence(self) -> str:
+        return f"{self._counts.where}; does `mertd relay` run beside the daemons?"
+
+    def _begin_receiving(self) -> None:
+        """The message that was received last is done."""
+        if os.getpid() != self._process:
+            raise UsageError("this subscriber was made before the process forked; subscribe again in the new process")
+        if not self._end.alive:
+            raise UsageError("this subscriber is closed; subscribe again")
+        if self._progress.finish() and self._cursor is not None:
+            self._cursor.note_change()
+        if self._cursor is not None and self._cursor.is_due:
+            self._save()
+
+    def _save(self) -> None:
+        if self._cursor is not None:
+            self._cursor.note_change()
+            self._cursor.save(self._progress.places)
+
+    def _take(self) -> Received | None:
+        """Return the next message that is to be delivered; None if none waits."""
+        if not self._newest:
+            while (stored := self._thread.take()) is not None:
+                if (received := self._received(stored)) is not None:
+                    return received
+            return None
+        waiting: deque[Received] = deque()
+        while (stored := self._thread.take()) is not None:
+            if (received := self._received(stored)) is not None:
+                self._progress.finish()
+                waiting.append(received)
+        return self._progress.select(waiting, self._counts)
+
+    def _received(self, stored: Stored) -> Received | None:
+        """Return what is to be delivered; None if it is no message, has come before, or only announces a hole."""
+        try:
+            message = decoded(stored)
+            hole = as_hole(message)
+        except (WireError, BusError, UnicodeError) as error:
+            self._counts.refuse(stored, error)
+            self._progress.pass_by(stored.place)
+            return None
+        if hole is not None:
+            self._progress.numbering.note_hole(hole)
+            self._progress.pass_by(stored.place)
+            return None
+        lost = self._progress.accept(message, stored.place)
+        if lost is None:
+            return None
+        self._counts.lose(0 if self._newest else lost, message)
+        if isinstance(message, Embedding) and not self._mix_spaces:
+            self._check_space(message)
+        return Received(message, 0 if self._newest else lost, self._counts.where)
+
+    def _check_space(self, message: Embedding) -> None:
+        self._space = self._space or message.model.space
+        if message.model.space != self._space:
+            raise SpaceError(
+                f"{message.daemon}/{message.stream} has vectors of space {message.model.space}, others on the bus are of "
+                f"{self._space}: they may not be compared; subscribe to streams of one of them, or pass mix_spaces=True"
+            )
+
+
+class _Counts:
+    """What was not delivered, and the log of it."""
+
+    def __init__(self, where: str) -> None:
+        self.where = where
+        self.lost = 0
+        self.passed_over = 0
+        self.refused = 0
+        self._reports_at = float("-inf")  # monotonic seconds
+
+    def lose(self, lost: int, before: Embedding | Event) -> None:
+        if lost:
+            self.lost += lost
+            what = printable(f"{before.kind} of {before.daemon}/{before.stream}", 300)
+            log.warning("%d messages of kind %s are lost; the bus has none of them", lost, what)
+
+    def refuse(self, stored: Stored, error: Exception) -> None:
+        self.refused += 1
+        if time.monotonic() >= self._reports_at:
+            self._reports_at = time.monotonic() + REPORT_S
+            log.warning(
+                "message %d of the bus, %s, is left out: %s; %d so far",
+                *(stored.place.seq - 1, printable(stored.subject, 200), printable(str(error), 300), self.refused),
+            )
+
+
+class _Progress:
+    """What the client is done with, and the message that it is busy with."""
+
+    def __init__(self, numbering: BusNumbering, place: StreamPlace | None, since_ns: int | None) -> None:
+        self.numbering = numbering
+        self._place = place
+        self._since_ns = since_ns
+        self._busy: tuple[Embedding | Event, StreamPlace] | None = None
+        self._ready: deque[Received] = deque()
+
+    @property
+    def places(self) -> BusPlaces:
+        """What to keep, without the message that the client is busy with."""
+        return BusPlaces(self._place, self.numbering.places, self._since_ns)
+
+    def accept(self, message: Embedding | Event, place: StreamPlace) -> int | None:
+        """Note that a message is delivered; return how many are lost before it. None if it is not to be delivered."""
+        lost = self.numbering.lost_before(message)
+        if lost is None:
+            self.pass_by(place)
+            return None
+        if self._since_ns is not None and start_ns(message) < self._since_ns and not self.numbering.has_run(message):
+            self.pass_by(place)
+            return None
+        self._busy = (message, place)
+        return lost
+
+    def pass_by(self, place: StreamPlace) -> None:
+        """Go on behind something that is not delivered. The client is busy with nothing at that moment."""
+        self._place = place
+
+    def finish(self) -> bool:
+        """Note that the client is done with the message it was busy with. Return whether there was one."""
+        busy, self._busy = self._busy, None
+        if busy is None:
+            return False
+        message, self._place = busy
+        self.numbering.note(message)
+        return True
+
+    def select(self, waiting: deque[Received], counts: _Counts) -> Received | None:
+        """Return the next message, of which those that wait are the newest of each stream."""
+        self._ready.extend(waiting)
+        newest = {(r.message.daemon, _stream(r)): r for r in self._ready if isinstance(r.message, Embedding)}
+        kept = [r for r in self._ready if not isinstance(r.message, Embedding) or newest[r.message.daemon, _stream(r)] is r]
+        counts.passed_over += len(self._ready) - len(kept)
+        self._ready = deque(kept)
+        return self._ready.popleft() if self._ready else None
+
+
+def _stream(received: Received) -> str:
+    return str(getattr(received.message, "stream", ""))

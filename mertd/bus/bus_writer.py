@@ -1,0 +1,233 @@
+"""Writes to the bus: in order, each message once, for as long as it takes.
+
+A batch is done when JetStream has acknowledged all of it. Each batch says what its subjects must end with, so one whose
+acknowledgement was lost is found to be there already, however much later it is sent again. Streams that store batches as one
+get up to `MAX_BATCH` messages in one step; others one message of each subject at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import random
+import uuid
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from mertd.bus.bus_access import BusAccess
+from mertd.bus.bus_batch import Batch, Outgoing, Relayed, Tail, side_by_side, tail_of
+from mertd.bus.bus_connection import close_bus, open_bus
+from mertd.bus.bus_stream import BusStream, StreamWish, look_at_stream
+from mertd.bus.jetstream import (
+    DUPLICATE_IN_BATCH,
+    MESSAGE_NOT_FOUND,
+    NO_ATOMIC,
+    WRONG_LAST_SEQUENCE,
+    JetStreamError,
+    answered,
+    ask_api,
+    unpack_answer,
+)
+from mertd.bus.message_id import HEADER, parse_id
+from mertd.errors import BusError
+from mertd.text import printable
+
+if TYPE_CHECKING:
+    from mertd.bus.nats_client import BusClient
+
+MAX_BATCH = 512
+"""Messages of one batch. A server takes at most 1,000."""
+
+STORED_S = 10.0
+"""Seconds to wait until a batch is acknowledged."""
+
+FIRST_WAIT_S = 0.25
+"""Seconds until the second attempt."""
+
+MAX_WAIT_S = 30.0
+"""Seconds between two attempts, at most: the wait doubles each time."""
+
+log = logging.getLogger(__name__)
+
+
+class BusWriter:
+    """Writes what one daemon publishes. Used in one event loop, one call at a time.
+
+    Attributes:
+        stored: messages that this writer has stored.
+        skipped: messages that were there already.
+        complaint: why nothing can be written at present; empty if nothing is known against it.
+    """
+
+    def __init__(self, access: BusAccess, wish: StreamWish, daemon: str) -> None:
+        self.stored = 0
+        self.skipped = 0
+        self.complaint = ""
+        self._access = access
+        self._wish = wish
+        self._daemon = daemon
+        self._client: BusClient | None = None
+        self._stream: BusStream | None = None
+        self._tails: dict[str, Tail] = {}
+
+    async def connect(self) -> None:
+        """Connect and look at the stream, unless that is done. Raises `BusError`."""
+        if self._client is not None and self._client.broken.is_set():
+            await self.disconnect()
+        if self._client is None:
+            self._client = await open_bus(self._access, f"mertd relay {self._daemon}")
+        if self._stream is None:
+            self._stream = await look_at_stream(self._client, self._access, self._wish, self._daemon)
+
+    async def disconnect(self) -> None:
+        """Close the connection, and forget what is known of the stream."""
+        client, self._client = self._client, None
+        self._stream = None
+        self._tails.clear()
+        if client is not None:
+            await close_bus(client)
+
+    async def write(self, items: Sequence[Relayed]) -> None:
+        """Return when all is stored. Tries again until it is, with growing waits; cancel it to give up."""
+        wait_s = FIRST_WAIT_S
+        while True:
+            before = self.stored
+            try:
+                await self.connect()
+                await self._store(items)
+            except BusError as error:
+                self._complain(error)
+                if not isinstance(error, JetStreamError):
+                    await self.disconnect()
+                if self.stored > before:
+                    wait_s = FIRST_WAIT_S
+                await asyncio.sleep(wait_s * random.uniform(0.5, 1.0))  # many relays shall not come back at one moment
+                wait_s = min(wait_s * 2, MAX_WAIT_S)
+                continue
+            if self.complaint:
+                log.info("the bus at %s takes messages again", self._access)
+                self.complaint = ""
+            return
+
+    async def tail(self, subject: str) -> Tail:
+        """Return what a subject ends with. Raises `BusError`."""
+        if subject not in self._tails:
+            self._tails[subject] = await self._ask_tail(subject)
+        return self._tails[subject]
+
+    # Storing
+
+    async def _store(self, items: Sequence[Relayed]) -> None:
+        """Store what is not there yet. Raises `BusError`; some of it may be stored then."""
+        assert self._stream is not None
+        for subject in dict.fromkeys(subject for item in items for subject in item.subjects):
+            await self.tail(subject)
+        batch = Batch(self._tails, self._stream.max_message)
+        batch.add(items)
+        self.skipped += batch.known
+        try:
+            if self._stream.atomic:
+                for first in range(0, len(batch.outgoing), MAX_BATCH):
+                    await self._store_as_one(batch.outgoing[first : first + MAX_BATCH])
+            else:
+                await self._store_singly(batch.outgoing)
+        except JetStreamError as error:
+            self._tails.clear()
+            if error.code in (DUPLICATE_IN_BATCH, *NO_ATOMIC):  # one at a time, the server says which it has
+                await self._store_singly(batch.outgoing)
+                return
+            if error.code in WRONG_LAST_SEQUENCE:
+                raise BusError(f"another client writes what {self._daemon!r:.100} publishes; looking what is there") from error
+            self._stream = None  # its limits may be others by then
+            raise
+
+    async def _store_as_one(self, batch: Sequence[Outgoing]) -> None:
+        """Store all of a batch, or nothing. Raises `BusError`."""
+        client, identity = self._connected(), uuid.uuid4().hex
+        seen: set[str] = set()
+        for number, one in enumerate(batch, 1):
+            expected = None if one.subject in seen else self._tails[one.subject].sequence
+            seen.add(one.subject)
+            headers = {**one.headers(expected), "Nats-Batch-Id": identity, "Nats-Batch-Sequence": str(number)}
+            if number < len(batch):
+                await self._send(client, one, headers)
+        headers["Nats-Batch-Commit"] = "1"
+        reply = await self._request(client, batch[-1], headers)
+        last = reply.get("seq")
+        if reply.get("count") != len(batch) or not isinstance(last, int):
+            raise BusError(f"{client.server} acknowledged a batch of {len(batch)} messages with {reply!r:.200}")
+        for number, one in enumerate(batch, last - len(batch) + 1):
+            self._tails[one.subject] = tail_of(number, one.identity)
+        self.stored += len(batch)
+
+    async def _store_singly(self, outgoing: Sequence[Outgoing]) -> None:
+        """Store messages one by one, those of different subjects side by side. Raises `BusError`."""
+        for group in side_by_side(outgoing):
+            results = await asyncio.gather(*map(self._store_one, group), return_exceptions=True)
+            for result in results:
+                if isinstance(result, BaseException):
+                    raise result
+
+    async def _store_one(self, one: Outgoing) -> None:
+        client = self._connected()
+        tail = await self.tail(one.subject)
+        if tail.has(one.identity):
+            return
+        reply = await self._request(client, one, one.headers(tail.sequence))
+        number = reply.get("seq")
+        if not isinstance(number, int):
+            raise BusError(f"{client.server} acknowledged a message with {reply!r:.200}")
+        if reply.get("duplicate") is True:  # its number may not be that of the last message on the subject
+            self._tails.pop(one.subject, None)
+            self.skipped += 1
+            return
+        self._tails[one.subject] = tail_of(number, one.identity)
+        self.stored += 1
+
+    # The client
+
+    def _connected(self) -> BusClient:
+        if self._client is None or self._client.broken.is_set():
+            raise BusError(f"the connection to the bus at {self._access} broke")
+        return self._client
+
+    async def _send(self, client: BusClient, one: Outgoing, headers: dict[str, str]) -> None:
+        try:
+            await client.publish(one.subject, one.payload, headers=headers)
+        except Exception as error:
+            raise BusError(f"{client.server}: {printable(str(error) or type(error).__name__, 300)}") from error
+
+    async def _request(self, client: BusClient, one: Outgoing, headers: dict[str, str]) -> dict[str, Any]:
+        question = client.request(one.subject, one.payload, timeout=STORED_S, headers=headers)
+        answer = await answered(client, self._access, question)
+        return unpack_answer(client, self._wish.name, answer.data)
+
+    async def _ask_tail(self, subject: str) -> Tail:
+        """Ask the stream's leader what it holds last on a subject."""
+        client, name = self._connected(), self._wish.name
+        try:
+            found = await ask_api(client, self._access, f"STREAM.MSG.GET.{name}", {"last_by_subj": subject})
+        except JetStreamError as error:
+            if error.code == MESSAGE_NOT_FOUND:
+                return Tail()
+            raise
+        match found.get("message"):
+            case {"seq": int() as sequence, **rest}:
+                headers = base64.b64decode(str(rest.get("hdrs", "")))
+            case _:
+                raise BusError(f"{client.server} sent an answer without a message for {subject:.200}")
+        for line in headers.decode("utf-8", "replace").split("\r\n"):
+            if line.lower().startswith(f"{HEADER.lower()}:"):
+                try:
+                    return tail_of(sequence, parse_id(line.partition(":")[2].strip()))
+                except BusError:
+                    break
+        return Tail(sequence)  # somebody else's
+
+    def _complain(self, error: BusError) -> None:
+        """Log a fault once, until there is another or it is over."""
+        text = printable(error)
+        if text != self.complaint:
+            self.complaint = text
+            log.error("%s; trying again until it works", text)

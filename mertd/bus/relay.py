@@ -1,0 +1,244 @@
+"""The client that relays: follows a daemon, and writes what it publishes to the bus, in order, for as long as it takes.
+
+It is a subscriber like any other, with a cursor: a message counts as done when the bus has acknowledged it. While the bus takes
+nothing, no more than two batches are held here; the daemon's history and memory keep what comes meanwhile. What they no longer
+have either is announced on the bus as a hole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotYetError
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from mertd.bus.bus_access import BusAccess
+from mertd.bus.bus_stream import StreamWish
+from mertd.bus.bus_writer import BusWriter
+from mertd.bus.loss_count import LossCount
+from mertd.bus.relayed_message import decode_relayed
+from mertd.errors import EndpointError, MertdError
+from mertd.stream.client.inbox import Received
+from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.curve_keys import ClientKeys
+from mertd.stream.request import RefusalError, ask
+from mertd.text import printable
+from mertd.wire import REPLAY_MARK, Status
+
+BATCH = 512
+"""Messages that are written in one go, at most: as many as wait already."""
+
+BATCH_BYTES = 4 << 20
+"""Bytes of payload after which a batch ends."""
+
+POLL_S = 0.5
+"""Seconds to wait for a message before looking whether to stop."""
+
+DRAIN_S = 0.4
+"""Seconds in which a relay that was told to stop still takes what comes: a daemon that stops says so at the end."""
+
+QUIET_S = 0.1
+"""Seconds without a message after which nothing more is expected then."""
+
+LAST_WRITE_S = 2.0
+"""Seconds in which a relay that was told to stop still writes. What is left is written by the next one."""
+
+CLOSE_S = 2.0
+"""Seconds in which the connection to the bus is closed."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Relaying:
+    """Whom to follow, and where to write. `cursor`: the file that keeps the place. `since_ns`: where to begin without one."""
+
+    endpoint: str
+    control: str
+    cursor: Path
+    access: BusAccess
+    wish: StreamWish
+    keys: ClientKeys | None = None
+    since_ns: int | None = None
+
+
+class Stopping(Protocol):
+    """Says when to stop, as `threading.Event` does."""
+
+    def is_set(self) -> bool:
+        """Return whether to stop."""
+
+    def wait(self, timeout_s: float, /) -> bool:
+        """Wait so many seconds, or until it is time to stop. Return whether it is."""
+
+
+class Relay:
+    """Relays one daemon until told to stop.
+
+    Attributes:
+        received: messages that came from the daemon.
+        lost: messages that are announced as gone.
+    """
+
+    def __init__(self, relaying: Relaying, stopping: Stopping, alive: Callable[[], None] = lambda: None) -> None:
+        """`stopping`: set to stop it. `alive`: called at least every few seconds."""
+        self.received = 0
+        self._relaying = relaying
+        self._stopping = stopping
+        self._alive = alive
+        self._losses = LossCount()
+        self._complaint = ""
+        self._loop = asyncio.new_event_loop()
+        self._writer: BusWriter | None = None
+
+    @property
+    def lost(self) -> int:
+        return self._losses.lost
+
+    @property
+    def stored(self) -> int:
+        """Messages that this relay has stored on the bus, with holes."""
+        return 0 if self._writer is None else self._writer.stored
+
+    def run(self) -> None:
+        """Relay until told to stop. Raises `EndpointError` if the daemon refuses this client, `StoreError` for the cursor."""
+        thread = threading.Thread(target=self._loop.run_forever, name="bus", daemon=True)
+        thread.start()
+        try:
+            self._relay()
+        finally:
+            if self._writer is not None:
+                self._finish(self._writer.disconnect(), CLOSE_S)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            thread.join()
+            self._loop.close()
+
+    def _relay(self) -> None:
+        with self._subscribe() as subscriber:
+            status = self._meet()
+            if status is None:
+                return
+            self._writer = writer = BusWriter(self._relaying.access, self._relaying.wish, status.daemon)
+            batch: list[Received] = []
+            while not self._stopping.is_set():
+                self._alive()
+                batch = self._collect(subscriber, POLL_S)
+                if batch and not self._write(writer, subscriber, batch):
+                    break
+            self._drain(writer, subscriber)
+
+    def _subscribe(self) -> Subscriber:
+        to = self._relaying
+        kinds = ("embedding", "event", "status")
+        return Subscriber(
+            to.endpoint,
+            kinds=kinds,
+            control=to.control,
+            cursor=to.cursor,
+            since=to.since_ns,
+            by_hand=True,
+            decoder=decode_relayed,
+            mix_spaces=True,
+            keys=to.keys,
+        )
+
+    def _meet(self) -> Status | None:
+        """Return the status of the daemon when it answers; None if it is time to stop before."""
+        while not self._stopping.is_set():
+            self._alive()
+            try:
+                (status,) = ask(self._relaying.control, {"request": "status"}, keys=self._relaying.keys)
+            except RefusalError:
+                raise
+            except MertdError as error:
+                self._complain(f"{error}; waiting for it")
+                self._stopping.wait(POLL_S)
+                continue
+            if not isinstance(status, Status):
+                raise EndpointError(f"{self._relaying.control} replied with {status.kind}; is it a mertd?")
+            if status.daemon.startswith(REPLAY_MARK):
+                raise EndpointError(f"{self._relaying.endpoint} is a replay of a memory, which is not relayed; name a daemon")
+            self._complaint = ""
+            return status
+        return None
+
+    # Receiving
+
+    def _collect(self, subscriber: Subscriber, wait_s: float) -> list[Received]:
+        """Return the messages that wait, or the next one if none does."""
+        batch: list[Received] = []
+        size = 0
+        while len(batch) < BATCH and size < BATCH_BYTES:
+            try:
+                received = subscriber.receive(0.0 if batch else wait_s)
+            except EndpointError as error:
+                if not self.received:
+                    raise
+                self._complain(str(error))
+                break
+            except MertdError as error:  # one bad message; the next call goes on behind it
+                self._complain(str(error))
+                continue
+            if received is None:
+                break
+            if received.message.daemon.startswith(REPLAY_MARK):
+                self._complain(f"{received.endpoint} is a replay now, which is not relayed; waiting for the daemon")
+                continue
+            batch.append(received)
+            if isinstance(received.message, Status):
+                break  # what came before it is to be written soon
+            self.received += 1
+            size += len(getattr(received.message, "payload", b""))
+        return batch
+
+    def _drain(self, writer: BusWriter, subscriber: Subscriber) -> None:
+        """Write what still comes at the end."""
+        deadline, batch = time.monotonic() + DRAIN_S, list[Received]()
+        while time.monotonic() < deadline and (found := self._collect(subscriber, QUIET_S)):
+            batch += found
+        if batch:
+            self._write(writer, subscriber, batch)
+
+    # Writing
+
+    def _write(self, writer: BusWriter, subscriber: Subscriber, batch: Sequence[Received]) -> bool:
+        """Return when all of it is on the bus; False if it is time to stop before."""
+        items = self._losses.with_holes(batch)
+        if items and not self._wait_for(asyncio.run_coroutine_threadsafe(writer.write(items), self._loop)):
+            return False
+        subscriber.done(batch)
+        return True
+
+    def _wait_for(self, writing: Future[None]) -> bool:
+        until = float("inf")
+        while True:
+            self._alive()
+            if until == float("inf") and self._stopping.is_set():
+                until = time.monotonic() + LAST_WRITE_S
+            try:
+                writing.result(max(0.0, min(POLL_S, until - time.monotonic())))
+            except NotYetError:
+                if time.monotonic() >= until:
+                    writing.cancel()
+                    return False
+            else:
+                return True
+
+    def _finish(self, what: Coroutine[Any, Any, None], timeout_s: float) -> None:
+        closing = asyncio.run_coroutine_threadsafe(what, self._loop)
+        try:
+            closing.result(timeout_s)
+        except NotYetError:
+            log.warning("the connection to the bus was not closed in %.0f s", timeout_s)
+
+    def _complain(self, text: str) -> None:
+        """Log a fault once, until there is another or it is over."""
+        if text != self._complaint:
+            self._complaint = text
+            log.error("%s", printable(text))
