@@ -81,7 +81,5 @@ def test_too_few_descriptors_are_a_clear_error() -> None:
         check=False,
     )
     assert done.returncode == 3
-    assert (
-        f"{COUNT} streams need about {2 * COUNT + 2 * 4 + 64} file descriptors, and the system allows this process 100"
-        in done.stderr
-    )
+    needed = 2 * COUNT + 2 * 4 + 64
+    assert f"{COUNT} streams need about {needed} file descriptors, and the system allows this process 100" in done.stderr
