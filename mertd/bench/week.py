@@ -26,7 +26,8 @@ from mertd.bench.made_memory import message
 from mertd.bench.measure import percentiles, resident_mb
 from mertd.bench.music_vectors import MusicVectors
 from mertd.errors import BackendError
-from mertd.memory.follower import Follower, Following
+from mertd.memory.follower import Follower
+from mertd.memory.following import Following
 from mertd.memory.memory_folder import segments
 from mertd.memory.segment import Segment
 from mertd.memory.segment_files import size_of

@@ -22,36 +22,25 @@ from datetime import datetime, timedelta
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_cursor import BusCursor, BusPlaces
-from mertd.bus.bus_holes import as_hole
+from mertd.bus.bus_decoder import BusDecoder
 from mertd.bus.bus_numbering import BusNumbering
+from mertd.bus.bus_stream import STREAM
 from mertd.bus.reading_thread import ReadingThread
 from mertd.bus.stream_consumer import Stored, StreamPlace
-from mertd.bus.stream_reader import STREAM, Reading
-from mertd.bus.subjects import parse_subject, pattern
-from mertd.errors import BusError, SpaceError, UsageError, WireError
+from mertd.bus.stream_reader import Reading
+from mertd.bus.subjects import pattern
+from mertd.errors import SpaceError, UsageError
 from mertd.stream.client.daemons import check_beginning, names, unix_ns
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.message_source import MessageSource
 from mertd.stream.client.sequence import Cursor, start_ns
 from mertd.text import printable
-from mertd.wire import Embedding, Event, decode
+from mertd.wire import Embedding, Event
 
 KINDS = ("embedding", "event")
 """Kinds of messages that are on a bus. A status is a heartbeat, and old ones mean nothing."""
 
-REPORT_S = 60.0
-"""Seconds between two lines of the log that say how much was refused."""
-
 log = logging.getLogger(__name__)
-
-
-def decoded(stored: Stored) -> Embedding | Event:
-    """Return the message in what a stream holds. Raises `WireError` or `BusError` if it is none, or of another subject."""
-    subject = parse_subject(stored.subject)
-    message = decode([f"{subject.kind}/{subject.stream}/".encode(errors="surrogatepass"), stored.payload])
-    if not isinstance(message, Embedding | Event) or message.daemon != subject.daemon:
-        raise BusError(f"a message of {printable(getattr(message, 'daemon', ''), 100)} under the subject of another daemon")
-    return message
 
 
 class BusSubscriber(MessageSource):
@@ -89,6 +78,7 @@ class BusSubscriber(MessageSource):
         begun = self._cursor.found if self._cursor is not None else BusPlaces(None, {}, since_ns)
         self._progress = _Progress(BusNumbering(resume, begun.runs), begun.place, begun.since_ns)
         self._counts = _Counts(str(access))
+        self._decoder = BusDecoder()
         filters = dict.fromkeys(pattern(None, stream, kind) for stream in wanted or (None,) for kind in dict.fromkeys(chosen))
         everything = begun.since_ns if resume is None else 0
         self._thread = ReadingThread(Reading(access, bus_stream, tuple(filters), begun.place, everything))
@@ -111,7 +101,7 @@ class BusSubscriber(MessageSource):
     @property
     def refused(self) -> int:
         """Messages on the bus that are not the wire's, and were left out."""
-        return self._counts.refused
+        return self._decoder.refused
 
     def receive(self, timeout_s: float | None = None) -> Received | None:
         """Return the next message, or None if none came within `timeout_s` (None: wait for ever).
@@ -186,15 +176,10 @@ class BusSubscriber(MessageSource):
 
     def _received(self, stored: Stored) -> Received | None:
         """Return what is to be delivered; None if it is no message, has come before, or only announces a hole."""
-        try:
-            message = decoded(stored)
-            hole = as_hole(message)
-        except (WireError, BusError, UnicodeError) as error:
-            self._counts.refuse(stored, error)
-            self._progress.pass_by(stored.place)
-            return None
-        if hole is not None:
-            self._progress.numbering.note_hole(hole)
+        message = self._decoder.message(stored)
+        if not isinstance(message, Embedding | Event):
+            if message is not None:
+                self._progress.numbering.note_hole(message)
             self._progress.pass_by(stored.place)
             return None
         lost = self._progress.accept(message, stored.place)
@@ -221,23 +206,12 @@ class _Counts:
         self.where = where
         self.lost = 0
         self.passed_over = 0
-        self.refused = 0
-        self._reports_at = float("-inf")  # monotonic seconds
 
     def lose(self, lost: int, before: Embedding | Event) -> None:
         if lost:
             self.lost += lost
             what = printable(f"{before.kind} of {before.daemon}/{before.stream}", 300)
             log.warning("%d messages of kind %s are lost; the bus has none of them", lost, what)
-
-    def refuse(self, stored: Stored, error: Exception) -> None:
-        self.refused += 1
-        if time.monotonic() >= self._reports_at:
-            self._reports_at = time.monotonic() + REPORT_S
-            log.warning(
-                "message %d of the bus, %s, is left out: %s; %d so far",
-                *(stored.place.seq - 1, printable(stored.subject, 200), printable(str(error), 300), self.refused),
-            )
 
 
 class _Progress:

@@ -26,9 +26,6 @@ from mertd.bus.stream_consumer import InterruptedReadingError, Stored, StreamCon
 from mertd.errors import BusError
 from mertd.text import printable
 
-STREAM = "mertd"
-"""Name of the JetStream stream, unless another one is given."""
-
 RETRY_S = 0.25
 """Seconds until the next attempt; after each failure twice as many."""
 

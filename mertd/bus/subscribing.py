@@ -53,13 +53,14 @@ def subscribe(
     cursor: str | os.PathLike[str] | None = None,
     mix_spaces: bool = False,
     timeout: float | None = None,
+    by_hand: bool = False,
     keys: ClientKeys | Iterable[ClientKeys | None] | BusKeys | None = None,
     bus_stream: str | None = None,
 ) -> MessageSource:
     """Connect to one or more daemons, or to a bus, and return what messages come from.
 
     `endpoint`: where daemons publish, or `nats://HOST:4222`, several servers of one bus with commas. For a bus, `keys` are
-    `BusKeys`, `bus_stream` is the name of the JetStream stream ("mertd"), and there are neither `control` nor `last`. All the
+    `BusKeys`, `bus_stream` is the name of the JetStream stream ("mertd"), and there is no `control`, `last` and `by_hand`. The
     others mean the same for both: see `mertd.Subscriber`.
     """
     from mertd.bus.bus_access import is_bus
@@ -82,18 +83,20 @@ def subscribe(
             cursor=cursor,
             mix_spaces=mix_spaces,
             timeout=timeout,
+            by_hand=by_hand,
             keys=keys,
         )
     if len(endpoints) > 1:
         raise UsageError(
             "one bus at a time, and no daemons beside it; several servers of a bus go into one address, with commas"
         )
-    if control is not None or last:
-        raise UsageError(f"`{'last' if last else 'control'}` is for daemons; a bus has `since` and `cursor`")
+    for name, is_given in (("control", control is not None), ("last", bool(last)), ("by_hand", by_hand)):
+        if is_given:
+            raise UsageError(f"`{name}` is for daemons; a bus has `since`, and `cursor` with `acknowledge`")
     if keys is not None and not isinstance(keys, BusKeys):
         raise UsageError("a bus needs `mertd.BusKeys` for `keys`, or a user and a password in its address")
+    from mertd.bus.bus_stream import STREAM
     from mertd.bus.bus_subscriber import BusSubscriber
-    from mertd.bus.stream_reader import STREAM
 
     return BusSubscriber(
         (keys or BusKeys()).access(endpoints[0]),

@@ -11,6 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Protocol
 
 import typer
 
+from mertd.cli.bus_options import (
+    BusCa,
+    BusCertificate,
+    BusConfig,
+    BusCredentials,
+    BusNkey,
+    BusPrivateKey,
+    BusStream,
+    bus_access,
+)
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Control, Json, Key, KeyFolder, MemoryFolder, ServerKey, TextTimes
@@ -19,6 +29,8 @@ from mertd.defaults import CONTROL_ENDPOINT, PUBLISH_ENDPOINT
 from mertd.errors import EndpointError, UsageError
 
 if TYPE_CHECKING:
+    from mertd.bus.bus_access import BusAccess
+    from mertd.stream.client.message_source import MessageSource
     from mertd.stream.client.sequence import Cursor
     from mertd.stream.curve_keys import ClientKeys
     from mertd.wire import Embedding, Event, Status
@@ -31,7 +43,9 @@ commands = single_command()
 
 @commands.command()
 def tail(
-    connect: Annotated[str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes.")] = PUBLISH_ENDPOINT,
+    connect: Annotated[
+        str, typer.Option(metavar="ENDPOINT", help="Where the daemon publishes, or a bus, nats://HOST:4222.")
+    ] = PUBLISH_ENDPOINT,
     control: Control = CONTROL_ENDPOINT,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream; repeatable.")] = None,
     json: Json = False,
@@ -51,11 +65,21 @@ def tail(
         str | None, typer.Option("--to", metavar="TIME", help="Show what the memory has before then, and end.")
     ] = None,
     memory: MemoryFolder = None,
+    config: BusConfig = None,
+    bus_stream: BusStream = None,
+    credentials: BusCredentials = None,
+    nkey: BusNkey = None,
+    ca: BusCa = None,
+    certificate: BusCertificate = None,
+    private_key: BusPrivateKey = None,
     key: Key = None,
     server_key: ServerKey = None,
     key_folder: KeyFolder = None,
 ) -> None:
     """Show embeddings as they come."""
+    options = {name: value for name, value in locals().items() if name in {"credentials", "nkey", "ca", "certificate"}}
+    of_bus = {"stream": bus_stream, "private_key": private_key, **options}
+    from mertd.bus.bus_access import is_bus
     from mertd.cli.message_printer import MessagePrinter
 
     if (since is not None) + (begin is not None or end is not None) + bool(last) > 1:
@@ -64,10 +88,19 @@ def tail(
         with reader_may_leave():
             _show_past(begin, end, tuple(stream or ()), memory, events, count, MessagePrinter(json, text_times))
         return
-    keys = client_keys(connect, key, server_key, key_folder)
     streams = tuple(stream or ())
+    kinds = ("embedding", "event") if events else ("embedding",)
+    if is_bus(connect):
+        if last:
+            raise UsageError("--last is for daemons; give --since for a bus")
+        access, name = bus_access(connect, config, of_bus)
+        where = _Where(str(access), control, streams, kinds, since, 0, memory, None, (access, name))
+        _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
+        return
+    if config is not None or any(value is not None for value in of_bus.values()):
+        raise UsageError("this names how to get into a bus, but no bus is named; give --connect nats://HOST:4222")
+    keys = client_keys(connect, key, server_key, key_folder)
     if json or text_times or lines or not _can_redraw():
-        kinds = ("embedding", "event") if events else ("embedding",)
         where = _Where(connect, control, streams, kinds, since, last, memory, keys)
         _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
         return
@@ -104,6 +137,30 @@ class _Where:
     last: int
     memory: Path | None
     keys: ClientKeys | None
+    bus: tuple[BusAccess, str] | None = None
+
+    def subscribe(self, resume: Cursor | None, since_ns: int | None) -> MessageSource:
+        """Connect to the daemon, or to the bus."""
+        if self.bus is not None:
+            from mertd.bus.bus_subscriber import BusSubscriber
+
+            access, name = self.bus
+            return BusSubscriber(
+                access, self.streams, self.kinds, resume=resume, since=since_ns, mix_spaces=True, bus_stream=name
+            )
+        from mertd.stream.client.subscriber import Subscriber
+
+        return Subscriber(
+            self.connect,
+            self.streams,
+            self.kinds,
+            control=self.control,
+            last=self.last,
+            resume=resume,
+            since=since_ns,
+            mix_spaces=True,
+            keys=self.keys,
+        )
 
 
 class _Shows(Protocol):
@@ -122,13 +179,12 @@ def _follow(
     idle: Callable[[], object] = lambda: None,
 ) -> None:
     """Show messages until there were `count` embeddings, or for ever. `idle` is called at least twice a second."""
-    from mertd.stream.client.subscriber import Subscriber
     from mertd.wire import Embedding
 
     shown = 0
     resume, since_ns = None, None
     stored = tuple(kind for kind in where.kinds if kind != "status")
-    if where.since is not None and _is_memory_here(where.memory):
+    if where.since is not None and where.bus is None and _is_memory_here(where.memory):
         with reader_may_leave():
             resume, shown = _show_since(where.since, where.streams, where.memory, stored, count, printer, stopping)
     elif where.since is not None:  # the daemon may have one
@@ -136,26 +192,14 @@ def _follow(
 
         since_ns = parse_time(where.since, time.time_ns())
     deadline = _deadline(timeout)
-    with (
-        Subscriber(
-            where.connect,
-            where.streams,
-            where.kinds,
-            control=where.control,
-            last=where.last,
-            resume=resume,
-            since=since_ns,
-            mix_spaces=True,
-            keys=where.keys,
-        ) as subscriber,
-        reader_may_leave(),
-    ):
+    with where.subscribe(resume, since_ns) as subscriber, reader_may_leave():
         while (count is None or shown < count) and not stopping():
             idle()
             received = subscriber.receive(max(0.0, min(LOOK_S, deadline - time.monotonic())))
             if received is None:
                 if time.monotonic() >= deadline:
-                    raise EndpointError(f"no embedding in {timeout:g} s from {where.connect}; `mertd status` may say why")
+                    hint = "`mertd status` may say why" if where.bus is None else "does `mertd relay` run beside the daemons?"
+                    raise EndpointError(f"no embedding in {timeout:g} s from {where.connect}; {hint}")
                 continue
             message = received.message
             if received.lost:

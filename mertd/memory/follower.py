@@ -10,20 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from mertd.errors import EndpointError, MertdError, StoreError
-from mertd.memory.amounts import Keep
+from mertd.memory.following import Followed, Source
 from mertd.memory.holes import Hole, HoleReason
 from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
 from mertd.memory.retention import Retention
-from mertd.memory.store import MAX_FILE, Store, must_reopen
-from mertd.stream.client.sequence import Cursor
-from mertd.stream.client.subscriber import Subscriber
-from mertd.stream.curve_keys import ClientKeys
+from mertd.memory.store import Store, must_reopen
 from mertd.stream.request import RefusalError, ask_page
 from mertd.text import printable
 from mertd.wire import REPLAY_MARK, Embedding, Event, Status
@@ -52,23 +47,6 @@ FILLABLE = (HoleReason.MISSED, HoleReason.DISK, HoleReason.DAMAGED)
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Following:
-    """Whom to follow, and where to remember. `controls`, `keys`: one for each endpoint, or None."""
-
-    folder: Path
-    endpoints: tuple[str, ...]
-    controls: tuple[str, ...] | None
-    keys: tuple[ClientKeys | None, ...] | None = None
-    keep: Keep = Keep()  # noqa: RUF009 - frozen
-    max_file: int = MAX_FILE  # bytes after which another file begins
-
-    def subscribe(self, cursor: Cursor) -> Subscriber:
-        """Connect, to continue at `cursor`. Raises `EndpointError`."""
-        kinds = ("embedding", "event", "status")
-        return Subscriber(self.endpoints, kinds=kinds, control=self.controls, resume=cursor, mix_spaces=True, keys=self.keys)
-
-
 class Stopping(Protocol):
     """Says when to stop, as `threading.Event` does."""
 
@@ -88,7 +66,7 @@ class Follower:
 
     def __init__(
         self,
-        following: Following,
+        following: Followed,
         stopping: Stopping,
         alive: Callable[[], None] = lambda: None,
         on_stored: Callable[[], None] = lambda: None,
@@ -114,25 +92,30 @@ class Follower:
     def run(self) -> None:
         """Follow until told to stop. Raises `EndpointError` if a daemon refuses this client from the beginning."""
         try:
-            with self._following.subscribe(self._store.cursor()) as subscriber:
-                while not self._stopping.is_set():
-                    self._alive()
-                    batch, status = self._receive(subscriber)
-                    if batch:
-                        self._append(batch)
-                    if status is not None:
-                        self._note_status(status)
-                    if time.monotonic() >= self._upkeep_at:
-                        self._upkeep_at = time.monotonic() + UPKEEP_S
-                        self._keep_up()
-                self._drain(subscriber)
+            while not self._stopping.is_set():
+                with self._following.subscribe(self._store) as subscriber:
+                    self._follow(subscriber)
         finally:
             self._builder.stop()
             self._store.close()
 
+    def _follow(self, subscriber: Source) -> None:
+        """Store what comes until told to stop, or until it has to be subscribed anew."""
+        while not self._stopping.is_set():
+            self._alive()
+            batch, status = self._receive(subscriber)
+            if batch and not self._append(batch, subscriber):
+                return
+            if status is not None:
+                self._note_status(status)
+            if time.monotonic() >= self._upkeep_at:
+                self._upkeep_at = time.monotonic() + UPKEEP_S
+                self._keep_up()
+        self._drain(subscriber)
+
     # Receiving
 
-    def _receive(self, subscriber: Subscriber) -> tuple[list[Embedding | Event], Status | None]:
+    def _receive(self, subscriber: Source) -> tuple[list[Embedding | Event], Status | None]:
         """Return the messages that wait, or the next one if none does; and a status, with which a batch ends."""
         batch: list[Embedding | Event] = []
         while len(batch) < BATCH:
@@ -160,32 +143,36 @@ class Follower:
     def _refuse_replay(self, endpoint: str) -> None:
         """Say that a replay is not remembered. Raises `EndpointError` if nothing else is followed."""
         text = f"{endpoint} is a replay of a memory, which is not remembered again; give --connect and --control of a daemon"
-        if len(self._following.endpoints) == 1 and not self.stored:
+        if len(self._following.endpoints) == 1 and not self._following.is_shared and not self.stored:
             raise EndpointError(text)
         self._complain(text)
 
-    def _drain(self, subscriber: Subscriber) -> None:
+    def _drain(self, subscriber: Source) -> None:
         """Store what still comes at the end, in one attempt."""
         deadline, batch = time.monotonic() + DRAIN_S, list[Embedding | Event]()
         try:
             while time.monotonic() < deadline and (received := subscriber.receive(QUIET_S)) is not None:
                 if not isinstance(received.message, Status) and not received.message.daemon.startswith(REPLAY_MARK):
                     batch.append(received.message)
-            self.stored += self._store.append(batch, self._reason).stored
+            self.stored += self._store.append(batch, self._reason, subscriber.places()).stored
         except MertdError as error:
             self._complain(str(error))
 
     # Storing
 
-    def _append(self, batch: list[Embedding | Event]) -> None:
-        """Store a batch, however long it takes: with a full disk, until there is room. Gives up only to stop."""
+    def _append(self, batch: list[Embedding | Event], subscriber: Source) -> bool:
+        """Store a batch, however long it takes: with a full disk, until there is room. Gives up only to stop.
+
+        Returns False if nothing was stored because it all comes again to who subscribes anew.
+        """
         while not self._stopping.is_set():
             try:
-                appended = self._store.append(batch, self._reason)
+                appended = self._store.append(batch, self._reason, subscriber.places())
             except StoreError as error:
                 self._complain(f"{error}; trying again every {RETRY_S:g} s, and the daemon's history is kept meanwhile")
                 self._reason = HoleReason.DISK
-                self._wait_and_reopen(error)
+                if self._wait_and_reopen(error) and subscriber.refetches:
+                    return False
                 continue
             if self._complaint:
                 log.warning("stored again; %d messages are missing", appended.missing)
@@ -194,23 +181,26 @@ class Follower:
                 log.warning("%d messages are missing; `mertd memory info` lists them", appended.missing)
             self.stored += appended.stored
             self._on_stored()
-            return
+            return True
+        return True
 
-    def _wait_and_reopen(self, error: StoreError) -> None:
+    def _wait_and_reopen(self, error: StoreError) -> bool:
+        """Wait, and open the memory anew if that is necessary. Returns whether it was."""
         self._alive()
         self._stopping.wait(RETRY_S)
         if not must_reopen(error):
-            return
+            return False
         self._store.close()
         while not self._stopping.is_set():
             try:
                 self._store = Store(self._following.folder, self._following.max_file)
                 self._upkeep_at = 0.0  # what was in the damaged file may be in a history
-                return
+                return True
             except StoreError as again:
                 self._complain(str(again))
                 self._alive()
                 self._stopping.wait(RETRY_S)
+        return False
 
     def _note_status(self, status: Status) -> None:
         """Store what a daemon has sent before its status and neither came nor was in its history."""

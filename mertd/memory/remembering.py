@@ -17,7 +17,8 @@ from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.changes.stream_window import Change
 from mertd.memory.changes.wording import event_detail
 from mertd.memory.default_folder import chosen_folder
-from mertd.memory.follower import Follower, Following
+from mertd.memory.follower import Follower
+from mertd.memory.following import Following
 from mertd.memory.pages import page, page_since
 from mertd.processes.child import Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys

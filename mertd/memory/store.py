@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -33,13 +33,15 @@ from mertd.memory.memory_folder import (
 from mertd.memory.rewriting import bring_up_to_date
 from mertd.memory.segment import KIND_TABLES, FileGoneError, Segment, begin_file, explained
 from mertd.memory.segment_files import CLOSED_SUFFIX, open_path
-from mertd.memory.writing import Writer, carry
+from mertd.memory.writing import PLACE_FACT, Writer, carry
 from mertd.wire import Embedding, Event, Status
 
 MAX_FILE = 256 << 20
 """Bytes after which another file begins: 128,000 vectors of one layer, or a week of one stream at a hop of 5 s. The file that
 is being written has no index and is searched number by number, so it must stay small; retention deletes whole files.
 """
+
+SET_FACT = "INSERT INTO facts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value"
 
 MAX_FILE_AGE_S = 31 * 86_400.0
 """Seconds after which another file begins, so that retention by age is exact to a month."""
@@ -103,9 +105,20 @@ class Store:
         """Return the `seq` of the next message for each boot, kind and stream: what to ask daemons for."""
         return self._writer.cursor()
 
-    def append(self, messages: Iterable[Embedding | Event], reason: HoleReason = HoleReason.MISSED) -> Appended:
+    def place(self, name: str) -> str | None:
+        """Return what was kept under a name with the messages that were stored last. Raises `StoreError`."""
+        found = self._segment.rows("SELECT value FROM facts WHERE name = ?", (PLACE_FACT + name,))
+        return str(found[0][0]) if found else None
+
+    def append(
+        self,
+        messages: Iterable[Embedding | Event],
+        reason: HoleReason = HoleReason.MISSED,
+        places: Mapping[str, str] | None = None,
+    ) -> Appended:
         """Store messages, all or none, and return when they are on the disk. `reason`: why those between them are missing.
 
+        `places`: what to keep with them, by name, of the places that they come from.
         Raises `StoreError` if they cannot be written, as with a full disk; the memory is then as before. `must_reopen` says
         whether this object is of no use any more.
         """
@@ -117,6 +130,8 @@ class Store:
         with self._writing(reason) as writer:
             for message in messages:
                 writer.add(message)
+            for name, place in (places or {}).items():
+                self._segment.db.execute(SET_FACT, (PLACE_FACT + name, place))
         return Appended(writer.stored, writer.duplicates, writer.missing)
 
     def note_sent(self, status: Status, reason: HoleReason = HoleReason.MISSED) -> int:

@@ -33,6 +33,9 @@ CARRIED_RUNS = 10_000
 MAX_ADDED = 1_024
 """Messages of a kind that are kept until they are written together: 3 MB of vectors."""
 
+PLACE_FACT = "place "
+"""How the names of facts begin that say where a client is in what its messages come from."""
+
 UNSTORABLE = (StoreError, OverflowError, UnicodeError, sqlite3.DataError, sqlite3.IntegrityError)
 """What is raised for a message whose values SQLite refuses. It must not keep those that come with it from being stored."""
 
@@ -244,7 +247,9 @@ def _sent(status: Status) -> Iterator[tuple[str, str, int]]:
 
 
 def carry(old: sqlite3.Connection, new: sqlite3.Connection) -> None:
-    """Copy streams and cursors into a file that has just been created."""
+    """Copy streams, cursors and places into a file that has just been created."""
+    for row in old.execute("SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(PLACE_FACT), PLACE_FACT)):
+        new.execute("INSERT INTO facts VALUES (?, ?)", row)
     for row in old.execute("SELECT id, daemon, name FROM streams"):
         new.execute("INSERT INTO streams (id, daemon, name) VALUES (?, ?, ?)", row)
     newest = "SELECT id, boot, stream, embeddings, events FROM sources ORDER BY id DESC LIMIT ?"

@@ -21,7 +21,8 @@ from memory.publishing import Station, on_air, station
 from memory.stored import key
 from mertd.memory import store as store_module
 from mertd.memory.checking import verify
-from mertd.memory.follower import Follower, Following
+from mertd.memory.follower import Follower
+from mertd.memory.following import Following
 from mertd.memory.memory import Memory
 from mertd.memory.queries import Selection
 from mertd.wire import Embedding, Event

@@ -13,7 +13,8 @@ from typing import Any
 from command_process import PATIENCE_S, wait_until
 from memory.stored import BOOTS, small
 from mertd.errors import WireError
-from mertd.memory.follower import Follower, Following
+from mertd.memory.follower import Follower
+from mertd.memory.following import Following
 from mertd.stream.server.history import Page
 from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Event, Message, encode

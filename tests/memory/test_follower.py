@@ -14,7 +14,8 @@ from memory.stored import BOOTS, assert_same, vector
 from mertd.errors import StoreError
 from mertd.memory import follower as follower_module
 from mertd.memory.checking import verify
-from mertd.memory.follower import Follower, Following
+from mertd.memory.follower import Follower
+from mertd.memory.following import Following
 from mertd.memory.memory import Memory
 
 
