@@ -103,6 +103,8 @@ class Room:
         self.daemon.until(lambda s: s.streams["room"]["embedded"] > 0 and s.processes["memory"]["state"] == "healthy")
 
     def stop(self) -> None:
+        self.daemon.process.terminate()
+        self.daemon.exits(0)  # other tests hold it to five seconds, on processors that do not do all this
         self._stack.close()
 
     def kill(self) -> None:
