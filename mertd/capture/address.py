@@ -54,6 +54,11 @@ class Address:
         """Whether a new process can continue: a file would begin again, and raw PCM on standard input within a frame."""
         return KINDS[self.kind].resumable and not self.is_stdin
 
+    @property
+    def may_share(self) -> bool:
+        """Whether it may share a capture process: it needs no device, and goes on if a neighbour interrupts it."""
+        return self.resumable and not KINDS[self.kind].needs_device
+
     def __str__(self) -> str:
         return f"{self.kind}:{self.target}"
 

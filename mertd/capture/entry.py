@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from mertd.capture.clock_pair import read_clocks
@@ -31,22 +32,36 @@ def open_source(settings: CaptureSettings) -> AudioSource:
     return source
 
 
+def record(
+    settings: CaptureSettings, ring: Ring, send: Callable[[object], None], control: CaptureControl, close_broken: bool
+) -> bool:
+    """Open the source, record it until it ends or a stop is requested, and close it. Return whether all went well; what did
+    not was reported.
+
+    `close_broken`: close a broken source, too; closing a broken device may hang.
+    """
+    source: AudioSource | None = None
+    try:
+        before = read_clocks()
+        source = open_source(settings)
+        send(Opened(shorten(source.description), source.rate, source.channels))
+        Recorder(settings, source, ring, send, control, before).run()
+    except MertdError as error:
+        retry = isinstance(error, SourceError) and error.retry
+        send(CaptureFailed(shorten(str(error)), error.exit_code, retry))
+    except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
+        send(CaptureFailed(shorten(traceback.format_exc()), 1, retry=True))
+    else:
+        source.close()
+        return True
+    if source is not None and close_broken:
+        source.close()
+    return False
+
+
 def main(settings: CaptureSettings, ring: Ring, pipe: Connection) -> None:
     """Run the process."""
     control = CaptureControl()
     begin(pipe, control.on_message)
-    outbox = Outbox(pipe)
-    try:
-        before = read_clocks()
-        source = open_source(settings)
-        outbox.send(Opened(shorten(source.description), source.rate, source.channels))
-        Recorder(settings, source, ring, outbox.send, control, before).run()
-    except MertdError as error:
-        retry = isinstance(error, SourceError) and error.retry
-        outbox.send(CaptureFailed(shorten(str(error)), error.exit_code, retry))
-    except Exception:  # noqa: BLE001 - a bug: its traceback must reach the daemon's log
-        outbox.send(CaptureFailed(shorten(traceback.format_exc()), 1, retry=True))
-    else:
-        source.close()
-        return
-    os._exit(0)  # closing a broken device may hang, as may PortAudio's exit handler; the system releases what they held
+    if not record(settings, ring, Outbox(pipe).send, control, close_broken=False):
+        os._exit(0)  # PortAudio's exit handler may hang, too; the system releases what it held

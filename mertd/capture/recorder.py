@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -64,6 +65,22 @@ class CaptureControl:
                 case Stop():
                     self.stopping = True
             self._changed.notify_all()
+
+    def abandon(self, timeout_s: float) -> bool:
+        """Stop without waiting for the source, which may hang: from now on nothing is written. Return False if it timed out."""
+        if not self._changed.acquire(timeout=timeout_s):
+            return False
+        self.stopping = True
+        self._changed.notify_all()
+        self._changed.release()
+        return True
+
+    def unless_stopping(self, write: Callable[[], None]) -> bool:
+        """Call `write` unless a stop was requested; one that is requested meanwhile waits. Return whether it was called."""
+        with self._changed:
+            if not self.stopping:
+                write()
+            return not self.stopping
 
     def wait_to_write(self, end: int, timeout_s: float) -> bool:
         """Wait until samples up to `end` may be written or a stop is requested; return False if it timed out."""
@@ -211,11 +228,10 @@ class Recorder:
             part = samples[at : at + MAX_UNREPORTED_SAMPLES]
             while not self._settings.realtime and not self._control.wait_to_write(self._end + len(part), GRANT_WAIT_S):
                 self._commit()
-            if self._control.stopping:
-                return
             if self._end + len(part) - self._unsent.since > MAX_UNREPORTED_SAMPLES:
                 self._commit()
-            self._ring.write(self._end, part)
+            if not self._control.unless_stopping(partial(self._ring.write, self._end, part)):
+                return
             self._end += len(part)
 
     def _commit_in_time(self) -> None:

@@ -110,3 +110,30 @@ class Stop:
 
 FromCapture = Opened | Committed | Discontinuity | Notice | Ended | CaptureFailed
 ToCapture = Grant | NextDue | Stop
+
+
+# A process shared by several sources. Each run of a source has a number; what is said to it or by it travels as
+# `(number, message)`.
+
+
+@dataclass(frozen=True)
+class BeginSource:
+    """Open a source and record it, in a thread of its own."""
+
+    run: int
+    stream: str  # into whose ring
+    settings: CaptureSettings
+
+
+@dataclass(frozen=True)
+class AbandonSource:
+    """The source hangs: never write for this run again."""
+
+    run: int
+
+
+@dataclass(frozen=True)
+class SourceOver:
+    """The run has ended: nothing of it will be written or reported any more."""
+
+    run: int

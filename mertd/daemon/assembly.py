@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import resource
 import secrets
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,14 +35,17 @@ from mertd.daemon.parts import Parts, Sockets
 from mertd.daemon.reload import Reloader
 from mertd.daemon.requests import Requests
 from mertd.daemon.run_state import RunState, StartError
+from mertd.daemon.shared_captures import group_streams, number_of_groups
 from mertd.daemon.status import StatusReporter, StatusSources
 from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
 from mertd.defaults import SAMPLE_RATE, VIEW_ADDRESS
+from mertd.descriptors import raise_limit
 from mertd.embed.model_settings import ModelSettings
 from mertd.logs import QueuedHandler
 from mertd.processes.child import Inherited
+from mertd.processes.runs import Spawn
 from mertd.ring import Ring
 from mertd.stream.server.history import Page
 from mertd.windows import Schedule
@@ -51,7 +55,16 @@ CLOCK_MARGIN_S = 60.0
 """Seconds for which a clock remembers more than the ring holds, as a window may wait for its answer."""
 
 MANY_STREAMS = 16
-"""Streams above which captures report rarely while no window is nearly due: fewer cost next to nothing."""
+"""Streams above which captures share processes, and report rarely while no window is nearly due: fewer cost next to nothing."""
+
+RING_DESCRIPTORS = 2
+"""Descriptors of one ring: that of its memory, and a copy that the mapping holds."""
+
+PROCESS_DESCRIPTORS = 4
+"""Descriptors for one child process: its pipe, its standard error, and two that tell its end."""
+
+OTHER_DESCRIPTORS = 64
+"""Descriptors for everything else: sockets, the event loop, the log, a few clients."""
 
 Publish = Callable[[Embedding | Event], None]
 
@@ -89,6 +102,8 @@ def _assemble(
     Raises `EndpointError` if an endpoint is in use, `StartError` if there is no memory; nothing is left open then.
     """
     boot = secrets.token_bytes(16)
+    raise_limit()
+    _check_descriptors(settings)
     with ExitStack() as undo:
         streams = Streams(state, settings.exit_at_end, time.monotonic_ns)
         rings: dict[str, Ring] = {}
@@ -121,11 +136,30 @@ def _assemble(
         for address in settings.addresses:
             ring = rings[address.name] = _allocate_ring(settings)
             undo.callback(ring.close)
+        spawns = _shared_captures(settings, rings)
+        for address in settings.addresses:
             origin = Origin(boot, name, address.name)
-            streams[address.name] = _make_stream(settings, address, ring, origin, publish, streams)
+            timeline = _make_timeline(settings, rings[address.name], origin, publish)
+            spawn = spawns.get(address.name)
+            streams[address.name] = Stream(address, _options(settings, address), rings[address.name], timeline, streams, spawn)
         undo.pop_all()
     reloader = Reloader(settings, outside.reread, streams, notifier)
     return Parts(sockets, rings, worker, streams, reporter, reloader, changes, companions)
+
+
+def _check_descriptors(settings: Settings) -> None:
+    """Raise `StartError` if the system does not give this process as many descriptors as its streams need."""
+    streams = len(settings.addresses)
+    sharing = sum(address.may_share for address in settings.addresses) if _has_many(settings) else 0
+    processes = streams - sharing + number_of_groups(sharing)
+    needed = streams * RING_DESCRIPTORS + processes * PROCESS_DESCRIPTORS + OTHER_DESCRIPTORS
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if needed > allowed:
+        raise StartError(
+            f"{streams} streams need about {needed:,} file descriptors, and the system allows this process {allowed:,}; "
+            f"raise the hard limit (`ulimit -Hn`; LimitNOFILE= of a systemd unit), or listen to fewer streams",
+            3,
+        )
 
 
 def _allocate_ring(settings: Settings) -> Ring:
@@ -136,17 +170,25 @@ def _allocate_ring(settings: Settings) -> Ring:
         raise StartError(f"no memory for {seconds:.0f} s of audio ({error}); ask for less with --ring", 3) from error
 
 
-def _make_stream(
-    settings: Settings, address: Address, ring: Ring, origin: Origin, publish: Publish, streams: Streams
-) -> Stream:
+def _has_many(settings: Settings) -> bool:
+    return settings.pace == "realtime" and len(settings.addresses) > MANY_STREAMS
+
+
+def _shared_captures(settings: Settings, rings: Mapping[str, Ring]) -> dict[str, Spawn]:
+    """Return what starts the captures that share processes, by stream: none unless there are many."""
+    sharing = [address.name for address in settings.addresses if address.may_share] if _has_many(settings) else []
+    return group_streams({name: rings[name] for name in sharing})
+
+
+def _make_timeline(settings: Settings, ring: Ring, origin: Origin, publish: Publish) -> Timeline:
     schedule = Schedule(settings.window_samples, settings.hop_samples, settings.late_policy, ring.capacity)
     clocks = EpochClocks(SAMPLE_RATE, ring.capacity / SAMPLE_RATE + CLOCK_MARGIN_S, time.time_ns)
-    timeline = Timeline(origin.stream, schedule, ring, settings.gate, clocks, Composer(origin, clocks, publish))
+    return Timeline(origin.stream, schedule, ring, settings.gate, clocks, Composer(origin, clocks, publish))
+
+
+def _options(settings: Settings, address: Address) -> StreamOptions:
     stdin = Inherited(sys.stdin.fileno()) if address.is_stdin else None
-    realtime = settings.pace == "realtime"
-    rare_reports = realtime and len(settings.addresses) > MANY_STREAMS
-    options = StreamOptions(realtime, settings.exit_at_end, rare_reports, stdin)
-    return Stream(address, options, ring, timeline, streams)
+    return StreamOptions(settings.pace == "realtime", settings.exit_at_end, _has_many(settings), stdin)
 
 
 def _make_companions(

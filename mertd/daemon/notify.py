@@ -33,6 +33,10 @@ LOOPS: frozenset[Loop] = frozenset({"status", "watch"})
 """The loops that must both come round before the watchdog is fed."""
 
 
+MAX_STATUS = 900
+"""Characters of a line, of four bytes at most: systemd ignores a message of more than 4,096 bytes, WATCHDOG=1 included."""
+
+
 class Notifier:
     """Reports to the service manager that started this process, if one did."""
 
@@ -93,7 +97,7 @@ class Notifier:
         """Send lines in one datagram. Return whether it has arrived."""
         if not self._address:
             return False
-        text = "\n".join(printable(line.replace("\n", " ")) for line in lines)
+        text = "\n".join(printable(line.replace("\n", " "), MAX_STATUS) for line in lines)
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaker:
                 speaker.settimeout(SEND_S)

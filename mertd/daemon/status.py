@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,15 @@ from mertd.daemon.streams import Streams
 from mertd.stream.server.publisher import Publisher
 from mertd.vocabulary import HealthState
 from mertd.wire import Status, fit
+
+MAX_STREAMS_BYTES = 650_000
+"""Bytes of what a status says about streams, at most: some 2,000 of them, of the 1,048,576 that a payload has room for."""
+
+MAX_PROCESSES_BYTES = 250_000
+"""Bytes of what it says about processes, at most."""
+
+MAX_NAMED = 8
+"""Streams that a line for the service manager names one by one."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +61,8 @@ class StatusReporter:
             version=__version__,
             phase=sources.state.phase.value,
             model=fit(model.info.as_dict()) if model is not None else {},
-            streams=fit({name: stream.status for name, stream in sources.streams.items()}),
-            processes=fit(self._processes()),
+            streams=fit({name: stream.status for name, stream in sources.streams.items()}, MAX_STREAMS_BYTES),
+            processes=fit(self._processes(), MAX_PROCESSES_BYTES),
             published=sources.publisher.published,
             dropped=sources.publisher.dropped,
         )
@@ -68,7 +78,14 @@ class StatusReporter:
         """Return in one line how the daemon is doing."""
         model = self._sources.worker.model
         parts = [f"{model.info.model.name} on {model.info.model.backend}" if model is not None else "model not ready"]
-        for name, stream in self._sources.streams.items():
+        streams = self._sources.streams
+        if len(streams) > MAX_NAMED:
+            states = Counter(stream.state.value for stream in streams.values())
+            embedded = sum(stream.timeline.counters["embedded"] for stream in streams.values())
+            skipped = sum(stream.timeline.counters["skipped"] for stream in streams.values())
+            found = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+            return f"{parts[0]}; {len(streams)} streams, {found}: {embedded} embedded, {skipped} skipped"
+        for name, stream in streams.items():
             counts = stream.timeline.counters
             parts.append(f"{name} {stream.state}: {counts['embedded']} embedded, {counts['skipped']} skipped")
         return "; ".join(parts)

@@ -13,7 +13,7 @@ from typing import Any
 from mertd.text import MAX_TEXT, encodable, shorten
 
 MAX_MAP = 300_000
-"""Bytes of one map, at most: an event has one, a status three, and a payload has room for 1,048,576."""
+"""Bytes of one map, at most: a payload has room for 1,048,576. A status has three maps, with limits of their own."""
 
 MAX_DEPTH = 16
 """Maps and lists within each other."""
@@ -52,7 +52,12 @@ def fit(values: Mapping[str, Any], limit: int = MAX_MAP) -> dict[str, Any]:
 
 
 def _copy(value: Any, text_limit: int, depth: int) -> Any:
-    if value is None or isinstance(value, bool):
+    kind = type(value)
+    if value is None or kind is bool or (kind is int and value in INTEGERS):  # most are: the checks below take their time
+        return value
+    if kind is str and len(value) <= text_limit and value.isascii():
+        return value
+    if isinstance(value, bool):
         return value
     if isinstance(value, str):
         return encodable(shorten(value, text_limit))
@@ -72,6 +77,8 @@ def _copy(value: Any, text_limit: int, depth: int) -> Any:
 
 
 def _key(key: object) -> str:
+    if type(key) is str and len(key) <= MAX_KEY and key.isascii():
+        return key
     return encodable(shorten(_text(key), MAX_KEY))
 
 
@@ -84,8 +91,10 @@ def _text(value: object) -> str:
 
 def _size(value: Any) -> int:
     """Return how many bytes msgpack needs for a value at most."""
+    if type(value) is int:
+        return 1 if 0 <= value < 128 else 5 if 0 <= value < 1 << 32 else 9
     if isinstance(value, str):
-        return 5 + len(value.encode())
+        return 5 + (len(value) if value.isascii() else len(value.encode()))
     if isinstance(value, bytes):
         return 5 + len(value)
     if isinstance(value, dict):

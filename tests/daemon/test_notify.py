@@ -105,6 +105,18 @@ def test_the_watchdog_is_fed_when_both_loops_turn(manager: ServiceManager) -> No
     assert manager.told() == ["WATCHDOG=1"]
 
 
+def test_a_long_status_does_not_cost_the_watchdog(manager: ServiceManager) -> None:
+    """Systemd ignores a datagram of more than 4,096 bytes as a whole."""
+    speaker = notifier(manager, WATCHDOG_USEC="10000000", WATCHDOG_PID=str(os.getpid()))
+    speaker.ready()
+    manager.empty()
+    speaker.turned("watch")
+    speaker.turned("status", "\N{MUSICAL SYMBOL G CLEF}" * 5_000)
+    told = manager.told()
+    assert told[-1] == "WATCHDOG=1"
+    assert len("\n".join(told).encode()) < 4_096
+
+
 def test_time_is_asked_for_only_while_it_starts(manager: ServiceManager) -> None:
     speaker = notifier(manager, WATCHDOG_USEC="10000000")
     speaker.turned("status", "model not ready")
