@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,7 @@ def explain(error: BaseException, server: BusServer, access: BusAccess) -> str:
     if isinstance(error, ConnectionRefusedError):
         return f"{server}: connection refused; is nats-server running there?"
     if isinstance(error, OSError):
-        return f"{server}: {printable(error.strerror or text)}; is the address right?"
+        return f"{server}: {os.strerror(error.errno) if error.errno else text}; is the address right?"
     return f"{server}: {text}"
 
 

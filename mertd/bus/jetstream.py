@@ -58,6 +58,10 @@ class JetStreamError(BusError):
         self.code = code
 
 
+class NoAnswerError(BusError):
+    """JetStream does not answer, over a connection that is there."""
+
+
 async def ask_api(client: BusClient, access: BusAccess, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return what JetStream answers. Raises `BusError` if it does not, `JetStreamError` if it refuses."""
     content = b"" if body is None else json.dumps(body).encode()
@@ -94,6 +98,10 @@ async def answered(client: BusClient, access: BusAccess, question: Coroutine[Any
         return asking.result()
     except BusError:
         raise
+    except TimeoutError as error:
+        if client.forbidden:
+            raise BusError(_no_answer(error, client, access)) from error
+        raise NoAnswerError(f"JetStream of {client.server} does not answer; are most servers of the cluster up?") from error
     except Exception as error:
         raise BusError(_no_answer(error, client, access)) from error
     finally:
@@ -106,6 +114,4 @@ def _no_answer(error: Exception, client: BusClient, access: BusAccess) -> str:
         return f"{client.server} refuses: {printable(client.forbidden, 300)}; give this user the permission"
     if type(error).__name__ == "NoRespondersError":
         return f"{client.server} has no JetStream that takes it; start nats-server with -js, and enable it for this account"
-    if isinstance(error, TimeoutError):
-        return f"JetStream of {client.server} does not answer; are most servers of the cluster up?"
     return explain(error, client.server, access)

@@ -21,7 +21,10 @@ COMMANDS = {
     "relay": ("relay_command", "Relay what a daemon publishes to NATS JetStream. Ctrl-C or SIGTERM stops it."),
     "memory": ("memory_commands", "What is remembered: look at it, check it, export it, forget it."),
     "replay": ("replay_command", "Publish what is remembered once more, marked as replay, to develop clients with."),
-    "similar": ("similar_command", "Find the moments in the memory that sound most like this."),
+    "similar": (
+        "similar_command",
+        "Find moments in the memory that sound like this, or what two streams heard in turn.",
+    ),
     "changes": ("changes_command", "Show the sections of what was heard: where the sound changed, and where it came back."),
     "view": ("view_command", "Serve a page that shows what is heard, live and remembered. Ctrl-C or SIGTERM stops it."),
     "embed": ("embed_command", "Embed sound files offline: the same windows and vectors as the daemon's."),

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 MAX_TEXT = 10_000_000
 """Characters of standard input that are read."""
 
+MAX_WITHIN_S = 86_400.0
+"""Largest lag that --across can be asked for, in seconds: a day."""
+
 ASKED_MARK = "^"
 """Where the moment is that was asked for."""
 
@@ -46,6 +49,18 @@ def similar(
     since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="Only moments from then on.")] = None,
     until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="Only moments before.")] = None,
     count: Annotated[int, typer.Option(min=1, max=1_000, help="Number of moments.")] = 10,
+    across: Annotated[
+        bool, typer.Option("--across", help="What two streams heard, one after the other: which first, and how much later.")
+    ] = False,
+    within: Annotated[
+        float, typer.Option(metavar="SECONDS", min=1, max=MAX_WITHIN_S, help="With --across: the largest lag.")
+    ] = 600.0,
+    recent: Annotated[
+        str | None, typer.Option("--since", metavar="TIME", help="With --across: from then until now (12h).")
+    ] = None,
+    daemons: Annotated[
+        list[str] | None, typer.Option("--daemon", help="With --across: only streams of this daemon; repeatable.")
+    ] = None,
     memory: MemoryFolder = None,
     window: Window = None,
     layers: Layers = None,
@@ -53,14 +68,25 @@ def similar(
     weights: Weights = None,
     json: Json = False,
 ) -> None:
-    """Find the moments in the memory that sound most like this."""
+    """Find moments in the memory that sound like this, or what two streams heard in turn."""
+    if across:
+        if sound is not None or now or when is not None:
+            raise UsageError("--across compares streams with each other; give none of --now, --at and FILE with it")
+        from mertd.cli.rooms_report import AcrossOptions, report_across
+
+        report_across(AcrossOptions(memory, recent, since, until, stream or (), daemons or (), within, json))
+        return
+    if recent is not None or daemons:
+        raise UsageError("--since and --daemon need --across; `mertd similar` has --from and --stream")
     from mertd.memory.asked import at, from_text, newest
     from mertd.memory.memory import Memory
     from mertd.memory.similar_search import SimilarSearch, has_index_library
     from mertd.memory.similarity.vector_segment import SpanFilter
 
     if (sound is not None) + now + (when is not None) != 1:
-        raise UsageError("`mertd similar` needs one of --now, --at TIME, a sound file, or - for a vector on standard input")
+        raise UsageError(
+            "`mertd similar` needs one of --now, --at TIME, a sound file, or - for a vector on standard input; or --across"
+        )
     remembered = Memory(memory)
     streams = tuple(stream or ())
     now_ns = time.time_ns()

@@ -28,6 +28,7 @@ from mertd.memory.segment import Segment, explained
 from mertd.wire import Embedding, Event
 
 if TYPE_CHECKING:
+    from mertd.memory.across.rooms import HeardTwice
     from mertd.memory.similar_search import SimilarSearch
     from mertd.memory.similarity.moments import Moment
     from mertd.memory.similarity.vector_segment import SpanFilter
@@ -132,6 +133,23 @@ class Memory:
         if space not in self._searches:
             self._searches[space] = SimilarSearch(self.folder, space)
         return self._searches[space].find(np.asarray(vector, np.float32).ravel(), count, allowed or EVERYTHING)
+
+    def across(
+        self,
+        since_ns: int = -FOREVER_NS,
+        until_ns: int = FOREVER_NS,
+        streams: tuple[str, ...] = (),
+        daemons: tuple[str, ...] = (),
+        within_s: float = 600.0,
+    ) -> list[HeardTwice]:
+        """Return what two streams heard, one up to `within_s` seconds after the other, in order of time.
+
+        Every two streams of the same space are compared. `streams`, `daemons`: their names; none: all. Raises `StoreError`.
+        """
+        from mertd.memory.across.rooms import chosen_keys, heard_twice
+
+        keys = chosen_keys(self.folder, streams, daemons)
+        return heard_twice(self.folder, keys, since_ns, until_ns, round(within_s * 1e9)).found
 
     def cursor(self) -> dict[bytes, dict[tuple[str, str], int]]:
         """Return the `seq` of the next message by boot and (kind, stream), as `mertd.subscribe(resume=…)` takes it.

@@ -1,0 +1,116 @@
+"""Which of the runs above chance are one sound, and at which other lags that sound fits about as well.
+
+Rules of this file: no I/O, no clock, no random numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from mertd.memory.across.lag_runs import Runs
+from mertd.memory.across.lag_scores import Comparison, profile, scores
+
+EXCLUDED = 7.0
+"""Nats below chance at which a lag is excluded: an aligned sound scores so low once in a thousand times."""
+
+
+class Run(NamedTuple):
+    """One of `Runs`."""
+
+    lag: int  # number of the lag
+    first: int
+    end: int
+    score: float
+
+
+@dataclass(eq=False)
+class Ridge:
+    """Runs that are one sound. `also`: numbers of other lags that fit about as well."""
+
+    best: Run
+    course: list[Run] = field(default_factory=list)  # pieces in order of time, without overlap
+    also: set[int] = field(default_factory=set)
+
+    @property
+    def first(self) -> int:
+        """Number of its first block."""
+        return self.course[0].first
+
+    @property
+    def end(self) -> int:
+        """Number of the block behind its last one."""
+        return self.course[-1].end
+
+    def takes(self, run: Run) -> bool:
+        """Add what a run hears before or behind this, at a lag that has drifted by a step. Return whether it is beside it."""
+        if not any(
+            abs(run.lag - own.lag) <= 1 and run.first <= own.end + 1 and own.first <= run.end + 1 for own in self.course
+        ):
+            return False
+        if run.first < self.first:
+            self.course.insert(0, run._replace(end=min(run.end, self.first)))
+        if run.end > self.end:
+            self.course.append(run._replace(first=max(run.first, self.end)))
+        return True
+
+    def overlaps(self, run: Run, moved: float = 0.0) -> bool:
+        """Return whether most of a run, moved by some blocks, lies in the time of this."""
+        common = min(run.end + moved, self.end) - max(run.first + moved, self.first)
+        return 2 * common > run.end - run.first
+
+
+def ridges(runs: Runs, of: Comparison) -> list[Ridge]:
+    """Return the best runs of each time on either stream, each with those that continue it."""
+    found: list[Ridge] = []
+    order = np.lexsort((runs.lag, runs.first, -runs.score))
+    for values in zip(*(column[order].tolist() for column in (runs.lag, runs.first, runs.end, runs.score)), strict=True):
+        run = Run(*values)
+        if any(ridge.takes(run) for ridge in found) or any(ridge.overlaps(run) for ridge in found):
+            continue
+        # Blocks by which the second stream is further in this run than in the other.
+        twice = [ridge for ridge in found if ridge.overlaps(run, (run.lag - ridge.best.lag) / of.rows_a_block)]
+        if not twice:
+            found.append(Ridge(run, [run]))
+        elif profile(of.part(run.first, run.end))[run.lag] >= _off_by_half(of, twice[0]):
+            twice[0].also.add(run.lag)
+    for ridge in found:
+        _note_repeats(ridge, of)
+    if len(found) > 1:
+        _note_rivals(found, of)
+    return found
+
+
+def _off_by_half(of: Comparison, ridge: Ridge) -> float:
+    """Return the similarity of a sound at a lag that is off by half a step, as one may be that repeats between two windows."""
+    means = profile(of.part(ridge.best.first, ridge.best.end))
+    lag = ridge.best.lag
+    beside = np.nan_to_num(means[[max(lag - 1, 0), min(lag + 1, of.lags - 1)]], nan=-1)
+    return float((means[lag] + beside.max()) / 2)
+
+
+def _note_repeats(ridge: Ridge, of: Comparison) -> None:
+    """Note the lags at which the sound is as similar as its own lag is if windows lie between each other."""
+    best = ridge.best
+    means = np.nan_to_num(profile(of.part(best.first, best.end)), nan=-1)
+    high = means >= _off_by_half(of, ridge)
+    peak = np.ones(of.lags, bool)
+    peak[1:] &= means[1:] >= means[:-1]
+    peak[:-1] &= means[:-1] >= means[1:]
+    apart = np.abs(np.arange(of.lags) - best.lag) > of.rows_a_block  # nearer ones share sound with it
+    ridge.also |= set(np.flatnonzero(high & peak & apart).tolist())
+
+
+def _note_rivals(found: list[Ridge], of: Comparison) -> None:
+    """Note the lags of other ridges that nothing excludes: distances seldom change, and music repeats itself."""
+    lags = np.array([ridge.best.lag for ridge in found])
+    beside = np.clip(lags[:, None] + np.arange(-1, 2), 0, of.lags - 1)
+    columns = np.concatenate([part[:, beside] for part in scores(of)])  # (blocks, ridges, lags beside)
+    sums = np.concatenate([np.zeros((1, *columns.shape[1:])), np.cumsum(columns, axis=0)])
+    for ridge in found:
+        best = ridge.best
+        fits = (sums[best.end] - sums[best.first]).max(axis=1) > -EXCLUDED
+        apart = np.abs(lags - best.lag) > of.rows_a_block
+        ridge.also |= set(lags[fits & apart].tolist())
