@@ -1,4 +1,4 @@
-"""Measure how many real-time streams this machine carries before windows are skipped, with the real daemon, and what ends that."""
+"""Measure how many real-time streams this machine carries before windows are skipped, and what ends it: with the real daemon."""
 
 from __future__ import annotations
 
