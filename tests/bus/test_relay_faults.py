@@ -17,7 +17,9 @@ from nats.js.api import StreamConfig
 from bus.cluster import Cluster, Fault
 from bus.made_daemon import MadeDaemon, made_daemon
 from bus.relayed import on_bus, relay, relaying, until
+from bus.secured import Operator
 from mertd.bus import bus_writer, nats_client
+from mertd.bus.bus_access import BusAccess, parse_servers
 from mertd.bus.bus_holes import BusHole, as_hole
 from mertd.bus.bus_stream import StreamWish
 from mertd.bus.message_id import BusId, HoleId, MessageId
@@ -283,3 +285,32 @@ def test_two_relays_of_one_daemon_store_each_message_once(made: MadeDaemon, tmp_
             until(made, lambda: len(on_bus(bus.url(), "all")) >= 220)
         assert one.stored + other.stored == 220
         assert_all_once_in_order(made, bus.url(), "all")
+
+
+def test_credentials_that_expire_are_read_again_when_they_are_renewed(
+    made: MadeDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = Operator()
+    file = operator.credentials(tmp_path / "studio.creds", seconds=3)
+    with Cluster(extra=operator.configuration) as bus:
+        access = BusAccess(parse_servers(bus.url()), credentials=str(file))
+        with relay(relaying(made, bus.url(), "all", tmp_path, access=access)) as one:
+            made.send()
+            until(made, lambda: one.stored == 1)
+            until(made, lambda: errors(caplog))
+            made.send()
+            assert all("studio.creds" in text and "renew" in text for text in errors(caplog)), errors(caplog)
+            operator.credentials(file)
+            until(made, lambda: one.stored == 2)
+
+
+def test_a_user_without_the_permission_is_told_so(made: MadeDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    allowed = '"$JS.API.>", "mertd.other.>"'
+    users = f'authorization {{ users: [{{user: me, password: x, permissions: {{publish: [{allowed}], subscribe: [">"]}}}}] }}'
+    with Cluster(extra=users) as bus:
+        url = bus.url().replace("nats://", "nats://me:x@")
+        with relay(relaying(made, url, "all", tmp_path)):
+            made.send()
+            until(made, lambda: errors(caplog))
+        assert "permissions violation for publish" in errors(caplog)[0]
+        assert "give this user the permission" in errors(caplog)[0]
