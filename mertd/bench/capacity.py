@@ -108,9 +108,11 @@ def trial(options: list[str], count: int, seconds: float, source: str) -> Trial:
             daemon.until(lambda s: all(stream["state"] != "opening" for stream in s.streams.values()), pause_s)
             start_s = time.monotonic() - began
             start = daemon.until(lambda s: all(stream["embedded"] for stream in s.streams.values()), pause_s)
-            before, machine, counted = _cpu_s(start), machine_cpu_s(), time.monotonic()
+            counted, machine = time.monotonic(), machine_cpu_s()
+            before = _cpu_s(start)
             time.sleep(seconds)
-            after, busy_s, elapsed = _cpu_s(start), machine_cpu_s() - machine, time.monotonic() - counted
+            after = _cpu_s(start)
+            elapsed, busy_s = time.monotonic() - counted, machine_cpu_s() - machine
             end = daemon.until(lambda _: True)
     except BackendError as error:  # too many to start, for example
         return Trial(count, ended_by=str(error).splitlines()[-1])
