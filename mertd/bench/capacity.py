@@ -1,4 +1,4 @@
-"""Measure how many real-time streams this machine carries before windows are skipped, and what ends it: with the real daemon."""
+"""Measure with the real daemon how many real-time streams this machine carries before windows are skipped, and what ends it."""
 
 from __future__ import annotations
 
