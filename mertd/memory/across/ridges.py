@@ -10,11 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mertd.memory.across.lag_runs import Runs
-from mertd.memory.across.lag_scores import Comparison, profile, scores
+from mertd.memory.across.lag_runs import Runs, find_runs
+from mertd.memory.across.lag_scores import Comparison, compared, profile, scores
+from mertd.memory.across.track import Track
 
 EXCLUDED = 7.0
 """Nats below chance at which a lag is excluded: an aligned sound scores so low once in a thousand times."""
+
+REPEATS_APART = 2
+"""Windows, end to end, from which on a stream repeats itself: what is nearer shares sound, or goes on."""
 
 
 class Run(NamedTuple):
@@ -81,6 +85,26 @@ def ridges(runs: Runs, of: Comparison) -> list[Ridge]:
     if len(found) > 1:
         _note_rivals(found, of)
     return found
+
+
+def note_own_repeats(found: list[Ridge], of: Comparison, one: Track, other: Track) -> None:
+    """Note the lags at which a find would be a repetition, if a stream repeats itself half as clearly for most of it."""
+    for track, is_one in ((one, True), (other, False)):
+        itself = compared(track, track, -of.first_lag * of.step_ns)
+        if itself is None:
+            continue
+        own = find_runs(scores(itself, apart=REPEATS_APART * itself.rows_a_block), at_least=EXCLUDED)
+        block_ns = itself.rows_a_block * itself.step_ns
+        for ridge in found:
+            best = ridge.best
+            lag_ns = (best.lag + of.first_lag) * of.step_ns
+            begin_ns = of.first_ns + best.first * of.rows_a_block * of.step_ns + (0 if is_one else lag_ns)
+            first = (begin_ns - itself.first_ns) / block_ns
+            end = first + (best.end - best.first) * of.rows_a_block * of.step_ns / block_ns
+            common = np.minimum(own.end, end) - np.maximum(own.first, first)
+            clear = (2 * common > end - first) & (2 * own.score > best.score)
+            shifts_ns = (own.lag[clear] + itself.first_lag) * itself.step_ns
+            ridge.also |= set((best.lag + np.rint(shifts_ns / of.step_ns).astype(np.int64)).tolist())
 
 
 def _off_by_half(of: Comparison, ridge: Ridge) -> float:
