@@ -118,10 +118,10 @@ def surprises(similarities: Floats) -> NDArray[np.float64]:
     """Return how surprising the rank of each lag is in its block, in nats, (blocks, lags); NaN where nothing is known."""
     known = np.isfinite(similarities)
     counts = known.sum(axis=1, keepdims=True)
-    order = np.argsort(np.where(known, -similarities, np.inf), axis=1, kind="stable")
-    ranks = np.empty(order.shape, np.float64)
-    np.put_along_axis(ranks, order, np.arange(1.0, order.shape[1] + 1)[None], axis=1)
-    found = np.log(np.maximum(counts, 1)) - np.log(ranks)
+    order = np.argsort(np.where(known, -similarities, np.inf), axis=1)
+    found = np.empty(order.shape, np.float64)
+    np.put_along_axis(found, order, -np.log(np.arange(1.0, order.shape[1] + 1))[None], axis=1)
+    found += np.log(np.maximum(counts, 1))
     return np.where(known & (counts >= MIN_LAGS), found, np.nan)
 
 

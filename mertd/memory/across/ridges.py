@@ -50,9 +50,7 @@ class Ridge:
 
     def takes(self, run: Run) -> bool:
         """Add what a run hears before or behind this, at a lag that has drifted by a step. Return whether it is beside it."""
-        if not any(
-            abs(run.lag - own.lag) <= 1 and run.first <= own.end + 1 and own.first <= run.end + 1 for own in self.course
-        ):
+        if not any(_beside(run, own) for own in self.course):
             return False
         if run.first < self.first:
             self.course.insert(0, run._replace(end=min(run.end, self.first)))
@@ -60,10 +58,27 @@ class Ridge:
             self.course.append(run._replace(first=max(run.first, self.end)))
         return True
 
+    def joins(self, other: Ridge, reach: int) -> bool:
+        """Add another one that this meets, in time, and in lag within so many steps. Return whether it does."""
+        if not any(_beside(own, its, reach) for own in self.course for its in other.course):
+            return False
+        self.best = max(self.best, other.best, key=lambda run: run.score)
+        course, self.course = sorted(self.course + other.course, key=lambda run: run.first), []
+        for run in course:
+            first = max(run.first, self.course[-1].end) if self.course else run.first
+            if first < run.end:
+                self.course.append(run._replace(first=first))
+        return True
+
     def overlaps(self, run: Run, moved: float = 0.0) -> bool:
         """Return whether most of a run, moved by some blocks, lies in the time of this."""
         common = min(run.end + moved, self.end) - max(run.first + moved, self.first)
         return 2 * common > run.end - run.first
+
+
+def _beside(one: Run, other: Run, reach: int = 1) -> bool:
+    """Return whether two runs touch, or overlap, at lags that are so many steps apart at most."""
+    return abs(one.lag - other.lag) <= reach and one.first <= other.end + 1 and other.first <= one.end + 1
 
 
 def ridges(runs: Runs, of: Comparison) -> list[Ridge]:
@@ -80,6 +95,12 @@ def ridges(runs: Runs, of: Comparison) -> list[Ridge]:
             found.append(Ridge(run, [run]))
         elif profile(of.part(run.first, run.end))[run.lag] >= _off_by_half(of, twice[0]):
             twice[0].also.add(run.lag)
+    separate: list[Ridge] = []
+    for ridge in found:
+        for met in [earlier for earlier in separate if ridge.joins(earlier, of.rows_a_block)]:
+            separate.remove(met)
+        separate.append(ridge)
+    found = separate
     for ridge in found:
         _note_repeats(ridge, of)
     if len(found) > 1:
