@@ -81,8 +81,8 @@ class DaemonProcess:
             raise BackendError(self._complaint(f"did not say {text!r}"))
         return at
 
-    def until(self, condition: Callable[[Status], bool]) -> Status:
-        """Ask for its status until that satisfies `condition`, and return it."""
+    def until(self, condition: Callable[[Status], bool], pause_s: float = 0.1) -> Status:
+        """Ask for its status, every `pause_s` seconds, until that satisfies `condition`, and return it."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self._process.poll() is None:
             try:
@@ -92,13 +92,14 @@ class DaemonProcess:
                 continue
             if isinstance(status, Status) and condition(status):
                 return status
-            time.sleep(0.1)
+            time.sleep(pause_s)
         raise BackendError(self._complaint("did not reach the expected state in time"))
 
     def _complaint(self, failure: str) -> str:
         return "\n".join([f"the daemon {failure}; the end of its log:", *(line for _, line in self.lines[-5:])])
 
 
-def sources(count: int) -> Sequence[str]:
-    """Return the options for `count` synthesised streams."""
-    return [word for i in range(count) for word in ("--source", f"synth:chords?name=s{i}")]
+def sources(count: int, source: str = "synth:chords") -> Sequence[str]:
+    """Return the options for `count` streams of the same source, synthesised by default."""
+    mark = "&" if "?" in source else "?"
+    return [word for i in range(count) for word in ("--source", f"{source}{mark}name=s{i}")]

@@ -26,6 +26,7 @@ class Plan:
     batches: Sequence[int] = ()
     first_streams: int = 1
     most_streams: int = 64
+    stream_source: str = "synth:chords"  # of each stream
     files: int = 8  # recordings that are embedded
     length: float = 60.0  # of each of them, seconds
     pieces: int = 6  # of music, in which changes are to be found

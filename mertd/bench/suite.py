@@ -43,16 +43,21 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                 case "streams":
                     seconds = 2 * HOP_S if plan.quick else 60.0
                     first, most = (1, 2) if plan.quick else (plan.first_streams, plan.most_streams)
-                    trials = capacity.measure([*options, "--hop", f"{HOP_S:g}"], seconds, first, most, progress)
-                    carried = capacity.most_carried(trials)
-                    found[section] = {"carried": carried, "trials": [trial.as_json() for trial in trials]}
+                    asked = ([*options, "--hop", f"{HOP_S:g}"], seconds, first, most)
+                    trials = capacity.measure(*asked, progress, plan.stream_source)
+                    found[section] = {
+                        "carried": capacity.most_carried(trials),
+                        "ended_by": capacity.ended_by(trials),
+                        "source": plan.stream_source,
+                        "trials": [trial.as_json() for trial in trials],
+                    }
                 case "energy":
                     found[section] = energy.measure_energy(plan, path, layer, progress)
                 case "files":
                     files, length = (6, 6.0) if plan.quick else (plan.files, plan.length)
                     hop = 1.0 if plan.quick else HOP_S
-                    asked = (path, layer, plan.seconds, hop, files, length, 1 if plan.quick else plan.runs)
-                    found[section] = recordings.measure_recordings(*asked, progress).as_json()
+                    wanted = (path, layer, plan.seconds, hop, files, length, 1 if plan.quick else plan.runs)
+                    found[section] = recordings.measure_recordings(*wanted, progress).as_json()
                 case "memory":
                     found[section] = memory_section.measure_memory(plan, progress)
                 case "changes":

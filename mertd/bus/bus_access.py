@@ -101,7 +101,7 @@ class BusAccess:
         if self.nkey is None:
             return None
         path = expand_home(self.nkey)
-        if not _content(path, "nkey").strip().startswith(b"SU"):
+        if not _is_seed(_content(path, "nkey").strip()):
             raise BusError(f"nkey {path}: not the seed of a user's key (it begins with SU); `nk -gen user` makes one")
         return path
 
@@ -136,7 +136,7 @@ def _parse(text: str) -> BusServer:
     parts: SplitResult | None = None
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
-        port = parts.port or DEFAULT_PORT
+        port = DEFAULT_PORT if parts.port is None else parts.port
     except ValueError:
         port = 0
     if parts is None or not port or not parts.hostname or parts.scheme not in SCHEMES or parts.path.strip("/") or parts.query:
@@ -150,6 +150,17 @@ def _without_user(text: str) -> str:
     """Return an address without what stands before the last @."""
     head, at, tail = text.rpartition("@")
     return printable(f"{head.split('://')[0]}://…@{tail}" if at and "://" in head else tail if at else text, 200)
+
+
+def _is_seed(text: bytes) -> bool:
+    """Return whether a text is the seed of a user's key."""
+    import nkeys  # the extra
+
+    try:
+        nkeys.from_seed(bytearray(text)).wipe()
+    except (nkeys.NkeysError, ValueError, TypeError):
+        return False
+    return text.startswith(b"SU")
 
 
 def _content(path: Path, what: str) -> bytes:

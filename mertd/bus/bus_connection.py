@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ async def open_bus(access: BusAccess, name: str = "mertd") -> BusClient:
         except BusError:
             raise
         except Exception as error:  # noqa: BLE001 - of nats-py, its parts and the system; each is said, none passes for success
-            faults.append(explain(client.reason or error, server, access))
+            faults.append(explain(client.reason or error, server, access, client.expects_certificate))
             await close_bus(client)
         else:
             return client
@@ -49,8 +50,8 @@ async def close_bus(client: BusClient) -> None:
         client.broken.set()
 
 
-def explain(error: BaseException, server: BusServer, access: BusAccess) -> str:
-    """Return what an error of a connection means, and what to do."""
+def explain(error: BaseException, server: BusServer, access: BusAccess, expects_certificate: bool = False) -> str:
+    """Return what an error of a connection means, and what to do. `expects_certificate`: the server said so."""
     text = printable(str(error).removeprefix("nats: ").strip("'") or type(error).__name__, 300)
     lower = text.lower()
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -61,9 +62,14 @@ def explain(error: BaseException, server: BusServer, access: BusAccess) -> str:
         return f"{server} does not encrypt; configure its TLS, or connect without tls:// and certificates"
     if "expired" in lower and "certificate" in lower:
         return f"{server} refuses the certificate {access.certificate}: it has expired; renew the file, it is read again"
+    if expects_certificate and isinstance(error, OSError | EOFError):
+        if access.certificate is None:
+            return f"{server} expects a certificate of its clients; give --certificate and --private-key"
+        return f"{server} refuses the certificate {access.certificate}: it has expired, or is not one it knows; renew the file"
     if isinstance(error, ssl.SSLError):
-        own = "" if access.certificate else "; it may expect a certificate: give --certificate and --private-key"
-        return f"{server}: TLS failed: {printable(error.reason or text)}{own or '; is the certificate one that it knows?'}"
+        return f"{server}: TLS failed: {printable(error.reason or text)}; do its certificates and --ca fit?"
+    if type(error).__module__.startswith("nkeys"):
+        return f"the seed in {access.credentials or access.nkey} is not valid: {text}; get another file"
     if "authorization violation" in lower:
         return f"{server} refuses this client: {_shown_login(server, access)} is not accepted; see the server's users"
     if "authentication expired" in lower or "user authentication" in lower:
@@ -77,7 +83,7 @@ def explain(error: BaseException, server: BusServer, access: BusAccess) -> str:
     if isinstance(error, ConnectionRefusedError):
         return f"{server}: connection refused; is nats-server running there?"
     if isinstance(error, OSError):
-        return f"{server}: {printable(error.strerror or text)}; is the address right?"
+        return f"{server}: {os.strerror(error.errno) if error.errno else text}; is the address right?"
     return f"{server}: {text}"
 
 

@@ -25,6 +25,7 @@ from mertd.bus.jetstream import (
     NO_ATOMIC,
     WRONG_LAST_SEQUENCE,
     JetStreamError,
+    NoAnswerError,
     answered,
     ask_api,
     unpack_answer,
@@ -48,6 +49,9 @@ FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 30.0
 """Seconds between two attempts, at most: the wait doubles each time."""
 
+MAX_SAID = 20
+"""Faults that are logged until it works again."""
+
 log = logging.getLogger(__name__)
 
 
@@ -70,6 +74,7 @@ class BusWriter:
         self._client: BusClient | None = None
         self._stream: BusStream | None = None
         self._tails: dict[str, Tail] = {}
+        self._said: set[str] = set()  # faults that were logged
 
     async def connect(self) -> None:
         """Connect and look at the stream, unless that is done. Raises `BusError`."""
@@ -108,6 +113,7 @@ class BusWriter:
             if self.complaint:
                 log.info("the bus at %s takes messages again", self._access)
                 self.complaint = ""
+                self._said.clear()
             return
 
     async def tail(self, subject: str) -> Tail:
@@ -132,6 +138,11 @@ class BusWriter:
                     await self._store_as_one(batch.outgoing[first : first + MAX_BATCH])
             else:
                 await self._store_singly(batch.outgoing)
+        except NoAnswerError:
+            self._tails.clear()
+            if not self._stream.atomic:
+                raise
+            await self._store_singly(batch.outgoing)  # a server without room does not answer a batch, but says so of a message
         except JetStreamError as error:
             self._tails.clear()
             if error.code in (DUPLICATE_IN_BATCH, *NO_ATOMIC):  # one at a time, the server says which it has
@@ -226,8 +237,8 @@ class BusWriter:
         return Tail(sequence)  # somebody else's
 
     def _complain(self, error: BusError) -> None:
-        """Log a fault once, until there is another or it is over."""
-        text = printable(error)
-        if text != self.complaint:
-            self.complaint = text
-            log.error("%s; trying again until it works", text)
+        """Log each fault once, until it is over. Two may take turns."""
+        self.complaint = printable(error)
+        if self.complaint not in self._said and len(self._said) < MAX_SAID:
+            self._said.add(self.complaint)
+            log.error("%s; trying again until it works", self.complaint)

@@ -58,6 +58,10 @@ class JetStreamError(BusError):
         self.code = code
 
 
+class NoAnswerError(BusError):
+    """JetStream does not answer, over a connection that is there."""
+
+
 async def ask_api(client: BusClient, access: BusAccess, name: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return what JetStream answers. Raises `BusError` if it does not, `JetStreamError` if it refuses."""
     content = b"" if body is None else json.dumps(body).encode()
@@ -88,12 +92,16 @@ async def answered(client: BusClient, access: BusAccess, question: Coroutine[Any
     broken = asyncio.ensure_future(client.broken.wait())
     try:
         await asyncio.wait((asking, broken), return_when=asyncio.FIRST_COMPLETED)
+        if not asking.done() and client.forbidden:
+            raise BusError(f"{client.server} refuses: {printable(client.forbidden, 300)}; give this user the permission")
         if not asking.done():
             reason = explain(client.reason, client.server, access) if client.reason else f"{client.server} is gone"
             raise BusError(f"the connection to the bus broke: {reason}")
         return asking.result()
     except BusError:
         raise
+    except TimeoutError as error:
+        raise NoAnswerError(f"JetStream of {client.server} does not answer; are most servers of the cluster up?") from error
     except Exception as error:
         raise BusError(_no_answer(error, client, access)) from error
     finally:
@@ -102,10 +110,6 @@ async def answered(client: BusClient, access: BusAccess, question: Coroutine[Any
 
 
 def _no_answer(error: Exception, client: BusClient, access: BusAccess) -> str:
-    if client.forbidden:
-        return f"{client.server} refuses: {printable(client.forbidden, 300)}; give this user the permission"
     if type(error).__name__ == "NoRespondersError":
         return f"{client.server} has no JetStream that takes it; start nats-server with -js, and enable it for this account"
-    if isinstance(error, TimeoutError):
-        return f"JetStream of {client.server} does not answer; are most servers of the cluster up?"
     return explain(error, client.server, access)

@@ -39,7 +39,8 @@ class BusClient(Client):
         self.server = server
         self.reason: BaseException | None = None  # why the connection broke
         self.forbidden = ""  # what the server does not let this user do
-        self.broken = asyncio.Event()
+        self.expects_certificate = False  # of its clients
+        self.broken = asyncio.Event()  # or useless, as it was refused something
         self._must_encrypt = access.must_encrypt
 
     async def open(self, access: BusAccess, name: str) -> None:
@@ -71,6 +72,7 @@ class BusClient(Client):
     async def _note(self, error: Exception) -> None:
         if "permissions violation" in str(error).lower():
             self.forbidden = str(error).removeprefix("nats: ")
+            self.broken.set()  # what was asked stays without an answer
         else:
             self.reason = error
 
@@ -81,6 +83,7 @@ class BusClient(Client):
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         """Look at the server's greeting before anything is told to it."""
         info.pop("connect_urls", None)  # only the servers that were given are used
+        self.expects_certificate = info.get("tls_verify") is True
         if initial_connection and self._must_encrypt and not info.get("tls_required"):
             if not info.get("tls_available"):
                 raise PlainServerError

@@ -68,6 +68,14 @@ class Relaying:
     since_ns: int | None = None
 
 
+@dataclass(frozen=True)
+class _Writing:
+    """A batch that is being written."""
+
+    batch: Sequence[Received]
+    future: Future[None]
+
+
 class Stopping(Protocol):
     """Says when to stop, as `threading.Event` does."""
 
@@ -106,6 +114,11 @@ class Relay:
         """Messages that this relay has stored on the bus, with holes."""
         return 0 if self._writer is None else self._writer.stored
 
+    @property
+    def complaint(self) -> str:
+        """Why nothing can be written at present; empty if nothing is known against it."""
+        return "" if self._writer is None else self._writer.complaint
+
     def run(self) -> None:
         """Relay until told to stop. Raises `EndpointError` if the daemon refuses this client, `StoreError` for the cursor."""
         thread = threading.Thread(target=self._loop.run_forever, name="bus", daemon=True)
@@ -114,7 +127,7 @@ class Relay:
             self._relay()
         finally:
             if self._writer is not None:
-                self._finish(self._writer.disconnect(), CLOSE_S)
+                self._close(self._writer.disconnect(), CLOSE_S)
             self._loop.call_soon_threadsafe(self._loop.stop)
             thread.join()
             self._loop.close()
@@ -125,13 +138,15 @@ class Relay:
             if status is None:
                 return
             self._writer = writer = BusWriter(self._relaying.access, self._relaying.wish, status.daemon)
-            batch: list[Received] = []
+            writing: _Writing | None = None
             while not self._stopping.is_set():
                 self._alive()
-                batch = self._collect(subscriber, POLL_S)
-                if batch and not self._write(writer, subscriber, batch):
-                    break
-            self._drain(writer, subscriber)
+                batch = self._collect(subscriber, POLL_S)  # while the one before is written
+                if writing is not None and not self._finish(writing, subscriber):
+                    return
+                writing = self._begin(writer, batch) if batch else None
+            if writing is None or self._finish(writing, subscriber):
+                self._drain(writer, subscriber)
 
     def _subscribe(self) -> Subscriber:
         to = self._relaying
@@ -203,34 +218,32 @@ class Relay:
         while time.monotonic() < deadline and (found := self._collect(subscriber, QUIET_S)):
             batch += found
         if batch:
-            self._write(writer, subscriber, batch)
+            self._finish(self._begin(writer, batch), subscriber)
 
     # Writing
 
-    def _write(self, writer: BusWriter, subscriber: Subscriber, batch: Sequence[Received]) -> bool:
-        """Return when all of it is on the bus; False if it is time to stop before."""
+    def _begin(self, writer: BusWriter, batch: Sequence[Received]) -> _Writing:
         items = self._losses.with_holes(batch)
-        if items and not self._wait_for(asyncio.run_coroutine_threadsafe(writer.write(items), self._loop)):
-            return False
-        subscriber.done(batch)
-        return True
+        return _Writing(batch, asyncio.run_coroutine_threadsafe(writer.write(items), self._loop))
 
-    def _wait_for(self, writing: Future[None]) -> bool:
+    def _finish(self, writing: _Writing, subscriber: Subscriber) -> bool:
+        """Return when all of a batch is on the bus and counted as done; False if it is time to stop before."""
         until = float("inf")
         while True:
             self._alive()
             if until == float("inf") and self._stopping.is_set():
                 until = time.monotonic() + LAST_WRITE_S
             try:
-                writing.result(max(0.0, min(POLL_S, until - time.monotonic())))
+                writing.future.result(max(0.0, min(POLL_S, until - time.monotonic())))
             except NotYetError:
                 if time.monotonic() >= until:
-                    writing.cancel()
+                    writing.future.cancel()
                     return False
             else:
+                subscriber.done(writing.batch)
                 return True
 
-    def _finish(self, what: Coroutine[Any, Any, None], timeout_s: float) -> None:
+    def _close(self, what: Coroutine[Any, Any, None], timeout_s: float) -> None:
         closing = asyncio.run_coroutine_threadsafe(what, self._loop)
         try:
             closing.result(timeout_s)

@@ -6,6 +6,7 @@ Rules of this file: pure functions, no I/O. A name and its token belong to each 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from mertd.errors import BusError
@@ -38,6 +39,7 @@ class Subject:
         return f"{PREFIX}.{token(self.daemon)}.{token(self.stream)}.{self.kind}"
 
 
+@lru_cache(maxsize=4_096)
 def token(name: str) -> str:
     """Return a name as a token: everything but ASCII letters, digits, `_` and `-` is `%` and the UTF-8 bytes in hexadecimal."""
     quoted = quote(name, safe="", errors="surrogatepass")

@@ -33,6 +33,9 @@ def bench(
     threads: Threads = None,
     first_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine begins.")] = 1,
     most_streams: Annotated[int, typer.Option(min=1, help="Where the search for streams per machine ends.")] = 64,
+    stream_source: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="What each of these streams listens to.")
+    ] = "synth:chords",
     files: Annotated[int, typer.Option(min=1, help="Sound files that are embedded.")] = 8,
     length: Annotated[float, typer.Option(min=1, help="Seconds of each of them.")] = 60.0,
     pieces: Annotated[int, typer.Option(min=2, help="Pieces of made music in which changes are to be found.")] = 6,
@@ -56,6 +59,7 @@ def bench(
         batches=batch or (),
         first_streams=first_streams,
         most_streams=most_streams,
+        stream_source=stream_source,
         files=files,
         length=length,
         pieces=pieces,

@@ -141,9 +141,13 @@ def _startup(console: Console, found: dict[str, Any]) -> None:
 
 def _streams(console: Console, found: dict[str, Any]) -> None:
     title = f"Streams in real time, a window every 5 s: {found['carried']} without a window skipped"
-    with _table(console, title, "streams", "windows due", "embedded", "skipped") as table:
+    columns = ("streams", "open after", "due", "embedded", "skipped", "supervisor", "captures", "model", "ended by")
+    with _table(console, title, *columns) as table:
         for trial in found["trials"]:
-            table.add_row(*(str(trial[name]) for name in ("streams", "due", "embedded", "skipped")))
+            load = trial["load"]
+            counts = (str(trial[name]) for name in ("due", "embedded", "skipped"))
+            shares = (f"{load[name]:.0f} %" if load else "" for name in ("supervisor", "captures", "model"))
+            table.add_row(str(trial["streams"]), f"{trial['start_s']:.1f} s", *counts, *shares, trial["ended_by"])
 
 
 def _energy(console: Console, found: dict[str, Any]) -> None:

@@ -17,7 +17,7 @@ FORBIDDEN = ("whoever", "by someone's hand", "is neither of", ", wanted ", "for 
 EXPECTED = {
     *("getting-started", "sources", "receiving", "protocol", "configuration", "commands", "service", "security"),
     *("operations", "memory", "similarity", "view", "metrics", "models", "benchmarks", "macos", "architecture", "glossary"),
-    "bus",
+    *("bus", "scale"),
 }
 LONGEST = 120
 """Characters in a line of prose."""
