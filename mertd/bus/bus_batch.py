@@ -13,6 +13,7 @@ from mertd.bus.message_id import HEADER, BusId, HoleId, id_of
 from mertd.bus.relayed_message import payload_of
 from mertd.bus.subjects import Subject
 from mertd.errors import BusError
+from mertd.stream.client.sequence import EARLIEST_NS
 from mertd.wire import Embedding, Event, encode
 
 EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -33,6 +34,7 @@ class Tail:
     boot: bytes = b""
     next_seq: int = 0  # of its run
     text: str = ""  # of the last identity
+    when_ns: int = EARLIEST_NS  # when the message was heard, if that was read
 
     def has(self, identity: BusId) -> bool:
         """Return whether a message is there already, as far as the tail tells."""

@@ -7,7 +7,6 @@ it because a message can be on the bus twice, and because another stream may tak
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -58,11 +57,11 @@ class BusCursor:
         self._changes += 1
 
     @property
-    def is_due(self) -> bool:
-        """Whether it is to be saved: it has changed, and was not saved a moment ago."""
-        if not self._changes:
-            return False
-        return self._changes >= SAVE_MESSAGES or time.monotonic() >= self._file.saved_at + SAVE_S
+    def due_at(self) -> float:
+        """Monotonic seconds at which it is to be saved; infinite if nothing has changed."""
+        if self._changes >= SAVE_MESSAGES:
+            return float("-inf")
+        return self._file.saved_at + SAVE_S if self._changes else float("inf")
 
     def save(self, places: BusPlaces) -> None:
         """Save, if something has changed. Raises `StoreError`."""

@@ -30,6 +30,7 @@ from mertd.bus.stream_consumer import Stored, StreamPlace
 from mertd.bus.stream_reader import Reading
 from mertd.bus.subjects import pattern
 from mertd.errors import SpaceError, UsageError
+from mertd.stream.client.cursor_file import SAVE_S
 from mertd.stream.client.daemons import check_beginning, names, unix_ns
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.message_source import MessageSource
@@ -114,7 +115,7 @@ class BusSubscriber(MessageSource):
         while (found := self._take()) is None:
             if time.monotonic() >= deadline:
                 return None
-            self._thread.wait(deadline)
+            self._thread.wait(min(deadline, self._save_if_due()))
         return found
 
     async def receive_async(self, timeout_s: float | None = None) -> Received | None:
@@ -123,12 +124,14 @@ class BusSubscriber(MessageSource):
         while (found := self._take()) is None:
             if time.monotonic() >= deadline:
                 return None
-            await self._thread.wait_async(deadline)
+            await self._thread.wait_async(min(deadline, self._save_if_due()))
         return found
 
     def acknowledge(self) -> None:
         self._progress.finish()
-        self._save()
+        if self._cursor is not None:
+            self._cursor.note_change()
+            self._cursor.save(self._progress.places)
 
     def close(self) -> None:
         if os.getpid() != self._process or not self._end.alive:
@@ -136,6 +139,8 @@ class BusSubscriber(MessageSource):
         self._end()
         kept, self._cursor = self._cursor, None
         if kept is not None:
+            if self._progress.begin(self._thread.begun_at):
+                kept.note_change()
             try:
                 kept.save(self._progress.places)
             finally:
@@ -152,13 +157,20 @@ class BusSubscriber(MessageSource):
             raise UsageError("this subscriber is closed; subscribe again")
         if self._progress.finish() and self._cursor is not None:
             self._cursor.note_change()
-        if self._cursor is not None and self._cursor.is_due:
-            self._save()
+        self._save_if_due()
 
-    def _save(self) -> None:
-        if self._cursor is not None:
+    def _save_if_due(self) -> float:
+        """Save the cursor unless that was done a moment ago. Return when to look again, in monotonic seconds."""
+        if self._cursor is None:
+            return float("inf")
+        begun_at = self._thread.begun_at
+        if begun_at is None and self._progress.places.place is None:
+            return time.monotonic() + SAVE_S  # then it may be known
+        if self._progress.begin(begun_at):
             self._cursor.note_change()
+        if time.monotonic() >= self._cursor.due_at:
             self._cursor.save(self._progress.places)
+        return self._cursor.due_at
 
     def _take(self) -> Received | None:
         """Return the next message that is to be delivered; None if none waits."""
@@ -240,6 +252,13 @@ class _Progress:
             return None
         self._busy = (message, place)
         return lost
+
+    def begin(self, place: StreamPlace | None) -> bool:
+        """Begin at a place, if it is known and none was known before. Return whether it is so."""
+        if place is None or self._place is not None:
+            return False
+        self._place = place
+        return True
 
     def pass_by(self, place: StreamPlace) -> None:
         """Go on behind something that is not delivered. The client is busy with nothing at that moment."""

@@ -12,8 +12,9 @@ import base64
 import logging
 import random
 import uuid
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_batch import Batch, Outgoing, Relayed, Tail, side_by_side, tail_of
@@ -31,8 +32,11 @@ from mertd.bus.jetstream import (
     unpack_answer,
 )
 from mertd.bus.message_id import HEADER, parse_id
-from mertd.errors import BusError
+from mertd.bus.subjects import KINDS, Subject, parse_subject
+from mertd.errors import BusError, WireError
+from mertd.stream.client.past import Key, Place, place_after
 from mertd.text import printable
+from mertd.wire import Embedding, Event, decode
 
 if TYPE_CHECKING:
     from mertd.bus.nats_client import BusClient
@@ -51,6 +55,8 @@ MAX_WAIT_S = 30.0
 
 MAX_SAID = 20
 """Faults that are logged until it works again."""
+
+Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -93,14 +99,29 @@ class BusWriter:
         if client is not None:
             await close_bus(client)
 
+    async def places(self, streams: Iterable[str]) -> dict[Key, Place]:
+        """Return where the bus is with each kind of these streams, as far as it has any. Tries again until it answers."""
+        subjects = [Subject(self._daemon, stream, kind) for stream in streams for kind in KINDS]
+
+        async def ask() -> dict[Key, Place]:
+            tails = {subject: await self.tail(str(subject)) for subject in subjects}
+            found = {(at.kind, at.stream): Place(tail.boot, tail.next_seq, tail.when_ns) for at, tail in tails.items()}
+            return {key: place for key, place in found.items() if place.boot}
+
+        return await self._until_it_works(ask)
+
     async def write(self, items: Sequence[Relayed]) -> None:
-        """Return when all is stored. Tries again until it is, with growing waits; cancel it to give up."""
+        """Return when all is stored. Tries again until it is; cancel it to give up."""
+        await self._until_it_works(lambda: self._store(items))
+
+    async def _until_it_works(self, action: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what an action gives, over a connection to the bus, after as many attempts as it takes, with growing waits."""
         wait_s = FIRST_WAIT_S
         while True:
             before = self.stored
             try:
                 await self.connect()
-                await self._store(items)
+                result = await action()
             except BusError as error:
                 self._complain(error)
                 if not isinstance(error, JetStreamError):
@@ -114,7 +135,7 @@ class BusWriter:
                 log.info("the bus at %s takes messages again", self._access)
                 self.complaint = ""
                 self._said.clear()
-            return
+            return result
 
     async def tail(self, subject: str) -> Tail:
         """Return what a subject ends with. Raises `BusError`."""
@@ -231,7 +252,8 @@ class BusWriter:
         for line in headers.decode("utf-8", "replace").split("\r\n"):
             if line.lower().startswith(f"{HEADER.lower()}:"):
                 try:
-                    return tail_of(sequence, parse_id(line.partition(":")[2].strip()))
+                    tail = tail_of(sequence, parse_id(line.partition(":")[2].strip()))
+                    return replace(tail, when_ns=_when_ns(subject, base64.b64decode(str(rest.get("data", "")))))
                 except BusError:
                     break
         return Tail(sequence)  # somebody else's
@@ -242,3 +264,14 @@ class BusWriter:
         if self.complaint not in self._said and len(self._said) < MAX_SAID:
             self._said.add(self.complaint)
             log.error("%s; trying again until it works", self.complaint)
+
+
+def _when_ns(subject: str, payload: bytes) -> int:
+    """Return when a message on a subject was heard, as a client's place has it."""
+    at = parse_subject(subject)
+    try:
+        message = decode([f"{at.kind}/{at.stream}/".encode(), payload])
+    except WireError:
+        return Tail().when_ns
+    assert isinstance(message, Embedding | Event)
+    return place_after(message).when_ns

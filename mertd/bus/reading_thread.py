@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from mertd.bus.stream_consumer import Stored
+from mertd.bus.stream_consumer import Stored, StreamPlace
 from mertd.bus.stream_reader import Reading, StreamReader
 
 MAX_WAITING = 512
@@ -73,6 +73,11 @@ class ReadingThread:
         self._changed.notify()
         if self._told is not None:
             self._told()
+
+    @property
+    def begun_at(self) -> StreamPlace | None:
+        """Where reading has begun; None while that is not known."""
+        return self._reader.begun_at
 
     def take(self) -> Stored | None:
         """Return the next message; None if none waits. Raises what has ended the thread."""

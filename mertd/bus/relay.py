@@ -23,7 +23,8 @@ from mertd.bus.bus_stream import StreamWish
 from mertd.bus.bus_writer import BusWriter
 from mertd.bus.loss_count import LossCount
 from mertd.bus.relayed_message import decode_relayed
-from mertd.errors import EndpointError, MertdError
+from mertd.errors import EndpointError, MertdError, StoreError
+from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import ClientKeys
@@ -57,7 +58,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Relaying:
-    """Whom to follow, and where to write. `cursor`: the file that keeps the place. `since_ns`: where to begin without one."""
+    """Whom to follow, and where to write. `cursor`: the file that keeps the place. `since_ns`: where to begin without one,
+    with what the bus does not have; None: with windows that begin from now on.
+    """
 
     endpoint: str
     control: str
@@ -102,6 +105,7 @@ class Relay:
         self._alive = alive
         self._losses = LossCount()
         self._complaint = ""
+        self._since_ns = time.time_ns() if relaying.since_ns is None else relaying.since_ns
         self._loop = asyncio.new_event_loop()
         self._writer: BusWriter | None = None
 
@@ -133,11 +137,13 @@ class Relay:
             self._loop.close()
 
     def _relay(self) -> None:
+        status = self._meet()
+        if status is None:
+            return
+        self._writer = writer = BusWriter(self._relaying.access, self._relaying.wish, status.daemon)
+        if not self._relaying.cursor.exists() and not self._begin_where_the_bus_is(writer, status):
+            return
         with self._subscribe() as subscriber:
-            status = self._meet()
-            if status is None:
-                return
-            self._writer = writer = BusWriter(self._relaying.access, self._relaying.wish, status.daemon)
             writing: _Writing | None = None
             while not self._stopping.is_set():
                 self._alive()
@@ -156,7 +162,7 @@ class Relay:
             kinds=kinds,
             control=to.control,
             cursor=to.cursor,
-            since=to.since_ns,
+            since=self._since_ns,
             by_hand=True,
             decoder=decode_relayed,
             mix_spaces=True,
@@ -183,6 +189,28 @@ class Relay:
             return status
         return None
 
+    def _begin_where_the_bus_is(self, writer: BusWriter, status: Status) -> bool:
+        """Make a cursor of what the bus holds: the file is lost, or this is the first relay. False if it is time to stop."""
+        to = self._relaying
+        file = CursorFile(to.cursor, self._since_ns)  # nobody else uses it meanwhile
+        try:
+            asking = asyncio.run_coroutine_threadsafe(writer.places(status.streams), self._loop)
+            while not self._stopping.is_set():
+                self._alive()
+                try:
+                    places = asking.result(POLL_S)
+                except NotYetError:
+                    continue
+                for key, place in places.items():
+                    file.expect(to.endpoint, key, place)
+                if places:
+                    log.info("there is no place in %s yet: beginning behind what the bus has", to.cursor)
+                return True
+            asking.cancel()
+            return False
+        finally:
+            file.close()
+
     # Receiving
 
     def _collect(self, subscriber: Subscriber, wait_s: float) -> list[Received]:
@@ -197,6 +225,8 @@ class Relay:
                     raise
                 self._complain(str(error))
                 break
+            except StoreError:
+                raise
             except MertdError as error:  # one bad message; the next call goes on behind it
                 self._complain(str(error))
                 continue

@@ -56,13 +56,17 @@ class Reading:
 
 
 class StreamReader:
-    """Reads for ever, and hands over each message once, in the order of the stream."""
+    """Reads for ever, and hands over each message once, in the order of the stream.
+
+    Attributes:
+        begun_at: where it has begun: before all that it hands over. None before the first connection, and for a time.
+    """
 
     def __init__(self, reading: Reading, give: Callable[[Stored], Awaitable[None]]) -> None:
         """`give`: takes a message, and may wait until there is room for it."""
         self._reading = reading
         self._access = reading.access
-        self._place = reading.place
+        self._place = self.begun_at = reading.place
         self._give = give
         self._complaint = ""
         self._came = 0  # messages since the last failure
@@ -90,10 +94,9 @@ class StreamReader:
         try:
             await StreamConsumer(client, self._reading.stream).read(self.beginning, self.give)
         except (TimeoutError, OSError, ValueError, KeyError, _nats_error()) as error:
-            reason = client.reason or error
-            if "permissions violation" in str(reason).lower():
-                raise BusError(f"{client.server} does not let this client read: {printable(str(reason), 300)}") from error
-            raise InterruptedReadingError(f"{client.server}: {reason!r}") from error
+            if client.forbidden:
+                raise BusError(f"{client.server} does not let this client read: {printable(client.forbidden, 300)}") from error
+            raise InterruptedReadingError(f"{client.server}: {client.reason or error!r}") from error
         finally:
             await close_bus(client)
 
@@ -103,14 +106,14 @@ class StreamReader:
         """Return the consumer's configuration for a stream as it is now. Raises `BusError`."""
         created, state = str(info["created"]), info["state"]
         first, behind = int(state["first_seq"]), int(state["last_seq"]) + 1
-        if (retention := info["config"].get("retention")) == "workqueue":
-            raise BusError(f"the stream {self._reading.stream} has retention {retention}; expected limits")
+        if (retention := info["config"].get("retention", "limits")) != "limits":  # it deletes what one reader has read
+            raise BusError(f"the stream {self._reading.stream} has retention {printable(retention, 50)}; expected limits")
         place = self._place
         if place is None and self._reading.since_ns is not None:
             begun = _rfc3339(self._reading.since_ns - MARGIN_NS)
             return {**self._filters(), "deliver_policy": "by_start_time", "opt_start_time": begun}
         if place is None:
-            place = StreamPlace(created, behind)
+            place = self.begun_at = StreamPlace(created, behind)
         elif place.created != created or place.seq > behind:
             why = "was made anew" if place.created != created else f"ends before message {place.seq}, where this client is"
             log.warning("the stream %s %s; reading it from its beginning", self._reading.stream, why)

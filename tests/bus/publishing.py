@@ -25,9 +25,10 @@ _numbers = itertools.count()
 class Publisher:
     """Makes a stream for one test, and deletes it at the end. `name`: of the stream."""
 
-    def __init__(self, bus: Cluster, **config: Any) -> None:
-        """`config`: of the stream, beyond its name and subjects."""
-        self.bus, self.name = bus, f"test-{os.getpid()}-{next(_numbers)}"
+    def __init__(self, bus: Cluster, url: str = "", name: str = "", **config: Any) -> None:
+        """`url`: with a user's name and password. `config`: of the stream, beyond its name and subjects."""
+        self.bus, self.name = bus, name or f"test-{os.getpid()}-{next(_numbers)}"
+        self._url = url or bus.url()
         self._config = config
 
     def __enter__(self) -> Self:
@@ -44,6 +45,10 @@ class Publisher:
 
     def delete(self) -> None:
         self.do(lambda c: c.jetstream().delete_stream(self.name))
+
+    def consumers(self) -> list[str]:
+        """Return the names of the stream's consumers."""
+        return [one.name for one in self.do(lambda client: client.jetstream().consumers_info(self.name))]
 
     def publish(self, *messages: Embedding | Event, with_id: bool = True) -> None:
         """Publish what a relay would, with its identity, or without."""
@@ -66,7 +71,7 @@ class Publisher:
 
         async def run() -> Any:
             async with asyncio.timeout(PATIENCE_S):
-                client = await nats.connect(self.bus.urls())
+                client = await nats.connect(self._url)
                 try:
                     return await work(client)
                 finally:

@@ -3,7 +3,8 @@
 PYTHONPATH=tests python tests/bus/relay_rate.py --rate 5000 --seconds 20 [--sync 2m]
 
 It ends with 1 unless everything is on the bus two seconds after the last message was sent, without a hole, and the memory of
-the relay stays within `GROWTH_BYTES` of what it was after the first third.
+the relay stays within `GROWTH_BYTES` of what it was after the first third. With `--outage`, the server is down for so long in
+the middle, longer than the history of the daemon lasts: then only the memory is judged.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class Measured:
         return max(self.relay_bytes[third:]) - self.relay_bytes[third]
 
 
-def measure(rate: int, seconds: float, sync: str) -> Measured:
+def measure(rate: int, seconds: float, sync: str, outage_s: float) -> Measured:
     """Return what a run has shown."""
     ours, theirs = multiprocessing.Pipe()
     publishing = multiprocessing.get_context("spawn").Process(target=publish, args=(rate, seconds, theirs))
@@ -118,7 +119,7 @@ def measure(rate: int, seconds: float, sync: str) -> Measured:
         try:
             wait_until(lambda: "relaying" in said.read_text(), PATIENCE_S, said.read_text)
             time.sleep(1.0)  # its place is noted with the first status
-            return asyncio.run(_watch(ours, bus, psutil.Process(relaying.pid)))
+            return asyncio.run(_watch(ours, bus, psutil.Process(relaying.pid), seconds / 3, outage_s))
         finally:
             relaying.terminate()
             relaying.wait()
@@ -127,7 +128,7 @@ def measure(rate: int, seconds: float, sync: str) -> Measured:
             publishing.join()
 
 
-async def _watch(ends: Any, bus: Cluster, relaying: psutil.Process) -> Measured:
+async def _watch(ends: Any, bus: Cluster, relaying: psutil.Process, until_s: float, outage_s: float) -> Measured:
     server = psutil.Process(bus.nodes[0]._process.pid)  # type: ignore[union-attr]
     sizes: list[int] = []
     ends.send("go")
@@ -137,9 +138,14 @@ async def _watch(ends: Any, bus: Cluster, relaying: psutil.Process) -> Measured:
     last: deque[int] = deque([0], 1)
     while not ends.poll():
         sizes.append(relaying.memory_info().rss)
+        if outage_s and time.monotonic() > begin + until_s:
+            bus.nodes[0].kill() if time.monotonic() < begin + until_s + outage_s else bus.nodes[0].start()
         await asyncio.sleep(0.25)
     sent, took = ends.recv()
     over = time.monotonic()
+    if outage_s:
+        bus.wait_ready()
+        server, before = psutil.Process(bus.nodes[0]._process.pid), [before[0], 0.0]  # type: ignore[union-attr]
     after = [sum(one.cpu_times()[:2]) for one in (relaying, server)]
     while time.monotonic() < over + 30:
         try:
@@ -160,8 +166,11 @@ if __name__ == "__main__":
     parser.add_argument("--rate", type=int, default=5_000)
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--sync", default="always", help="sync_interval of the server")
+    parser.add_argument("--outage", type=float, default=0, help="seconds without a server in the middle")
     given = parser.parse_args()
-    found = measure(given.rate, given.seconds, given.sync)
+    found = measure(given.rate, given.seconds, given.sync, given.outage)
     shown = {name: value for name, value in vars(found).items() if name != "relay_bytes"}
     print(json.dumps({**shown, "relay_mb": max(found.relay_bytes) / 1e6, "growth_mb": found.growth / 1e6}, indent=1))
+    if given.outage:
+        sys.exit(found.growth > GROWTH_BYTES)
     sys.exit(found.stored != found.sent or found.late_s > LATE_S or found.growth > GROWTH_BYTES)

@@ -7,6 +7,7 @@ import datetime
 import itertools
 import logging
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from nats.aio.client import Client
 import mertd
 from bus.cluster import Cluster
 from bus.publishing import Publisher
-from command_process import PATIENCE_S
+from command_process import PATIENCE_S, wait_until
 from mertd.bus.bus_holes import BusHole
 from mertd.errors import EndpointError, SpaceError, StoreError, UsageError
 from mertd.stream.client.inbox import Received
@@ -391,3 +392,40 @@ def test_what_was_killed_is_read_from_when_it_is_back() -> None:
                 bus.nodes[0].start()
                 bus.wait_ready()
             assert subscriber.lost == 0
+
+
+USERS = """
+authorization { users: [
+  { user: relay, password: r }
+  { user: lamps, password: l, permissions: {
+    publish: ["$JS.API.STREAM.INFO.mertd", "$JS.API.CONSUMER.CREATE.mertd.>", "$JS.API.CONSUMER.MSG.NEXT.mertd.>",
+      "$JS.API.CONSUMER.DELETE.mertd.>"]
+    subscribe: ["_INBOX.>"] } }
+  { user: nobody, password: n, permissions: { publish: ["nothing"], subscribe: ["_INBOX.>"] } }
+] }
+"""
+
+
+@pytest.mark.slow
+def test_a_user_who_may_only_read_reads_and_who_may_not_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """With the rights that docs/bus.md names."""
+    page = (Path(__file__).parents[2] / "docs" / "bus.md").read_text(encoding="utf-8")
+    rights = re.findall(r'"(\$JS[^"]+)"', USERS)
+    assert len(rights) == 4
+    assert all(f"`{right}`" in page for right in rights)
+    with Cluster(extra=USERS) as bus:
+        host = bus.url().removeprefix("nats://")
+        relay = f"nats://relay:r@{host}"
+        published = Publisher(bus, relay, name="mertd")
+        with published:
+            published.publish(embedding(0))
+            with mertd.subscribe(f"nats://lamps:l@{host}", resume={}) as subscriber:
+                found = subscriber.receive(PATIENCE_S)
+            assert found is not None
+            wait_until(lambda: published.consumers() == [], PATIENCE_S, lambda: "its consumer stays")
+            with mertd.subscribe(f"nats://nobody:n@{host}", resume={}) as subscriber:
+                said = "does not let this client read"
+                wait_until(lambda: subscriber.receive(0.1) is None and said in caplog.text, PATIENCE_S, lambda: caplog.text)
+            with mertd.subscribe(f"nats://lamps:wrong@{host}", resume={}) as subscriber:
+                said = "refuses this client: user lamps with this password is not accepted"
+                wait_until(lambda: subscriber.receive(0.1) is None and said in caplog.text, PATIENCE_S, lambda: caplog.text)

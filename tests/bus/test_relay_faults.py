@@ -174,6 +174,31 @@ def test_what_is_gone_for_good_is_announced(made: MadeDaemon, tmp_path: Path) ->
             until(made, lambda: again.stored == 1)
 
 
+def test_a_relay_without_its_place_continues_behind_what_the_bus_has(made: MadeDaemon, tmp_path: Path) -> None:
+    with Cluster() as bus:
+        told = relaying(made, bus.url(), "all", tmp_path)
+        with relay(told) as one:
+            for stream in ("room", "hall.1"):
+                made.send("event", stream)
+                made.send("embedding", stream)
+            made.restart()
+            made.send()
+            until(made, lambda: one.stored == 5)
+        made.send("event")
+        for _ in range(3):
+            made.send()
+        made.restart()
+        made.send(stream="new")
+        with relay(replace(told, cursor=tmp_path / "another", since_ns=None)) as another:
+            until(made, lambda: another.received == 4)
+            made.send()
+            until(made, lambda: another.stored == 5)
+        assert another._writer
+        assert not another._writer.skipped, "nothing is sent that is there"
+        made.sent.pop((made.boot, "embedding", "new"))  # a stream that is new, from before the relay was started
+        assert_all_once_in_order(made, bus.url(), "all")
+
+
 def test_a_full_stream_is_said_once_and_filled_when_there_is_room(
     made: MadeDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -231,6 +256,21 @@ def test_a_stream_with_other_limits_is_not_altered(
             alter_stream(bus.url(), "all", subjects=["mertd.>"], max_msg_size=-1, no_ack=False)
             until(made, lambda: one.stored == 5)
         assert_all_once_in_order(made, bus.url(), "all")
+
+
+def test_a_stream_that_exists_stays_as_it_is(made: MadeDaemon, tmp_path: Path) -> None:
+    with Cluster() as bus:
+        settings = {"subjects": ["mertd.>", "other"], "max_age": 3600.0, "max_msgs": 1_000, "allow_atomic": True}
+        make_stream(bus.url(), name="all", **settings)
+        with relay(relaying(made, bus.url(), "all", tmp_path, wish=StreamWish("all", create=True, max_age_s=7.0))) as one:
+            made.send()
+            until(made, lambda: one.stored == 1)
+
+        async def look(jetstream: Any) -> None:
+            found = (await jetstream.stream_info("all")).config
+            assert {name: getattr(found, name) for name in settings} == settings
+
+        asyncio.run(_with_jetstream(bus.url(), look))
 
 
 def test_without_create_an_absent_stream_is_waited_for(

@@ -116,7 +116,7 @@ class Link:
     def check(self) -> None:
         """Raise `EndpointError` if the daemon refuses this client. libzmq then gives up, so reconnect `RECONNECT_S` later."""
         now = time.monotonic()
-        if now >= self.complains_at:
+        if now >= self.complains_at and not int(self.socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
             self._complain()
         if now >= self.reconnects_at:
             self.reconnects_at = float("inf")
