@@ -15,7 +15,6 @@ import logging
 import os
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -75,20 +74,19 @@ class BusSubscriber(MessageSource):
         since_ns = None if since is None else unix_ns(since)
         self._timeout = timeout
         self._process = os.getpid()
-        self._newest, self._mix_spaces = newest, mix_spaces
+        self._newest = _Newest() if newest else None
+        self._space = None if mix_spaces else _OneSpace()
         self._cursor = BusCursor(cursor, bus_stream, since_ns) if cursor is not None else None
         begun = self._cursor.found if self._cursor is not None else BusPlaces(None, {}, since_ns)
         self._progress = BusProgress(begun, resume)
         self._by_hand = by_hand
         self._last: Received | None = None
-        self._ready: deque[Received] = deque()  # with `newest`
         self._counts = _Counts(str(access))
         self._decoder = BusDecoder()
         filters = dict.fromkeys(pattern(None, stream, kind) for stream in wanted or (None,) for kind in dict.fromkeys(chosen))
         everything = begun.since_ns if resume is None else 0
         self._thread = ReadingThread(Reading(access, bus_stream, tuple(filters), begun.place, everything))
         self._end = weakref.finalize(self, self._thread.stop)
-        self._space: str | None = None
 
     @property
     def lost(self) -> int:
@@ -191,17 +189,11 @@ class BusSubscriber(MessageSource):
         while (stored := self._thread.take()) is not None:
             if (received := self._received(stored)) is None:
                 continue
-            if not self._newest:
+            if self._newest is None:
                 return received
             self.done([received])
-            self._ready.append(received)
-        if not self._ready:
-            return None
-        newest = {_stream(r): r for r in self._ready if isinstance(r.message, Embedding)}
-        kept = [r for r in self._ready if not isinstance(r.message, Embedding) or newest[_stream(r)] is r]
-        self._counts.passed_over += len(self._ready) - len(kept)
-        self._ready = deque(kept)
-        return self._ready.popleft()
+            self._newest.add(received)
+        return None if self._newest is None else self._newest.take(self._counts)
 
     def _received(self, stored: Stored) -> Received | None:
         """Return what is to be delivered; None if it is no message, has come before, or only announces a hole."""
@@ -214,19 +206,46 @@ class BusSubscriber(MessageSource):
         lost = self._progress.accept(message, stored.place)
         if lost is None:
             return None
-        self._counts.lose(0 if self._newest else lost, message)
-        self._last = Received(message, 0 if self._newest else lost, self._counts.where)
-        if isinstance(message, Embedding) and not self._mix_spaces:
-            self._check_space(message)
+        told = lost if self._newest is None else 0
+        self._counts.lose(told, message)
+        self._last = Received(message, told, self._counts.where)
+        if isinstance(message, Embedding) and self._space is not None:
+            self._space.check(message)
         return self._last
 
-    def _check_space(self, message: Embedding) -> None:
+
+class _OneSpace:
+    """Vectors that may be compared with each other."""
+
+    def __init__(self) -> None:
+        self._space = ""
+
+    def check(self, message: Embedding) -> None:
+        """Raise `SpaceError` for a vector of another space than the first one."""
         self._space = self._space or message.model.space
         if message.model.space != self._space:
             raise SpaceError(
                 f"{message.daemon}/{message.stream} has vectors of space {message.model.space}, others on the bus are of "
                 f"{self._space}: they may not be compared; subscribe to streams of one of them, or pass mix_spaces=True"
             )
+
+
+class _Newest:
+    """Messages that wait, of the embeddings only each stream's newest."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Received] = []
+
+    def add(self, received: Received) -> None:
+        self._waiting.append(received)
+
+    def take(self, counts: _Counts) -> Received | None:
+        """Return the next one; None if none waits."""
+        newest = {_stream(r): r for r in self._waiting if isinstance(r.message, Embedding)}
+        kept = [r for r in self._waiting if not isinstance(r.message, Embedding) or newest[_stream(r)] is r]
+        counts.passed_over += len(self._waiting) - len(kept)
+        self._waiting = kept[1:]
+        return kept[0] if kept else None
 
 
 class _Counts:
