@@ -1,6 +1,6 @@
 """Show the streams of all daemons on a NATS bus as devices of Home Assistant, through the MQTT listener of nats-server.
 
-python home_assistant.py [nats://127.0.0.1:4222 [CREDENTIALS-FILE]]
+python home_assistant.py [nats://127.0.0.1:4222[,MORE-SERVERS] [CREDENTIALS-FILE]]
 
 Each stream becomes a device with its state, level and latency, and an event when the sound changes. docs/bus.md says how
 nats-server and Home Assistant are set up. A message that comes from NATS cannot be retained for MQTT, so Home Assistant is told
@@ -211,10 +211,10 @@ def age_s(message: mertd.Embedding | mertd.Event) -> float:
 
 
 async def main() -> None:
-    address = sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222"
+    servers = (sys.argv[1] if len(sys.argv) > 1 else "nats://127.0.0.1:4222").split(",")
     credentials = sys.argv[2] if len(sys.argv) > 2 else None
     client = await nats.connect(
-        address, user_credentials=credentials, name="mertd for Home Assistant", max_reconnect_attempts=-1
+        servers, user_credentials=credentials, name="mertd for Home Assistant", max_reconnect_attempts=-1
     )
     await Bridge(client).run()
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mertd.bench.measure import cpu_s, resident_mb
+from mertd.bench.measure import cpu_s, machine_cpu_s, resident_mb
 from mertd.bench.running import DaemonProcess, sources
 from mertd.errors import BackendError
 from mertd.wire import Status
@@ -27,16 +27,18 @@ class Load:
     supervisor: float
     captures: float  # all together
     model: float
+    others: float  # other programs, as far as the system tells
     capture_processes: int
     supervisor_mb: float  # resident
 
     def explain(self, cores: int) -> str:
         """Return in words what is full, if windows were skipped under this load."""
-        total = self.supervisor + self.captures + self.model
+        total = self.supervisor + self.captures + self.model + self.others
         if self.supervisor >= FULL_PERCENT:
             return f"supervisor: its core is full ({self.supervisor:.0f} %)"
         if total >= FULL_PERCENT * cores:
-            return f"processors: {total:.0f} % of {cores} cores, captures {self.captures:.0f}, model {self.model:.0f}"
+            parts = f"captures {self.captures:.0f}, model {self.model:.0f}, other programs {self.others:.0f}"
+            return f"processors: {total:.0f} % of {cores} cores, {parts}"
         return f"model: its process takes {self.model:.0f} % of a core, and {100 * cores - total:.0f} % are idle"
 
 
@@ -106,9 +108,11 @@ def trial(options: list[str], count: int, seconds: float, source: str) -> Trial:
             daemon.until(lambda s: all(stream["state"] != "opening" for stream in s.streams.values()), pause_s)
             start_s = time.monotonic() - began
             start = daemon.until(lambda s: all(stream["embedded"] for stream in s.streams.values()), pause_s)
-            before, counted = _cpu_s(start), time.monotonic()
+            counted, machine = time.monotonic(), machine_cpu_s()
+            before = _cpu_s(start)
             time.sleep(seconds)
-            after, elapsed = _cpu_s(start), time.monotonic() - counted
+            after = _cpu_s(start)
+            elapsed, busy_s = time.monotonic() - counted, machine_cpu_s() - machine
             end = daemon.until(lambda _: True)
     except BackendError as error:  # too many to start, for example
         return Trial(count, ended_by=str(error).splitlines()[-1])
@@ -116,7 +120,8 @@ def trial(options: list[str], count: int, seconds: float, source: str) -> Trial:
     used = {pid: 100 * (after.get(pid, 0.0) - cpu) / elapsed for pid, cpu in before.items()}
     own, model = (int(start.processes[name]["pid"]) for name in ("supervisor", "embed"))
     captures = set(used) - {own, model}
-    load = Load(used[own], sum(used[pid] for pid in captures), used[model], len(captures), _memory_mb(own))
+    others = max(0.0, 100 * busy_s / elapsed - sum(used.values()))
+    load = Load(used[own], sum(used[pid] for pid in captures), used[model], others, len(captures), _memory_mb(own))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Trial(count, due, embedded, skipped, start_s, load, load.explain(cores) if skipped else "")
 

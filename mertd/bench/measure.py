@@ -69,6 +69,15 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def machine_cpu_s() -> float:
+    """Return the seconds of CPU that all programs of the machine have used, on all cores; 0 where the system does not tell."""
+    try:
+        user, nice, system, _, _, *interrupts = Path("/proc/stat").read_text(encoding="utf-8").split("\n", 1)[0].split()[1:8]
+    except (OSError, ValueError):
+        return 0.0
+    return sum(map(int, (user, nice, system, *interrupts))) / os.sysconf("SC_CLK_TCK")
+
+
 def resident_mb(pid: int) -> float:
     """Return the megabytes of memory that a process holds. Raises `ProcessLookupError` if it has ended."""
     return int(_ps(pid, "rss")) * 1024 / 1e6

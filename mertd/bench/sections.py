@@ -11,8 +11,8 @@ from dataclasses import dataclass
 SECTIONS = ("backends", "daemon", "fanout", "startup", "streams")
 """What is measured if nothing else is asked for."""
 
-ON_REQUEST = ("changes", "energy", "files", "memory")
-"""What is measured only if `--only` names it: the first needs FluidSynth, the others take minutes."""
+ON_REQUEST = ("changes", "energy", "files", "memory", "rooms")
+"""What is measured only if `--only` names it: `changes` and `rooms` need FluidSynth, the others take minutes."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Plan:
     stream_source: str = "synth:chords"  # of each stream
     files: int = 8  # recordings that are embedded
     length: float = 60.0  # of each of them, seconds
-    pieces: int = 6  # of music, in which changes are to be found
+    pieces: int = 6  # of music, in which changes, or the same music, are to be found
     vectors: int = 40_960  # in the memory that is searched, and in each store beside it
     week: int = 20_000  # vectors that stand for a week
     against: Sequence[str] = ("numpy",)  # stores to compare with

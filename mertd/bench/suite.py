@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from mertd import __version__
-from mertd.bench import capacity, change_detection, daemon, energy, fanout, inference, memory_section, recordings, startup
+from mertd.bench import (
+    capacity,
+    change_detection,
+    daemon,
+    energy,
+    fanout,
+    inference,
+    memory_section,
+    recordings,
+    startup,
+    two_rooms,
+)
 from mertd.bench.measure import Spread
 from mertd.bench.sections import Plan
 from mertd.defaults import WINDOW_S
@@ -60,6 +71,9 @@ def run(plan: Plan, progress: Callable[[str], object]) -> dict[str, Any]:
                     found[section] = recordings.measure_recordings(*wanted, progress).as_json()
                 case "memory":
                     found[section] = memory_section.measure_memory(plan, progress)
+                case "rooms":
+                    window_s = WINDOW_S / 6 if plan.quick else plan.seconds
+                    found[section] = two_rooms.measure_rooms(path, layer, plan.pieces, window_s, progress)
                 case "changes":
                     window_s = WINDOW_S if plan.quick else plan.seconds  # a short one hears notes, not pieces
                     found[section] = change_detection.measure_changes(path, layer, plan.pieces, window_s, progress)

@@ -38,7 +38,7 @@ def bench(
     ] = "synth:chords",
     files: Annotated[int, typer.Option(min=1, help="Sound files that are embedded.")] = 8,
     length: Annotated[float, typer.Option(min=1, help="Seconds of each of them.")] = 60.0,
-    pieces: Annotated[int, typer.Option(min=2, help="Pieces of made music in which changes are to be found.")] = 6,
+    pieces: Annotated[int, typer.Option(min=2, help="Pieces of made music, for changes and rooms.")] = 6,
     vectors: Annotated[int, typer.Option(min=1_000, help="Vectors of the memory that is searched.")] = 40_960,
     week: Annotated[int, typer.Option(min=1_000, help="Vectors that stand for a week of a busy memory.")] = 20_000,
     against: Annotated[

@@ -13,6 +13,7 @@ from rich.table import Table
 from mertd.bench.sections import ON_REQUEST, SECTIONS, Plan
 from mertd.bench.suite import run
 from mertd.cli.bench_memory_report import show_memory
+from mertd.cli.bench_rooms_report import show_rooms
 from mertd.cli.output import new_console, say_json, spinner
 from mertd.cli.plot_file import check_plot, require_directory
 from mertd.errors import UsageError, did_you_mean
@@ -63,6 +64,7 @@ def _tables(found: dict[str, Any]) -> None:
         ("files", _files),
         ("changes", _changes),
         ("memory", show_memory),
+        ("rooms", show_rooms),
     ):
         if section in found:
             show(console, found[section])

@@ -120,6 +120,7 @@ def _assemble(
 
         endpoints = Endpoints(settings.bind, settings.control, settings.curve, settings.keys)
         sockets = bind_sockets(endpoints, context, answer, undo)
+        sockets.publisher.history.make_room(len(settings.addresses))
         requests = Requests(boot, streams, state, sockets.publisher.history, status, older)
         name = settings.name or fingerprint(sockets.publisher.endpoint)
         own = _own_facts(outside.log, sockets)

@@ -48,8 +48,8 @@ CLOSING_S = 1.0
 class StreamHost(Protocol):
     """What a stream reports to. Everything is called in the event loop."""
 
-    def windows_due(self) -> None:
-        """Windows of a stream may be due."""
+    def windows_due(self, stream: str) -> None:
+        """Windows of this stream are due."""
 
     def capture_exited(self) -> None:
         """The capture process of a stream has ended; the stream may be over."""
@@ -216,7 +216,7 @@ class Stream:
                     self.process.worked()
                 self.timeline.committed(message, time.monotonic_ns())
                 if self.timeline.due:
-                    self._host.windows_due()
+                    self._host.windows_due(self.address.name)
                 self.grant()
                 self._instructions.tell_next_due()
             case Opened():

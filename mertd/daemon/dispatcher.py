@@ -3,6 +3,9 @@
 Rules of this file: no process, no socket, no clock. Streams take turns window by window, starting behind the stream that was
 served last, whatever else stands in the list: streams that always have windows due never differ by more than one window. A
 token names its stream, so an answer goes straight to it.
+
+Of a thousand streams few have windows due at a time, so only those are looked at that said so (`due`), unless anything else may
+have made windows due (`dispatch`).
 """
 
 from __future__ import annotations
@@ -49,6 +52,8 @@ class Dispatcher:
         self._clock_ns = clock_ns
         self._worker: Worker | None = None
         self._turn = 0  # position of the stream whose turn it is
+        self._positions: dict[str, int] = {}
+        self._due: set[str] = set()  # streams that may have windows due
 
     def attach(self, worker: Worker) -> None:
         """Set the worker that gets the windows."""
@@ -56,20 +61,37 @@ class Dispatcher:
 
     def dispatch(self) -> None:
         """Give the worker a batch, if it can take one and any stream has windows due."""
-        if self._worker is None or not (room := self._worker.room):
+        self._due.update(self._requesters)
+        self._give_batch()
+
+    def due(self, stream: str) -> None:
+        """Give the worker a batch, if it can take one: `stream` has windows due."""
+        self._due.add(stream)
+        self._give_batch()
+
+    def _give_batch(self) -> None:
+        if self._worker is None or not self._due or not (room := self._worker.room):
             return
+        if len(self._positions) != len(self._requesters):
+            self._positions = {name: position for position, name in enumerate(self._requesters)}
+        turn = self._turn
+        queue = sorted(self._due, key=lambda name: (self._positions[name] - turn) % len(self._positions))
         batch: list[Request] = []
-        requesters = list(self._requesters.values())
-        idle = 0  # streams in a row that had nothing due
-        while idle < len(requesters) and len(batch) < room:
-            self._turn %= len(requesters)
-            requester = requesters[self._turn]
-            taken = requester.take(1, self._clock_ns()) if requester.due else []
-            batch += taken
-            idle = 0 if taken else idle + 1
-            self._turn += 1
+        while queue and len(batch) < room:
+            queue = [name for name in queue if len(batch) < room and self._take_one(name, batch)]
         if batch:
             self._worker.submit(batch)
+
+    def _take_one(self, stream: str, batch: list[Request]) -> bool:
+        """Add the next window of a stream to the batch. Return whether it had one."""
+        requester = self._requesters[stream]
+        taken = requester.take(1, self._clock_ns()) if requester.due else []
+        if not taken:
+            self._due.discard(stream)
+            return False
+        batch += taken
+        self._turn = self._positions[stream] + 1
+        return True
 
     def copied(self, message: Copied) -> None:
         """Tell each stream which of its windows are out of the ring."""
@@ -80,9 +102,10 @@ class Dispatcher:
         """Give each stream its answers, and the worker its next batch."""
         for answer in message.answers:
             self._requesters[answer.token.stream].answered(answer, model, self._clock_ns())
-        self.dispatch()
+        self._give_batch()
 
     def worker_lost(self) -> None:
         """The process that had a batch has died: each stream decides what it asks again."""
         for requester in self._requesters.values():
             requester.embed_lost()
+        self._due.update(self._requesters)

@@ -192,7 +192,7 @@ class Requests:
                     return Page([frames], False)
         waiting = _Waiting(name, window, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
-        self._streams.windows_due()
+        self._streams.dispatcher.dispatch()
         try:
             return Page([encode(await waiting.answer)], False)
         finally:

@@ -44,9 +44,9 @@ class Streams(dict[str, Stream]):
 
     # What a stream reports: many do so twenty times a second, so only `check_over` may look at all of them, and rarely far.
 
-    def windows_due(self) -> None:
+    def windows_due(self, stream: str) -> None:
         """Give the model a batch, if it is idle."""
-        self.dispatcher.dispatch()
+        self.dispatcher.due(stream)
 
     def answered(self) -> None:
         """Stop the daemon if that was the last window."""

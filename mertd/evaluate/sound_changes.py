@@ -1,4 +1,4 @@
-"""What happens to a recording on its way: noise, another frequency response, another level, MP3.
+"""What happens to a recording on its way: noise, another frequency response or level, MP3, a room, other music.
 
 Rules of this file: no I/O; the same seed gives the same sound.
 """
@@ -29,14 +29,20 @@ LEVEL_DB = -20.0
 MP3_BITS = 48_000
 """Bits a second of the MP3."""
 
+REVERBERATION_S = 0.7
+"""Seconds in which the reverberation of a room decays by 60 dB."""
 
-def with_noise(samples: Samples, seed: int) -> Samples:
-    """Return the sound with pink noise."""
+REVERBERATION_LEVEL = 0.8
+"""Level of the reverberation, relative to the direct sound."""
+
+
+def with_noise(samples: Samples, seed: int, above_db: float = NOISE_DB) -> Samples:
+    """Return the sound with pink noise, so many dB below it."""
     generator = np.random.default_rng(seed)
     spectrum = np.fft.rfft(generator.standard_normal(len(samples)))
     spectrum[1:] /= np.sqrt(np.arange(1, len(spectrum)))
     noise = np.fft.irfft(spectrum, len(samples))
-    wanted = float(np.sqrt(np.square(samples, dtype=np.float64).mean())) / 10 ** (NOISE_DB / 20)
+    wanted = float(np.sqrt(np.square(samples, dtype=np.float64).mean())) / 10 ** (above_db / 20)
     noisy: Samples = (samples + noise * (wanted / np.sqrt(np.square(noise).mean()))).astype(np.float32)
     return noisy
 
@@ -82,3 +88,22 @@ def _lag(samples: Samples, later: Samples) -> int:
     size = 1 << (len(later) + len(samples)).bit_length()
     product = np.fft.irfft(np.fft.rfft(later, size) * np.conj(np.fft.rfft(samples, size)), size)
     return int(np.argmax(product[: min(4_096, len(later) - len(samples) + 1)]))
+
+
+def in_a_room(samples: Samples, seed: int) -> Samples:
+    """Return the sound with the reverberation of a room: noise that decays by 60 dB within REVERBERATION_S."""
+    count = round(SAMPLE_RATE * REVERBERATION_S)
+    decay = 10 ** (-3 * np.arange(count) / count)
+    response = np.random.default_rng(seed).standard_normal(count) * decay
+    response *= REVERBERATION_LEVEL / np.sqrt(np.square(response).sum())
+    response[0] += 1
+    size = 1 << (len(samples) + count).bit_length()
+    heard = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(response, size), size)[: len(samples)]
+    return (heard / max(1.0, float(np.abs(heard).max()))).astype(np.float32)
+
+
+def mixed(samples: Samples, other: Samples, above_db: float) -> Samples:
+    """Return the sound with another one of the same length, at a level so many dB below it."""
+    ratio = np.sqrt(np.square(samples, dtype=np.float64).mean() / max(np.square(other, dtype=np.float64).mean(), 1e-12))
+    both = samples + other * np.float32(ratio * 10 ** (-above_db / 20))
+    return (both / max(1.0, float(np.abs(both).max()))).astype(np.float32)

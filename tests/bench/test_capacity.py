@@ -11,15 +11,15 @@ from mertd.bench.running import sources
 from mertd.cli.bench_report import _streams
 
 
-def load(supervisor: float, captures: float, model: float) -> Load:
-    return Load(supervisor, captures, model, 4, 60.0)
+def load(supervisor: float, captures: float, model: float, others: float = 0.0) -> Load:
+    return Load(supervisor, captures, model, others, 4, 60.0)
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
         (load(97, 300, 100), "supervisor: its core is full (97 %)"),
-        (load(50, 1_300, 100), "processors: 1450 % of 16 cores, captures 1300, model 100"),
+        (load(50, 900, 100, 400), "processors: 1450 % of 16 cores, captures 900, model 100, other programs 400"),
         (load(50, 300, 99), "model: its process takes 99 % of a core, and 1151 % are idle"),
     ],
 )

@@ -137,6 +137,49 @@ def test_without_a_worker_nothing_is_taken() -> None:
     assert not stream.taken
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3)) | st.none(), max_size=40),
+    st.integers(1, 4),
+)
+def test_looking_only_at_streams_that_said_so_gives_the_same_turns(steps: list[tuple[str, int] | None], size: int) -> None:
+    """Each step lets windows of a stream become due, or the batch at hand be answered."""
+    stages = [Stage(dict.fromkeys("abcde", 0), size) for _ in range(2)]
+    batches: list[list[list[str]]] = [[], []]
+    for step in steps:
+        for stage, seen in zip(stages, batches, strict=True):
+            if step is not None:
+                name, windows = step
+                stage.streams[name].windows += windows
+                stage.dispatcher.due(name) if stage is stages[0] else stage.dispatcher.dispatch()
+                continue
+            answers = Answers(tuple(Answer(request.token, LEVELS, None, 5) for request in stage.worker.batch))
+            seen.append([request.token.stream for request in stage.worker.batch])
+            stage.worker.batch = []
+            stage.dispatcher.answered(answers, MODEL)
+    assert batches[0] == batches[1]
+    assert stages[0].worker.batch == stages[1].worker.batch
+
+
+def test_few_of_many_streams_are_looked_at() -> None:
+    stage = Stage({f"s{number}": 0 for number in range(1_000)})
+    stage.dispatcher.dispatch()
+    looked = Counter[str]()
+
+    class Watched(ScriptedStream):
+        @property
+        def due(self) -> bool:
+            looked[self.name] += 1
+            return super().due
+
+    for name in list(stage.streams):
+        stage.streams[name] = Watched(name)
+    stage.dispatcher._requesters = stage.streams
+    stage.streams["s7"].windows = 1
+    stage.dispatcher.due("s7")
+    assert looked == {"s7": 1}
+    assert [request.token.stream for request in stage.worker.batch] == ["s7"]
+
+
 ALWAYS = "always"
 SOMETIMES = "sometimes"
 PAUSED = "paused"

@@ -91,8 +91,12 @@ def compared(one: Track, other: Track, within_ns: int) -> Comparison | None:
     )
 
 
-def block_similarities(of: Comparison) -> Iterator[Floats]:
-    """Yield mean similarities, (blocks, lags), some blocks at once; NaN where too little is known."""
+def block_similarities(of: Comparison, apart: int = 0) -> Iterator[Floats]:
+    """Yield mean similarities, (blocks, lags), some blocks at once; NaN where too little is known.
+
+    `apart`: lags below that, in steps, are left out.
+    """
+    near = np.abs(np.arange(of.lags) + of.first_lag) < apart
     rows = max(1, CHUNK_ROWS // of.rows_a_block) * of.rows_a_block
     known_earlier = np.einsum("ij,ij->i", of.earlier, of.earlier) > 0
     known_later = np.einsum("ij,ij->i", of.later, of.later) > 0
@@ -107,23 +111,26 @@ def block_similarities(of: Comparison) -> Iterator[Floats]:
         shape = (count // of.rows_a_block, of.rows_a_block, of.lags)
         known = both.reshape(shape).sum(axis=1)
         sums = np.where(both, along, 0).reshape(shape).sum(axis=1)
-        yield np.where(2 * known >= of.rows_a_block, sums / np.maximum(known, 1), np.nan).astype(np.float32)
+        yield np.where((2 * known >= of.rows_a_block) & ~near, sums / np.maximum(known, 1), np.nan).astype(np.float32)
 
 
 def surprises(similarities: Floats) -> NDArray[np.float64]:
     """Return how surprising the rank of each lag is in its block, in nats, (blocks, lags); NaN where nothing is known."""
     known = np.isfinite(similarities)
     counts = known.sum(axis=1, keepdims=True)
-    order = np.argsort(np.where(known, -similarities, np.inf), axis=1, kind="stable")
-    ranks = np.empty(order.shape, np.float64)
-    np.put_along_axis(ranks, order, np.arange(1.0, order.shape[1] + 1)[None], axis=1)
-    found = np.log(np.maximum(counts, 1)) - np.log(ranks)
+    order = np.argsort(np.where(known, -similarities, np.inf), axis=1)
+    found = np.empty(order.shape, np.float64)
+    np.put_along_axis(found, order, -np.log(np.arange(1.0, order.shape[1] + 1))[None], axis=1)
+    found += np.log(np.maximum(counts, 1))
     return np.where(known & (counts >= MIN_LAGS), found, np.nan)
 
 
-def scores(of: Comparison) -> Iterator[NDArray[np.float64]]:
-    """Yield the score of each block at each lag, (blocks, lags), some blocks at once: zero where nothing is known."""
-    for part in block_similarities(of):
+def scores(of: Comparison, apart: int = 0) -> Iterator[NDArray[np.float64]]:
+    """Yield the score of each block at each lag, (blocks, lags), some blocks at once: zero where nothing is known.
+
+    `apart`: lags below that, in steps, do not count.
+    """
+    for part in block_similarities(of, apart):
         found = surprises(part) * (1 - 1 / ALIGNED_MEAN) - math.log(ALIGNED_MEAN)
         yield np.nan_to_num(found, nan=0.0)
 

@@ -13,7 +13,7 @@ import numpy as np
 from mertd.memory.across.lag_estimate import estimate
 from mertd.memory.across.lag_runs import Chance, find_runs
 from mertd.memory.across.lag_scores import ALIGNED_MEAN, Comparison, scores
-from mertd.memory.across.ridges import Ridge, ridges
+from mertd.memory.across.ridges import Ridge, note_own_repeats, ridges
 from mertd.memory.across.track import Track
 
 FALSE_ALARMS = 1e-4
@@ -60,6 +60,8 @@ def shared_sounds(one: Track, other: Track, of: Comparison, within_ns: int, comp
     found = find_runs(scores(of), at_least=MARGIN)
     rarity = np.array([by_chance.expected(score) * comparisons for score in found.score.tolist()])
     found_ridges = ridges(found.take(rarity < FALSE_ALARMS), of)
+    if found_ridges:
+        note_own_repeats(found_ridges, of, one, other)
     sounds = [_sound(ridge, one, other, of, by_chance.expected(ridge.best.score) * comparisons) for ridge in found_ridges]
     near = [sound for sound in sounds if sound is not None and abs(sound.lag_ns) - sound.bound_ns <= within_ns]
     return sorted(near, key=lambda sound: sound.start_ns)

@@ -17,6 +17,9 @@ from mertd.wire import Embedding, Event
 LIMIT_BYTES = 8 << 20
 """Of messages of all streams: at a hop of 5 s nearly three hours of one layer of one stream, a quarter of an hour of all 13."""
 
+STREAM_BYTES = 128 << 10
+"""Of each stream, if there are so many that this is more: three minutes of one layer at a hop of 5 s."""
+
 OVERHEAD = 400
 """Bytes that Python needs for a kept message besides its payload: measured as growth of the process per event, rounded up."""
 
@@ -62,6 +65,10 @@ class History:
         self._limit = limit_bytes
         self._queues: dict[tuple[str, str], _Queue] = {}
         self.bytes = 0
+
+    def make_room(self, streams: int) -> None:
+        """Let it keep more if it serves very many streams: a client that was away a short time must find what it missed."""
+        self._limit = max(self._limit, streams * STREAM_BYTES)
 
     def __len__(self) -> int:
         return sum(len(queue.kept) for queue in self._queues.values())

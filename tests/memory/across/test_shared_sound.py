@@ -92,6 +92,53 @@ def test_a_player_that_is_too_fast_drifts() -> None:
     assert sound.end_ns - sound.start_ns > 7_150e9
 
 
+@pytest.mark.slow
+def test_a_drift_over_many_lags_is_one_sound() -> None:
+    frames = music(4_000, 16)
+    (sound,) = across(heard(frames, HERE), heard(frames, Room(seed=2, lag_s=40.0, speed=1.005)))
+    assert sound.drift_ppm is not None
+    assert abs(sound.drift_ppm + 5_000) < 500
+    assert sound.end_ns - sound.start_ns > 3_900e9
+
+
+def test_it_does_not_matter_which_stream_is_the_first() -> None:
+    frames = music(400, 17)
+    one, other = heard(frames, HERE), heard(frames, Room(seed=2, lag_s=13.3))
+    (there,), (back,) = across(one, other), across(other, one)
+    assert abs(there.lag_ns + back.lag_ns) < 2e8
+    assert abs(back.start_ns - there.start_ns - 13.3e9) < 16e9
+
+
+@pytest.mark.slow
+def test_what_else_is_heard_does_not_matter() -> None:
+    """The same 400 s, in a stream of an hour and in one of ten minutes."""
+    frames = music(400, 18)
+    around = np.concatenate([music(1_500, 19), frames, music(1_500, 20)])
+    later = heard(frames, Room(seed=2, lag_s=1_507.7))
+    (whole,) = across(heard(around, HERE), later)
+    near = heard(around, HERE)
+    rows = np.abs(near.middle_ns - BEGIN_NS - 1_700 * 10**9) < 300 * 10**9
+    (part,) = across(RawTrack(near.middle_ns[rows], near.error_ns[rows], near.window_ns, near.vectors[rows]), later)
+    assert abs(whole.lag_ns - part.lag_ns) < 2e8
+    assert max(whole.by_chance, part.by_chance) < 1e-20
+
+
+@pytest.mark.slow
+def test_jingles_and_news_at_the_same_time_are_not_the_same_sound() -> None:
+    jingle = music(6, 21)
+    talk = 6 * np.random.default_rng(22).standard_normal(jingle.shape[1])
+
+    def station(seed: int) -> np.ndarray:
+        frames = music(3_600, seed)
+        for at in range(200, len(frames) - 60, 3_000):
+            frames[at : at + 60] = jingle
+        for at in range(1_000, len(frames) - 1_800, 6_000):
+            frames[at : at + 1_800] = music(180, seed + at) + talk
+        return frames
+
+    assert across(heard(station(23), HERE), heard(station(24), Room(seed=2))) == []
+
+
 def test_gaps_and_pauses() -> None:
     frames = music(900, 7)
     one = heard(frames, replace(HERE, gaps=((100, 130), (400, 402))))

@@ -98,3 +98,18 @@ def test_since_a_time() -> None:
     assert names(kept.since("event", "a", 1)) == [("a", 0)]
     for kind, stream, since_ns in (("event", "a", 2), ("embedding", "b", 0), ("embedding", "a", 11 * second)):
         assert kept.since(kind, stream, since_ns) == Page([], False)
+
+
+def test_very_many_streams_have_room_of_their_own() -> None:
+    """Of a thousand streams, 8 MB would hold the last seconds."""
+    kept = History()
+    kept.make_room(1)
+    for number in range(200 * 12):
+        kept.add(message := embedding(number // 200, f"s{number % 200}"), encode(message))
+    assert kept.oldest("embedding", "s0") is not None
+    assert len(kept) < 200 * 12
+    kept = History()
+    kept.make_room(200)
+    for number in range(200 * 12):
+        kept.add(message := embedding(number // 200, f"s{number % 200}"), encode(message))
+    assert len(kept) == 200 * 12
