@@ -15,7 +15,6 @@ import logging
 import os
 import time
 import weakref
-from collections import deque
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
@@ -23,10 +22,10 @@ from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_cursor import BusCursor, BusPlaces
 from mertd.bus.bus_decoder import BusDecoder
-from mertd.bus.bus_numbering import BusNumbering
+from mertd.bus.bus_progress import BusProgress
 from mertd.bus.bus_stream import STREAM
 from mertd.bus.reading_thread import ReadingThread
-from mertd.bus.stream_consumer import Stored, StreamPlace
+from mertd.bus.stream_consumer import Stored
 from mertd.bus.stream_reader import Reading
 from mertd.bus.subjects import pattern
 from mertd.errors import SpaceError, UsageError
@@ -34,7 +33,7 @@ from mertd.stream.client.cursor_file import SAVE_S
 from mertd.stream.client.daemons import check_beginning, names, unix_ns
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.message_source import MessageSource
-from mertd.stream.client.sequence import Cursor, start_ns
+from mertd.stream.client.sequence import Cursor
 from mertd.text import printable
 from mertd.wire import Embedding, Event
 
@@ -59,6 +58,7 @@ class BusSubscriber(MessageSource):
         cursor: str | os.PathLike[str] | None = None,
         mix_spaces: bool = False,
         timeout: float | None = None,
+        by_hand: bool = False,
         bus_stream: str = STREAM,
     ) -> None:
         """Begin to read. The arguments are those of `mertd.Subscriber`; `bus_stream` is the name of the JetStream stream.
@@ -74,17 +74,19 @@ class BusSubscriber(MessageSource):
         since_ns = None if since is None else unix_ns(since)
         self._timeout = timeout
         self._process = os.getpid()
-        self._newest, self._mix_spaces = newest, mix_spaces
+        self._newest = _Newest() if newest else None
+        self._space = None if mix_spaces else _OneSpace()
         self._cursor = BusCursor(cursor, bus_stream, since_ns) if cursor is not None else None
         begun = self._cursor.found if self._cursor is not None else BusPlaces(None, {}, since_ns)
-        self._progress = _Progress(BusNumbering(resume, begun.runs), begun.place, begun.since_ns)
+        self._progress = BusProgress(begun, resume)
+        self._by_hand = by_hand
+        self._last: Received | None = None
         self._counts = _Counts(str(access))
         self._decoder = BusDecoder()
         filters = dict.fromkeys(pattern(None, stream, kind) for stream in wanted or (None,) for kind in dict.fromkeys(chosen))
         everything = begun.since_ns if resume is None else 0
         self._thread = ReadingThread(Reading(access, bus_stream, tuple(filters), begun.place, everything))
         self._end = weakref.finalize(self, self._thread.stop)
-        self._space: str | None = None
 
     @property
     def lost(self) -> int:
@@ -128,10 +130,22 @@ class BusSubscriber(MessageSource):
         return found
 
     def acknowledge(self) -> None:
-        self._progress.finish()
+        self._note_done()
         if self._cursor is not None:
             self._cursor.note_change()
             self._cursor.save(self._progress.places)
+
+    def done(self, messages: Iterable[Received]) -> None:
+        for one in messages:
+            is_new = isinstance(one.message, Embedding | Event) and self._progress.finish(one.message)
+            if is_new and self._cursor is not None:
+                self._cursor.note_change()
+
+    def _note_done(self) -> None:
+        """The message that was received last is done."""
+        done, self._last = self._last, None
+        if done is not None and not self._by_hand:
+            self.done([done])
 
     def close(self) -> None:
         if os.getpid() != self._process or not self._end.alive:
@@ -150,13 +164,11 @@ class BusSubscriber(MessageSource):
         return f"{self._counts.where}; does `mertd relay` run beside the daemons?"
 
     def _begin_receiving(self) -> None:
-        """The message that was received last is done."""
         if os.getpid() != self._process:
             raise UsageError("this subscriber was made before the process forked; subscribe again in the new process")
         if not self._end.alive:
             raise UsageError("this subscriber is closed; subscribe again")
-        if self._progress.finish() and self._cursor is not None:
-            self._cursor.note_change()
+        self._note_done()
         self._save_if_due()
 
     def _save_if_due(self) -> float:
@@ -174,41 +186,66 @@ class BusSubscriber(MessageSource):
 
     def _take(self) -> Received | None:
         """Return the next message that is to be delivered; None if none waits."""
-        if not self._newest:
-            while (stored := self._thread.take()) is not None:
-                if (received := self._received(stored)) is not None:
-                    return received
-            return None
-        waiting: deque[Received] = deque()
         while (stored := self._thread.take()) is not None:
-            if (received := self._received(stored)) is not None:
-                self._progress.finish()
-                waiting.append(received)
-        return self._progress.select(waiting, self._counts)
+            if (received := self._received(stored)) is None:
+                continue
+            if self._newest is None:
+                return received
+            self.done([received])
+            self._newest.add(received)
+        return None if self._newest is None else self._newest.take(self._counts)
 
     def _received(self, stored: Stored) -> Received | None:
         """Return what is to be delivered; None if it is no message, has come before, or only announces a hole."""
         message = self._decoder.message(stored)
         if not isinstance(message, Embedding | Event):
             if message is not None:
-                self._progress.numbering.note_hole(message)
+                self._progress.note_hole(message)
             self._progress.pass_by(stored.place)
             return None
         lost = self._progress.accept(message, stored.place)
         if lost is None:
             return None
-        self._counts.lose(0 if self._newest else lost, message)
-        if isinstance(message, Embedding) and not self._mix_spaces:
-            self._check_space(message)
-        return Received(message, 0 if self._newest else lost, self._counts.where)
+        told = lost if self._newest is None else 0
+        self._counts.lose(told, message)
+        self._last = Received(message, told, self._counts.where)
+        if isinstance(message, Embedding) and self._space is not None:
+            self._space.check(message)
+        return self._last
 
-    def _check_space(self, message: Embedding) -> None:
+
+class _OneSpace:
+    """Vectors that may be compared with each other."""
+
+    def __init__(self) -> None:
+        self._space = ""
+
+    def check(self, message: Embedding) -> None:
+        """Raise `SpaceError` for a vector of another space than the first one."""
         self._space = self._space or message.model.space
         if message.model.space != self._space:
             raise SpaceError(
                 f"{message.daemon}/{message.stream} has vectors of space {message.model.space}, others on the bus are of "
                 f"{self._space}: they may not be compared; subscribe to streams of one of them, or pass mix_spaces=True"
             )
+
+
+class _Newest:
+    """Messages that wait, of the embeddings only each stream's newest."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Received] = []
+
+    def add(self, received: Received) -> None:
+        self._waiting.append(received)
+
+    def take(self, counts: _Counts) -> Received | None:
+        """Return the next one; None if none waits."""
+        newest = {_stream(r): r for r in self._waiting if isinstance(r.message, Embedding)}
+        kept = [r for r in self._waiting if not isinstance(r.message, Embedding) or newest[_stream(r)] is r]
+        counts.passed_over += len(self._waiting) - len(kept)
+        self._waiting = kept[1:]
+        return kept[0] if kept else None
 
 
 class _Counts:
@@ -226,62 +263,5 @@ class _Counts:
             log.warning("%d messages of kind %s are lost; the bus has none of them", lost, what)
 
 
-class _Progress:
-    """What the client is done with, and the message that it is busy with."""
-
-    def __init__(self, numbering: BusNumbering, place: StreamPlace | None, since_ns: int | None) -> None:
-        self.numbering = numbering
-        self._place = place
-        self._since_ns = since_ns
-        self._busy: tuple[Embedding | Event, StreamPlace] | None = None
-        self._ready: deque[Received] = deque()
-
-    @property
-    def places(self) -> BusPlaces:
-        """What to keep, without the message that the client is busy with."""
-        return BusPlaces(self._place, self.numbering.places, self._since_ns)
-
-    def accept(self, message: Embedding | Event, place: StreamPlace) -> int | None:
-        """Note that a message is delivered; return how many are lost before it. None if it is not to be delivered."""
-        lost = self.numbering.lost_before(message)
-        if lost is None:
-            self.pass_by(place)
-            return None
-        if self._since_ns is not None and start_ns(message) < self._since_ns and not self.numbering.has_run(message):
-            self.pass_by(place)
-            return None
-        self._busy = (message, place)
-        return lost
-
-    def begin(self, place: StreamPlace | None) -> bool:
-        """Begin at a place, if it is known and none was known before. Return whether it is so."""
-        if place is None or self._place is not None:
-            return False
-        self._place = place
-        return True
-
-    def pass_by(self, place: StreamPlace) -> None:
-        """Go on behind something that is not delivered. The client is busy with nothing at that moment."""
-        self._place = place
-
-    def finish(self) -> bool:
-        """Note that the client is done with the message it was busy with. Return whether there was one."""
-        busy, self._busy = self._busy, None
-        if busy is None:
-            return False
-        message, self._place = busy
-        self.numbering.note(message)
-        return True
-
-    def select(self, waiting: deque[Received], counts: _Counts) -> Received | None:
-        """Return the next message, of which those that wait are the newest of each stream."""
-        self._ready.extend(waiting)
-        newest = {(r.message.daemon, _stream(r)): r for r in self._ready if isinstance(r.message, Embedding)}
-        kept = [r for r in self._ready if not isinstance(r.message, Embedding) or newest[r.message.daemon, _stream(r)] is r]
-        counts.passed_over += len(self._ready) - len(kept)
-        self._ready = deque(kept)
-        return self._ready.popleft() if self._ready else None
-
-
-def _stream(received: Received) -> str:
-    return str(getattr(received.message, "stream", ""))
+def _stream(received: Received) -> tuple[str, str]:
+    return (received.message.daemon, str(getattr(received.message, "stream", "")))

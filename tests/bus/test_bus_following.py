@@ -92,6 +92,7 @@ def test_streams_of_one_name_in_two_rooms_are_two_streams(published: Publisher, 
         until(tmp_path, 10)
 
 
+@pytest.mark.slow
 def test_the_place_goes_from_a_full_file_to_the_next(published: Publisher, tmp_path: Path) -> None:
     published.publish(*(embedding(n) for n in range(40)))
     with following(tmp_path, published, max_file=1):

@@ -191,6 +191,23 @@ def test_a_client_continues_where_it_was(published: Publisher, tmp_path: Path) -
             subscribe(published, cursor=cursor)
 
 
+def test_messages_are_done_by_hand(published: Publisher, tmp_path: Path) -> None:
+    cursor = tmp_path / "cursor"
+    published.publish(embedding(0), embedding(0, "hall"), embedding(1), embedding(1, "hall"), embedding(2))
+    with subscribe(published, since=0, cursor=cursor, by_hand=True) as subscriber:
+        found = take(subscriber, 5)
+        subscriber.done([found[1], found[0], found[3]])  # hall 0, room 0, hall 1
+        subscriber.done([found[3]])
+        subscriber.acknowledge()
+    published.publish(embedding(2, "hall"))
+    with subscribe(published, cursor=cursor, by_hand=True) as subscriber:
+        left = take(subscriber, 3)
+        assert seqs(left) == [("studio", "room", 1, 0), ("studio", "room", 2, 0), ("studio", "hall", 2, 0)]
+        subscriber.done(left)
+    with subscribe(published, cursor=cursor) as subscriber:
+        assert nothing_more(subscriber, published)
+
+
 def test_a_client_that_began_with_what_comes_continues_there(published: Publisher, tmp_path: Path) -> None:
     """Also if nothing came while it was there: what is published while it is away is new to it."""
     published.publish(embedding(0))
@@ -268,6 +285,7 @@ def test_vectors_of_several_spaces_are_kept_apart(published: Publisher) -> None:
         assert len(take(subscriber, 3)) == 3
 
 
+@pytest.mark.slow
 def test_the_newest_of_each_stream(published: Publisher) -> None:
     with subscribe(published, newest=True, kinds=BOTH) as subscriber:
         joined(subscriber, published)

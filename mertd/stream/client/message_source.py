@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from types import TracebackType
 from typing import Self
 
@@ -28,6 +28,13 @@ class MessageSource(ABC):
     @abstractmethod
     def acknowledge(self) -> None:
         """Count the message that was received last as done, and save the cursor now. Raises `StoreError`."""
+
+    @abstractmethod
+    def done(self, messages: Iterable[Received]) -> None:
+        """Count these as done; the cursor is saved a moment later. For subscribers that were made with `by_hand`.
+
+        The messages of each kind and stream are given in the order in which they came.
+        """
 
     @abstractmethod
     def close(self) -> None:
