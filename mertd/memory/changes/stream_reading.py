@@ -64,7 +64,7 @@ def stream_keys(folder: Path, boot: bytes | None = None, first_file: int = -1) -
 def windows(folder: Path, key: StreamKey, after: Place = BEGINNING) -> Iterator[tuple[Place, StreamWindow]]:
     """Yield the windows behind a place, each with its own place. Raises `StoreError`."""
     for segment in opened(folder, after.file):
-        sources, forms = _sources(segment, key), _forms(segment, key)
+        sources, forms = sources_of(segment, key), forms_of(segment, key)
         for source, boot in sources.items():
             place = Place(segment.number, source, -1)
             if (place.file, source) < after[:2]:
@@ -81,7 +81,7 @@ def windows(folder: Path, key: StreamKey, after: Place = BEGINNING) -> Iterator[
 def first_since(folder: Path, key: StreamKey, since_ns: int) -> Place | None:
     """Return the place of the first window that begins at a time or later; None if there is none. Raises `StoreError`."""
     for segment in opened(folder):
-        sources, forms = _sources(segment, key), _forms(segment, key)
+        sources, forms = sources_of(segment, key), forms_of(segment, key)
         ((newest,),) = segment.rows("SELECT max(start_ns) FROM embeddings")
         if newest is None or newest < since_ns:
             continue
@@ -98,8 +98,8 @@ def first_since(folder: Path, key: StreamKey, since_ns: int) -> Place | None:
 def first_of_run(folder: Path, key: StreamKey, boot: bytes, after_seq: int) -> Place | None:
     """Return the place of the first window behind a number in one run; None if there is none. Raises `StoreError`."""
     for segment in opened(folder):
-        forms = _forms(segment, key)
-        for source, run in _sources(segment, key).items():
+        forms = forms_of(segment, key)
+        for source, run in sources_of(segment, key).items():
             if run == boot and (rows := _page(segment, "seq", Place(segment.number, source, after_seq), forms)):
                 return Place(segment.number, source, rows[0][0])
     return None
@@ -113,7 +113,7 @@ def back_from(folder: Path, key: StreamKey, place: Place, used: int) -> tuple[Pl
     for segment in opened(folder, newest_first=True):
         if segment.number > place.file:
             continue
-        sources, forms = _sources(segment, key), _forms(segment, key)
+        sources, forms = sources_of(segment, key), forms_of(segment, key)
         for source in reversed(sources):
             at = min(Place(segment.number, source, 1 << 62), place)
             if at[:2] != (segment.number, source):
@@ -130,7 +130,8 @@ def back_from(folder: Path, key: StreamKey, place: Place, used: int) -> tuple[Pl
     return BEGINNING, False
 
 
-def _sources(segment: Segment, key: StreamKey) -> dict[int, bytes]:
+def sources_of(segment: Segment, key: StreamKey) -> dict[int, bytes]:
+    """Return the runs of a stream in a file: the boot by the number of the source, in the order in which they were heard of."""
     return dict(
         segment.rows(
             "SELECT sources.id, boot FROM sources JOIN streams ON streams.id = stream WHERE daemon = ? AND name = ?"
@@ -140,7 +141,7 @@ def _sources(segment: Segment, key: StreamKey) -> dict[int, bytes]:
     )
 
 
-def _forms(segment: Segment, key: StreamKey) -> dict[int, int]:
+def forms_of(segment: Segment, key: StreamKey) -> dict[int, int]:
     """Return the forms of the stream's windows in a file, each with its samples a second."""
     return dict(
         segment.rows(

@@ -11,8 +11,9 @@ import mertd
 from memory.across.made_rooms import BEGIN_NS, Room, heard, music
 from memory.stored import small
 from mertd.cli.app import run
-from mertd.memory.across.rooms import HeardTwice
+from mertd.memory.across.rooms import HeardTwice, chosen_keys
 from mertd.memory.across.track import RawTrack
+from mertd.memory.across.track_reading import read_track
 from mertd.memory.store import Store
 from mertd.wire import Embedding, Span, Time
 from messages import MODEL
@@ -116,6 +117,24 @@ def test_what_the_command_says(
 def test_options_that_need_across(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["similar", "--now", "--since", "2h", "--memory", str(folder)]) == 2
     assert "--since and --daemon need --across" in capsys.readouterr().err
+
+
+def test_the_windows_of_a_time_are_those_that_begin_in_it(folder: Path) -> None:
+    memory = mertd.Memory(folder)
+    (key,) = chosen_keys(folder, ("room",), ("two",))
+    number = next(number for number, name in memory.streams().items() if name == ("two", "room"))
+    for since_s, until_s in ((0, 400), (-10, 33), (33, 120.5), (391, 10_000), (50, 50)):
+        since_ns, until_ns = (BEGIN_NS + round(seconds * 1e9) for seconds in (since_s, until_s))
+        track = read_track(folder, key, since_ns, until_ns)
+        block = memory.arrays(MODEL.space)
+        rows = (block.streams == number) & (block.start_ns >= since_ns) & (block.start_ns < until_ns)
+        expected = (block.start_ns + block.end_ns)[rows] // 2
+        assert ([] if track is None else track.middle_ns.tolist()) == expected.tolist()
+        if track is not None:
+            assert np.array_equal(track.vectors, block.vectors[rows])
+            newest = read_track(folder, key, since_ns, until_ns, 3)
+            assert newest is not None
+            assert newest.middle_ns.tolist() == expected[-3:].tolist()
 
 
 @pytest.mark.slow
