@@ -84,7 +84,9 @@ class StreamConsumer:
         self._is_large = False  # the next message has more than `BATCH_BYTES`
 
     async def read(self, beginning: Beginning, give: Give) -> None:
-        """Make it, and hand over what comes. Ends only with an exception.
+        """Make it, and hand over what comes, until nothing has come for `EXPIRES_S`.
+
+        A consumer that has nothing to give may be one that a server has forgotten to serve, so it is then made anew.
 
         `beginning`: is given what the server says of the stream, and returns where to begin and what to read. `give`: takes a
         message, and may wait until there is room for it. Raises `InterruptedReadingError`, `BusError`, and what nats-py raises.
@@ -94,7 +96,7 @@ class StreamConsumer:
             info = await self._ask(f"STREAM.INFO.{self._stream}", {})
             self._created = str(info["created"])
             inbox = self._client.new_inbox()
-            await self._client.subscribe(inbox, cb=self._arrived.put)
+            listening = await self._client.subscribe(inbox, cb=self._arrived.put)
             config = {
                 **beginning(info),
                 "name": self._name,
@@ -107,8 +109,9 @@ class StreamConsumer:
             }
             body = {"stream_name": self._stream, "config": config, "action": "create"}
             await self._ask(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
-            while True:
-                await self._batch(inbox, give)
+            while await self._batch(inbox, give):
+                pass
+            await listening.unsubscribe()
         finally:
             watch.cancel()
             with suppress(Exception):
@@ -118,8 +121,8 @@ class StreamConsumer:
         await self._client.broken.wait()
         self._arrived.put_nowait(None)
 
-    async def _batch(self, inbox: str, give: Give) -> None:
-        """Ask for messages once, and hand over the answers."""
+    async def _batch(self, inbox: str, give: Give) -> bool:
+        """Ask for messages once, and hand over the answers. Returns False if there was none."""
         wanted, limits = (1, {}) if self._is_large else (BATCH, {"max_bytes": BATCH_BYTES})
         request = {"batch": wanted, **limits, "expires": _ns(EXPIRES_S), "idle_heartbeat": _ns(HEARTBEAT_S)}
         where = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
@@ -141,10 +144,11 @@ class StreamConsumer:
                 continue
             if status == "409" and "maxbytes" in text.lower().replace(" ", ""):
                 self._is_large = not came
-                return
+                return True
             if status not in ("404", "408"):
                 raise InterruptedReadingError(f"{status} {text}")
-            return
+            return came > 0
+        return True
 
     def _stored(self, message: Msg) -> Stored:
         """Return a message that came. Raises `InterruptedReadingError` if one before it did not."""

@@ -92,7 +92,8 @@ class StreamReader:
     async def _connect_and_read(self) -> None:
         client = await open_bus(self._access, "mertd reader")
         try:
-            await StreamConsumer(client, self._reading.stream).read(self.beginning, self.give)
+            while True:
+                await StreamConsumer(client, self._reading.stream).read(self.beginning, self.give)
         except (TimeoutError, OSError, ValueError, KeyError, _nats_error()) as error:
             if client.forbidden:
                 raise BusError(f"{client.server} does not let this client read: {printable(client.forbidden, 300)}") from error

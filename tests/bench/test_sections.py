@@ -114,7 +114,7 @@ def test_the_search_for_the_number_of_streams_closes_the_gap(
 ) -> None:
     called: list[int] = []
 
-    def trial(_options: list[str], count: int, _seconds: float) -> capacity.Trial:
+    def trial(_options: list[str], count: int, _seconds: float, _source: str) -> capacity.Trial:
         called.append(count)
         return capacity.Trial(count, 10 * count, 10 * count - (count > limit), int(count > limit))
 
