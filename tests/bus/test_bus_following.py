@@ -123,7 +123,7 @@ def test_what_a_damaged_file_held_is_read_from_the_bus_again(published: Publishe
 
 @pytest.mark.slow
 def test_a_process_that_is_killed_loses_nothing_and_stores_nothing_twice(published: Publisher, tmp_path: Path) -> None:
-    count = 1_000
+    count = 400
     words = ["--from", published.bus.url(), "--bus-stream", published.name, "--memory", str(tmp_path)]
     sent = threading.Thread(
         target=published.put,
@@ -158,9 +158,7 @@ def test_commands_read_from_a_bus(published: Publisher, tmp_path: Path) -> None:
     assert [json.loads(line)["seq"] for line in done.stdout.splitlines()] == [1, 2]
     for faulty, said in [
         (["tail", "--nkey", "x"], "no bus is named"),
-        (["remember", "--nkey", "x"], "no bus is named"),
         (["remember", "--from", "nats://a", "--connect", "tcp://127.0.0.1:1"], "one or the other"),
-        (["remember", "--from", "http://a"], "not the address of a bus"),
     ]:
         refused = mertd(*faulty, "--memory", tmp_path)
         assert refused.returncode == 2
