@@ -53,6 +53,9 @@ FIRST_WAIT_S = 0.25
 MAX_WAIT_S = 30.0
 """Seconds between two attempts, at most: the wait doubles each time."""
 
+COLLISIONS = 5
+"""Attempts to store a batch, each after another look at what is there, before the log says that another client writes it."""
+
 MAX_SAID = 20
 """Faults that are logged until it works again."""
 
@@ -84,7 +87,7 @@ class BusWriter:
 
     async def connect(self) -> None:
         """Connect and look at the stream, unless that is done. Raises `BusError`."""
-        if self._client is not None and self._client.broken.is_set():
+        if self._client is not None and (self._client.broken.is_set() or self._client.is_leaving):
             await self.disconnect()
         if self._client is None:
             self._client = await open_bus(self._access, f"mertd relay {self._daemon}")
@@ -145,8 +148,11 @@ class BusWriter:
 
     # Storing
 
-    async def _store(self, items: Sequence[Relayed]) -> None:
-        """Store what is not there yet. Raises `BusError`; some of it may be stored then."""
+    async def _store(self, items: Sequence[Relayed], attempts: int = COLLISIONS) -> None:
+        """Store what is not there yet. Raises `BusError`; some of it may be stored then.
+
+        `attempts`: how often it may turn out that another relay of this daemon was faster.
+        """
         assert self._stream is not None
         for subject in dict.fromkeys(subject for item in items for subject in item.subjects):
             await self.tail(subject)
@@ -168,6 +174,9 @@ class BusWriter:
             self._tails.clear()
             if error.code in (DUPLICATE_IN_BATCH, *NO_ATOMIC):  # one at a time, the server says which it has
                 await self._store_singly(batch.outgoing)
+                return
+            if error.code in WRONG_LAST_SEQUENCE and attempts > 1:
+                await self._store(items, attempts - 1)
                 return
             if error.code in WRONG_LAST_SEQUENCE:
                 raise BusError(f"another client writes what {self._daemon!r:.100} publishes; looking what is there") from error

@@ -40,6 +40,7 @@ class BusClient(Client):
         self.reason: BaseException | None = None  # why the connection broke
         self.forbidden = ""  # what the server does not let this user do
         self.expects_certificate = False  # of its clients
+        self.is_leaving = False  # it is about to stop, and said so
         self.broken = asyncio.Event()  # or useless, as it was refused something
         self._must_encrypt = access.must_encrypt
 
@@ -88,4 +89,5 @@ class BusClient(Client):
             if not info.get("tls_available"):
                 raise PlainServerError
             info["tls_required"] = True
+        self.is_leaving = self.is_leaving or info.get("ldm") is True
         await super()._process_info(info, initial_connection)

@@ -259,6 +259,7 @@ def test_a_stream_with_other_limits_is_not_altered(
 
 
 def test_a_stream_that_exists_stays_as_it_is(made: MadeDaemon, tmp_path: Path) -> None:
+    """telegraf #17072: an output gives a stream that it finds other subjects."""
     with Cluster() as bus:
         settings = {"subjects": ["mertd.>", "other"], "max_age": 3600.0, "max_msgs": 1_000, "allow_atomic": True}
         make_stream(bus.url(), name="all", **settings)
@@ -313,7 +314,9 @@ def test_a_message_that_is_too_large_leaves_an_announced_hole(made: MadeDaemon, 
         ]
 
 
-def test_two_relays_of_one_daemon_store_each_message_once(made: MadeDaemon, tmp_path: Path) -> None:
+def test_two_relays_of_one_daemon_store_each_message_once(
+    made: MadeDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with Cluster() as bus:
         told = relaying(made, bus.url(), "all", tmp_path)
         with relay(told) as one, relay(replace(told, cursor=tmp_path / "other")) as other:
@@ -324,6 +327,7 @@ def test_two_relays_of_one_daemon_store_each_message_once(made: MadeDaemon, tmp_
                 until(made, lambda turn=turn: min(one.received, other.received) >= 11 * (turn + 1))
             until(made, lambda: len(on_bus(bus.url(), "all")) >= 220)
         assert one.stored + other.stored == 220
+        assert not errors(caplog)
         assert_all_once_in_order(made, bus.url(), "all")
 
 
