@@ -26,6 +26,7 @@ from mertd.vocabulary import (
     EventName,
     GapReason,
     HealthState,
+    HoleCause,
     Phase,
     RequestName,
     SkipReason,
@@ -97,6 +98,7 @@ def test_every_word_in_the_detail_of_events_is_described() -> None:
         "`reason` of `overflow`": [*GapReason],
         "`cause` of `zeros`": [*ZerosCause],
         "`state` of `health`": [*HealthState],
+        "`reason` of `hole`": [*HoleCause],
     }
 
 

@@ -52,6 +52,7 @@ class BusSubscriber(MessageSource):
         streams: str | Iterable[str] = (),
         kinds: str | Iterable[str] = ("embedding",),
         *,
+        last: int = 0,
         newest: bool = False,
         resume: Cursor | None = None,
         since: datetime | timedelta | int | None = None,
@@ -68,7 +69,8 @@ class BusSubscriber(MessageSource):
         """
         check_nats_extra()
         chosen, wanted = names(kinds), names(streams)
-        check_beginning([], newest, since=since is not None, cursor=cursor is not None, resume=resume is not None)
+        given = {"since": since is not None, "cursor": cursor is not None, "last": bool(last), "resume": resume is not None}
+        check_beginning([], newest, **given)
         if unknown := set(chosen) - set(KINDS):
             raise UsageError(f"unknown kind {unknown.pop()!r}; a bus has {' and '.join(KINDS)}")
         since_ns = None if since is None else unix_ns(since)
@@ -85,7 +87,7 @@ class BusSubscriber(MessageSource):
         self._decoder = BusDecoder()
         filters = dict.fromkeys(pattern(None, stream, kind) for stream in wanted or (None,) for kind in dict.fromkeys(chosen))
         everything = begun.since_ns if resume is None else 0
-        self._thread = ReadingThread(Reading(access, bus_stream, tuple(filters), begun.place, everything))
+        self._thread = ReadingThread(Reading(access, bus_stream, tuple(filters), begun.place, everything, last))
         self._end = weakref.finalize(self, self._thread.stop)
 
     @property

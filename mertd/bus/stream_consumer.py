@@ -81,20 +81,27 @@ class StreamConsumer:
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._created = ""
         self._number = 0  # of the consumer's last message, by its own count
+        self._left = 0  # messages that it has still to give, as the server has said last
         self._is_large = False  # the next message has more than `BATCH_BYTES`
 
-    async def read(self, beginning: Beginning, give: Give) -> None:
-        """Make it, and hand over what comes. Ends only with an exception.
+    async def info(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return what the server says of the stream. Raises as `read` does."""
+        return await self._ask(f"STREAM.INFO.{self._stream}", body)
+
+    async def read(self, beginning: Beginning, give: Give, only_past: bool = False) -> None:
+        """Make it, and hand over what comes, until nothing has come for `EXPIRES_S`. `only_past`: until nothing is left now.
+
+        A consumer that has nothing to give may be one that a server has forgotten to serve, so it is then made anew.
 
         `beginning`: is given what the server says of the stream, and returns where to begin and what to read. `give`: takes a
         message, and may wait until there is room for it. Raises `InterruptedReadingError`, `BusError`, and what nats-py raises.
         """
         watch = asyncio.ensure_future(self._watch())
         try:
-            info = await self._ask(f"STREAM.INFO.{self._stream}", {})
+            info = await self.info({})
             self._created = str(info["created"])
             inbox = self._client.new_inbox()
-            await self._client.subscribe(inbox, cb=self._arrived.put)
+            listening = await self._client.subscribe(inbox, cb=self._arrived.put)
             config = {
                 **beginning(info),
                 "name": self._name,
@@ -106,9 +113,10 @@ class StreamConsumer:
                 "mem_storage": True,
             }
             body = {"stream_name": self._stream, "config": config, "action": "create"}
-            await self._ask(f"CONSUMER.CREATE.{self._stream}.{self._name}", body)
-            while True:
-                await self._batch(inbox, give)
+            self._left = int((await self._ask(f"CONSUMER.CREATE.{self._stream}.{self._name}", body))["num_pending"])
+            while not (only_past and not self._left) and await self._batch(inbox, give, only_past):
+                pass
+            await listening.unsubscribe()
         finally:
             watch.cancel()
             with suppress(Exception):
@@ -118,8 +126,8 @@ class StreamConsumer:
         await self._client.broken.wait()
         self._arrived.put_nowait(None)
 
-    async def _batch(self, inbox: str, give: Give) -> None:
-        """Ask for messages once, and hand over the answers."""
+    async def _batch(self, inbox: str, give: Give, only_past: bool) -> bool:
+        """Ask for messages once, and hand over the answers. Returns False if there was none."""
         wanted, limits = (1, {}) if self._is_large else (BATCH, {"max_bytes": BATCH_BYTES})
         request = {"batch": wanted, **limits, "expires": _ns(EXPIRES_S), "idle_heartbeat": _ns(HEARTBEAT_S)}
         where = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
@@ -134,6 +142,8 @@ class StreamConsumer:
             if message.reply.startswith("$JS.ACK."):
                 await give(self._stored(message))
                 came += 1
+                if only_past and not self._left:
+                    return True
                 continue
             headers = message.headers or {}
             status, text = headers.get("Status", ""), headers.get("Description", "")
@@ -141,10 +151,11 @@ class StreamConsumer:
                 continue
             if status == "409" and "maxbytes" in text.lower().replace(" ", ""):
                 self._is_large = not came
-                return
+                return True
             if status not in ("404", "408"):
                 raise InterruptedReadingError(f"{status} {text}")
-            return
+            return came > 0
+        return True
 
     def _stored(self, message: Msg) -> Stored:
         """Return a message that came. Raises `InterruptedReadingError` if one before it did not."""
@@ -154,7 +165,7 @@ class StreamConsumer:
         seq, number = int(tokens[at]), int(tokens[at + 1])
         if number != self._number + 1:
             raise InterruptedReadingError(f"message {number} of the consumer came after {self._number}")
-        self._number = number
+        self._number, self._left = number, int(tokens[at + 3])
         return Stored(message.subject, message.data, StreamPlace(self._created, seq + 1))
 
     async def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:

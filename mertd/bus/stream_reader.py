@@ -18,13 +18,17 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_connection import close_bus, open_bus
+from mertd.bus.last_messages import filtered, last_messages
 from mertd.bus.stream_consumer import InterruptedReadingError, Stored, StreamConsumer, StreamPlace
 from mertd.errors import BusError
 from mertd.text import printable
+
+if TYPE_CHECKING:
+    from mertd.bus.nats_client import BusClient
 
 RETRY_S = 0.25
 """Seconds until the next attempt; after each failure twice as many."""
@@ -45,7 +49,7 @@ log = logging.getLogger(__name__)
 class Reading:
     """What to read. `filters`: subjects. `place`: where to begin.
 
-    Without a place: `since_ns`, Unix nanoseconds, or None for what comes from now on.
+    Without a place: `since_ns`, Unix nanoseconds; or `last` messages of each subject; or what comes from now on.
     """
 
     access: BusAccess
@@ -53,6 +57,7 @@ class Reading:
     filters: tuple[str, ...]
     place: StreamPlace | None = None
     since_ns: int | None = None
+    last: int = 0
 
 
 class StreamReader:
@@ -92,13 +97,25 @@ class StreamReader:
     async def _connect_and_read(self) -> None:
         client = await open_bus(self._access, "mertd reader")
         try:
-            await StreamConsumer(client, self._reading.stream).read(self.beginning, self.give)
+            if self._place is None and self._reading.last:
+                await self._begin_with_last(client)
+            while True:
+                await StreamConsumer(client, self._reading.stream).read(self.beginning, self.give)
         except (TimeoutError, OSError, ValueError, KeyError, _nats_error()) as error:
             if client.forbidden:
                 raise BusError(f"{client.server} does not let this client read: {printable(client.forbidden, 300)}") from error
             raise InterruptedReadingError(f"{client.server}: {client.reason or error!r}") from error
         finally:
             await close_bus(client)
+
+    async def _begin_with_last(self, client: BusClient) -> None:
+        """Hand over the last messages of each subject, and go on behind them."""
+        reading = self._reading
+        found = await last_messages(client, reading.stream, reading.filters, reading.last)
+        self._place = self.begun_at = found.behind
+        for message in found.messages:
+            self._came += 1
+            await self._give(message)
 
     # What the consumer calls
 
@@ -128,8 +145,7 @@ class StreamReader:
         return {**self._filters(), "deliver_policy": "by_start_sequence", "opt_start_seq": max(1, place.seq)}
 
     def _filters(self) -> dict[str, Any]:
-        one, *others = self._reading.filters
-        return {"filter_subjects": self._reading.filters} if others else {"filter_subject": one}
+        return filtered(self._reading.filters)
 
     async def give(self, message: Stored) -> None:
         """Hand over a message, which is behind those before it."""

@@ -60,8 +60,8 @@ def subscribe(
     """Connect to one or more daemons, or to a bus, and return what messages come from.
 
     `endpoint`: where daemons publish, or `nats://HOST:4222`, several servers of one bus with commas. For a bus, `keys` are
-    `BusKeys`, `bus_stream` is the name of the JetStream stream ("mertd"), and there is neither `control` nor `last`. The
-    others mean the same for both: see `mertd.Subscriber`.
+    `BusKeys`, `bus_stream` is the name of the JetStream stream ("mertd"), and there is no `control`. The others mean the
+    same for both: see `mertd.Subscriber`.
     """
     from mertd.bus.bus_access import is_bus
 
@@ -90,8 +90,8 @@ def subscribe(
         raise UsageError(
             "one bus at a time, and no daemons beside it; several servers of a bus go into one address, with commas"
         )
-    if control is not None or last:
-        raise UsageError(f"`{'last' if last else 'control'}` is for daemons; a bus has `since` and `cursor`")
+    if control is not None:
+        raise UsageError("`control` is for daemons; a bus keeps the past itself")
     if keys is not None and not isinstance(keys, BusKeys):
         raise UsageError("a bus needs `mertd.BusKeys` for `keys`, or a user and a password in its address")
     from mertd.bus.bus_stream import STREAM
@@ -101,6 +101,7 @@ def subscribe(
         (keys or BusKeys()).access(endpoints[0]),
         streams,
         kinds,
+        last=last,
         newest=newest,
         resume=resume,
         since=since,

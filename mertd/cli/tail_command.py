@@ -91,10 +91,8 @@ def tail(
     streams = tuple(stream or ())
     kinds = ("embedding", "event") if events else ("embedding",)
     if is_bus(connect):
-        if last:
-            raise UsageError("--last is for daemons; give --since for a bus")
         access, name = bus_access(connect, config, of_bus)
-        where = _Where(str(access), control, streams, kinds, since, 0, memory, None, (access, name))
+        where = _Where(str(access), control, streams, kinds, since, last, memory, None, (access, name))
         _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
         return
     if config is not None or any(value is not None for value in of_bus.values()):
@@ -146,7 +144,14 @@ class _Where:
 
             access, name = self.bus
             return BusSubscriber(
-                access, self.streams, self.kinds, resume=resume, since=since_ns, mix_spaces=True, bus_stream=name
+                access,
+                self.streams,
+                self.kinds,
+                last=self.last,
+                resume=resume,
+                since=since_ns,
+                mix_spaces=True,
+                bus_stream=name,
             )
         from mertd.stream.client.subscriber import Subscriber
 

@@ -35,8 +35,9 @@ from mertd.daemon.parts import Parts, Sockets
 from mertd.daemon.reload import Reloader
 from mertd.daemon.requests import Requests
 from mertd.daemon.run_state import RunState, StartError
-from mertd.daemon.shared_captures import group_streams, number_of_groups
+from mertd.daemon.shared_captures import group_streams
 from mertd.daemon.status import StatusReporter, StatusSources
+from mertd.daemon.stream_needs import descriptors, has_many
 from mertd.daemon.streams import Streams
 from mertd.daemon.supervisor import Supervisor
 from mertd.daemon.timeline import Timeline
@@ -53,18 +54,6 @@ from mertd.wire import Embedding, Event, Status
 
 CLOCK_MARGIN_S = 60.0
 """Seconds for which a clock remembers more than the ring holds, as a window may wait for its answer."""
-
-MANY_STREAMS = 16
-"""Streams above which captures share processes, and report rarely while no window is nearly due: fewer cost next to nothing."""
-
-RING_DESCRIPTORS = 2
-"""Descriptors of one ring: that of its memory, and a copy that the mapping holds."""
-
-PROCESS_DESCRIPTORS = 4
-"""Descriptors for one child process: its pipe, its standard error, and two that tell its end."""
-
-OTHER_DESCRIPTORS = 64
-"""Descriptors for everything else: sockets, the event loop, the log, a few clients."""
 
 Publish = Callable[[Embedding | Event], None]
 
@@ -150,15 +139,12 @@ def _assemble(
 
 def _check_descriptors(settings: Settings) -> None:
     """Raise `StartError` if the system does not give this process as many descriptors as its streams need."""
-    streams = len(settings.addresses)
-    sharing = sum(address.may_share for address in settings.addresses) if _has_many(settings) else 0
-    processes = streams - sharing + number_of_groups(sharing)
-    needed = streams * RING_DESCRIPTORS + processes * PROCESS_DESCRIPTORS + OTHER_DESCRIPTORS
+    needed = descriptors(settings)
     allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if needed > allowed:
         raise StartError(
-            f"{streams} streams need about {needed:,} file descriptors, and the system allows this process {allowed:,}; "
-            f"raise the hard limit (`ulimit -Hn`; LimitNOFILE= of a systemd unit), or listen to fewer streams",
+            f"{len(settings.addresses)} streams need about {needed:,} file descriptors, and the system allows this process "
+            f"{allowed:,}; raise the hard limit (`ulimit -Hn`; LimitNOFILE= of a systemd unit), or listen to fewer streams",
             3,
         )
 
@@ -171,13 +157,9 @@ def _allocate_ring(settings: Settings) -> Ring:
         raise StartError(f"no memory for {seconds:.0f} s of audio ({error}); ask for less with --ring", 3) from error
 
 
-def _has_many(settings: Settings) -> bool:
-    return settings.pace == "realtime" and len(settings.addresses) > MANY_STREAMS
-
-
 def _shared_captures(settings: Settings, rings: Mapping[str, Ring]) -> dict[str, Spawn]:
     """Return what starts the captures that share processes, by stream: none unless there are many."""
-    sharing = [address.name for address in settings.addresses if address.may_share] if _has_many(settings) else []
+    sharing = [address.name for address in settings.addresses if address.may_share] if has_many(settings) else []
     return group_streams({name: rings[name] for name in sharing})
 
 
@@ -189,7 +171,7 @@ def _make_timeline(settings: Settings, ring: Ring, origin: Origin, publish: Publ
 
 def _options(settings: Settings, address: Address) -> StreamOptions:
     stdin = Inherited(sys.stdin.fileno()) if address.is_stdin else None
-    return StreamOptions(settings.pace == "realtime", settings.exit_at_end, _has_many(settings), stdin)
+    return StreamOptions(settings.pace == "realtime", settings.exit_at_end, has_many(settings), stdin)
 
 
 def _make_companions(

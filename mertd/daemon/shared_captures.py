@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from mertd.capture.reports import AbandonSource, BeginSource, SourceOver
+from mertd.capture.reports import AbandonSource, BeginSource, SourceOver, Stop
 from mertd.processes.parent import UNREAD_S, ChildProcess
 from mertd.processes.runs import Run, Spawn
 from mertd.ring import Ring
@@ -34,6 +34,10 @@ MAX_DEATHS = 2
 
 ABANDON_S = 1.0
 """Seconds that a shared process may take to abandon a source that hangs, before it is killed itself."""
+
+
+IDLE_S = 10.0
+"""Seconds for which a shared process in which nothing is captured waits for a source to be opened again."""
 
 
 class CaptureGroup:
@@ -63,7 +67,7 @@ class CaptureGroup:
             self._watching.add(task)
             task.add_done_callback(self._watching.discard)
         self._started += 1
-        run = self._runs[self._started] = SharedRun(self._started, stream, self, self._process, on_message)
+        run = self._runs[self._started] = SharedRun(self._started, stream, self._process, on_message)
         settings, _ = args
         self._process.send(BeginSource(run.number, stream, settings))
         return run
@@ -89,14 +93,21 @@ class CaptureGroup:
             self._finish(run, how)
 
     def _finish(self, run: SharedRun, how: str) -> None:
-        if run.abandoned and self._process is run.process:
+        if run.abandoned and not run.stopped and self._process is run.process:
             log.warning("%s hangs; %s goes on without it, and it gets a process of its own", run.stream, self.name)
             self._deaths[run.stream] = MAX_DEATHS
         del self._runs[run.number]
         run.finish(how)
-        if self._process is run.process and not self._runs:
+        if not self._runs and run.stopped:
+            self._end_idle(run.process)
+        elif not self._runs:  # its sources may be opened again at once, as when the writers of all FIFOs leave together
+            asyncio.get_running_loop().call_later(IDLE_S, self._end_idle, run.process)
+
+    def _end_idle(self, process: Run) -> None:
+        """End the process if there is nothing left to do in it."""
+        if self._process is process and not self._runs:
             self._process = None
-            run.process.kill()  # there is nothing left to do in it
+            process.kill()
 
 
 class SharedRun:
@@ -105,14 +116,15 @@ class SharedRun:
     Attributes:
         process: the one it is in.
         abandoned: whether the process was asked to go on without it.
+        stopped: whether it was asked to end.
     """
 
-    def __init__(self, number: int, stream: str, group: CaptureGroup, process: Run, on_message: Callable[[Any], None]) -> None:
+    def __init__(self, number: int, stream: str, process: Run, on_message: Callable[[Any], None]) -> None:
         self.number = number
         self.stream = stream
         self.process = process
         self.abandoned = False
-        self._group = group
+        self.stopped = False
         self._on_message = on_message
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
@@ -141,6 +153,7 @@ class SharedRun:
 
     def send(self, message: Any) -> None:
         """Send a message to the source. Does nothing if it is over."""
+        self.stopped = self.stopped or isinstance(message, Stop)
         if not self._exit.done():
             self.process.send((self.number, message))
 

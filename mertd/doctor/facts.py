@@ -43,6 +43,18 @@ class Configuration:
     mistakes: tuple[str, ...] = ()
     hop_s: float = 5.0
     gate_dbfs: float = -70.0
+    limits: StreamLimits | None = None
+
+
+@dataclass(frozen=True)
+class StreamLimits:
+    """What the configured streams need of the system, and what it has: file descriptors of a process, and bytes of memory."""
+
+    streams: int
+    descriptors: int
+    descriptors_allowed: int
+    ring_bytes: int
+    available_bytes: int
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ OTHER_DEVICE = "mertd devices, mertd run --source device:NAME"
 def findings(facts: Facts) -> list[Finding]:
     """Return all findings, in the order in which one would examine a machine."""
     checks = (_python, _packages, _portaudio, _configuration, _model, _inputs, _loopbacks, _endpoints, _locks)
-    found = [finding for check in (*checks, _service, _daemon, _clock, _disks) for finding in check(facts)]
+    found = [finding for check in (*checks, _service, _daemon, _clock, _disks, _streams) for finding in check(facts)]
     return found + [Finding("doctor", "warning", text, "this could not be examined") for text in facts.unknown]
 
 
@@ -223,3 +223,21 @@ def _disk(disk: DiskSpace) -> Finding:
     level = "problem" if disk.free_bytes < FULL_BYTES else "warning"
     why, fix = "weights take 190 MB; logs are lost when it is full", f"du -xh {shlex.quote(disk.directory)} | sort -h | tail"
     return Finding("disk", level, text, why, fix)
+
+
+def _streams(facts: Facts) -> Iterator[Finding]:
+    limits = facts.configuration.limits
+    if limits is None:
+        return
+    subject = f"{limits.streams} streams need" if limits.streams != 1 else "1 stream needs"
+    rings = f"{subject} {limits.ring_bytes / 1e9:.2f} GB of memory for their rings"
+    text = f"{rings}, and about {limits.descriptors:,} file descriptors"
+    if limits.descriptors > limits.descriptors_allowed:
+        fix = "raise the hard limit: ulimit -Hn, or LimitNOFILE= of the systemd unit"
+        why = f"the system allows a process {limits.descriptors_allowed:,}, and the daemon will not start"
+        yield Finding("streams", "problem", text, why, fix)
+    elif limits.ring_bytes > limits.available_bytes:
+        why = f"{limits.available_bytes / 1e9:.2f} GB are available; rings are allocated at the start"
+        yield Finding("streams", "problem", text, why, "ask for shorter rings with --ring, or listen to fewer streams")
+    else:
+        yield Finding("streams", "ok", text)

@@ -29,6 +29,7 @@ from mertd.doctor.facts import (
     RunningDaemon,
     WallClock,
 )
+from mertd.doctor.stream_limits import stream_limits
 from mertd.errors import EndpointError, MertdError, UsageError
 from mertd.service.choose import service_problem, service_state
 from mertd.stream.request import ask
@@ -102,7 +103,7 @@ def gather(given: RawSettings, quick: bool, progress: Callable[[str], object] = 
     source = str(given.path) if given.path else "defaults, no configuration file"
     return Facts(
         environment=environment(),
-        configuration=Configuration(source, mistakes, chosen.hop, chosen.gate),
+        configuration=Configuration(source, mistakes, chosen.hop, chosen.gate, stream_limits(chosen)),
         model=model,
         audio=Audio(listed.get("problem", ""), inputs, _loopbacks(names)),
         endpoints=(endpoint_use("--bind", chosen.bind), endpoint_use("--control", chosen.control)),

@@ -27,6 +27,9 @@ _SPAWN = multiprocessing.get_context("spawn")
 READ_BYTES = 1 << 16
 """Bytes that are read from a child at once: a burst of its messages, or a part of a large one."""
 
+MAX_READS = 16
+"""Reads in a row, after which others get their turn: a child that floods must not hold up the loop."""
+
 UNREAD_S = 0.5
 """Seconds without a message after which unread bytes are looked for, before the child is taken for silent."""
 
@@ -131,10 +134,12 @@ class ChildProcess:
             self._loop.call_exception_handler({"message": f"a message of {self.name} was not handled", "exception": error})
 
     def receive(self) -> bool:
-        """Pass on all that has arrived by now, without waiting for the event loop to do so."""
-        while self._has_unread():
+        """Pass on all that has arrived by now, without waiting for the event loop to do so. Return False if it was too much."""
+        for _ in range(MAX_READS):
+            if not self._has_unread():
+                return True
             self._receive()
-        return True
+        return False
 
     def _has_unread(self) -> bool:
         return self._listening and bool(self._poll.poll(0))

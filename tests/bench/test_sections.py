@@ -114,9 +114,10 @@ def test_the_search_for_the_number_of_streams_closes_the_gap(
 ) -> None:
     called: list[int] = []
 
-    def trial(_options: list[str], count: int, _seconds: float) -> capacity.Trial:
+    def trial(_options: list[str], count: int, _seconds: float, _source: str) -> capacity.Trial:
         called.append(count)
-        return capacity.Trial(count, 10 * count, 10 * count - (count > limit), int(count > limit))
+        skipped = int(count > limit)
+        return capacity.Trial(count, 10 * count, 10 * count - skipped, skipped, ended_by="the model" if skipped else "")
 
     monkeypatch.setattr(capacity, "trial", trial)
     found = capacity.measure([], 1.0, 1, most, quiet)

@@ -168,6 +168,28 @@ def test_streams_and_kinds_are_chosen(published: Publisher) -> None:
         assert [(r.message.kind, r.message.stream) for r in take(subscriber, 2)] == [("event", "room"), ("event", "*")]  # type: ignore[union-attr]
 
 
+def test_it_begins_with_the_last_of_each_stream(published: Publisher) -> None:
+    rare = [embedding(n, "rare") for n in range(3)]
+    published.publish(*rare[:2], *(embedding(n) for n in range(60)), rare[2], *(event(n) for n in range(9)))
+    with subscribe(published, last=2, kinds=BOTH) as subscriber:
+        found = [(r.message.kind, *seqs([r])[0][1:]) for r in take(subscriber, 6)]
+        assert found == [
+            *(("embedding", "rare", 1, 0), ("embedding", "room", 58, 0), ("embedding", "room", 59, 0)),
+            *(("embedding", "rare", 2, 0), ("event", "room", 7, 0), ("event", "room", 8, 0)),
+        ]
+        published.publish(embedding(60))
+        assert seqs(take(subscriber, 1)) == [("studio", "room", 60, 0)]
+    with subscribe(published, "rare", last=100) as subscriber:
+        assert len(take(subscriber, 3)) == 3
+        assert nothing_from(subscriber)
+    with subscribe(published, "none", last=1) as subscriber:
+        assert nothing_from(subscriber)
+
+
+def nothing_from(subscriber: mertd.Subscriber) -> bool:
+    return subscriber.receive(0.2) is None
+
+
 def test_it_begins_at_a_time(published: Publisher) -> None:
     now = time.time_ns()
     published.publish(*(event(n, time_ns=now + n) for n in range(5)), event(0, "late", time_ns=now - 1))
@@ -363,7 +385,7 @@ def test_a_large_message_comes_alone(published: Publisher) -> None:
         ("nats://a/path", {}, "not the address of a bus"),
         (["nats://a", "tcp://127.0.0.1:1"], {}, "one bus at a time"),
         ("nats://a", {"control": "tcp://127.0.0.1:1"}, "`control` is for daemons"),
-        ("nats://a", {"last": 3}, "`last` is for daemons"),
+        ("nats://a", {"last": 3, "since": 1}, "cannot be combined"),
         ("nats://a", {"kinds": "status"}, "unknown kind 'status'"),
         ("nats://a", {"since": 1, "newest": True}, "`newest` leaves messages out"),
         ("nats://a", {"since": 1, "resume": {}}, "cannot be combined"),

@@ -109,6 +109,19 @@ def test_a_reader_that_does_not_read_gets_everything_later(published: Publisher,
         assert [seq for *_, seq, lost in seqs(take(subscriber, count - 1)) if not lost] == list(range(1, count))
 
 
+def test_a_consumer_that_gives_nothing_is_made_anew(published: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nats-server #5679: a consumer says that it lives, and gives nothing of what is there."""
+    monkeypatch.setattr(stream_consumer, "EXPIRES_S", 0.5)
+    monkeypatch.setattr(stream_consumer, "HEARTBEAT_S", 0.1)
+    with subscribe(published, resume={}) as subscriber:
+        wait_until(lambda: len(published.consumers()) == 1, PATIENCE_S, lambda: "there is no consumer")
+        for seq in range(3):
+            before = published.consumers()
+            published.publish(embedding(seq))
+            assert seqs(take(subscriber, 1)) == [("studio", "room", seq, 0)]
+            wait_until(lambda b=before: not set(b) & set(published.consumers()), PATIENCE_S, lambda: "it stays")  # type: ignore[misc]
+
+
 def test_nothing_is_left_on_the_server(published: Publisher) -> None:
     """aihub-core #1828: each start of a reader leaves a consumer behind."""
     for _ in range(3):

@@ -42,7 +42,7 @@ def test_an_unknown_section_is_refused_by_name() -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert (
         "--only 'backend': unknown section; choose one of backends, daemon, fanout, startup, streams, changes, energy, files, "
-        "memory; did you mean 'backends'?" in done.stderr
+        "memory, rooms; did you mean 'backends'?" in done.stderr
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from command_process import PATIENCE_S
 from daemon_process import TINY, Daemon, events, listening
-from mertd.daemon.assembly import MANY_STREAMS
+from mertd.daemon.stream_needs import MANY_STREAMS
 from mertd.stream.request import ask
 from mertd.wire import Status
 

@@ -18,6 +18,7 @@ from mertd.doctor.facts import (
     ModelTrial,
     Package,
     RunningDaemon,
+    StreamLimits,
     WallClock,
 )
 from mertd.doctor.findings import findings, is_problem
@@ -28,7 +29,7 @@ WELL = Facts(
     environment=Environment(
         "3.12.1", "/usr/bin/python3", (Package("numpy", "2.4", "everything"),), (DiskSpace("logs", "/var", 1 << 40),)
     ),
-    configuration=Configuration("mertd.toml"),
+    configuration=Configuration("mertd.toml", limits=StreamLimits(1, 70, 1_024, 6_240_000, 1 << 40)),
     model=MODEL,
     audio=Audio("", (MICROPHONE,), ("card.monitor",)),
     endpoints=(EndpointUse("--bind", "tcp://127.0.0.1:5590"),),
@@ -52,6 +53,18 @@ def only(facts: Facts) -> Finding:
 
 
 PLANTED = {
+    "too few descriptors": (
+        {"configuration": Configuration("x", limits=StreamLimits(1_000, 2_300, 1_024, 1, 2))},
+        "problem",
+        "1000 streams need 0.00 GB of memory for their rings, and about 2,300 file descriptors",
+        "LimitNOFILE=",
+    ),
+    "too little memory": (
+        {"configuration": Configuration("x", limits=StreamLimits(1_000, 2_300, 4_096, 6_240_000_000, 4_000_000_000))},
+        "problem",
+        "6.24 GB of memory",
+        "--ring",
+    ),
     "no weights": ({"model": ModelTrial(problem="there are no weights at x")}, "problem", "no weights", "mertd model pull"),
     "broken weights": ({"model": ModelTrial(problem="x: header is cut off")}, "problem", "cut off", "mertd model check"),
     "untrained": (
