@@ -41,11 +41,12 @@ WITHIN_NS = 300_000_000_000
 
 @dataclass(frozen=True)
 class Later:
-    """A stream that hears what another one does. `change`: of the sound, given another sound to mix with."""
+    """A stream that hears what another one does. `change`: of the sound, given that of the other programme."""
 
     name: str
     lag_s: float
     change: Callable[[Samples, Samples], Samples]
+    hears_both: bool = False  # the other programme, too
 
 
 LATER = (
@@ -60,7 +61,7 @@ LATER = (
     Later("noise 15 dB below", 4.907, lambda sound, _: with_noise(sound, 2)),
     Later("noise 5 dB below", 0.37, lambda sound, _: with_noise(sound, 3, 5.0)),
     Later("a room", 1.204, lambda sound, _: in_a_room(sound, 4)),
-    Later("other music 6 dB below", 4.907, lambda sound, other: mixed(sound, other, 6.0)),
+    Later("other music 6 dB below", 4.907, lambda sound, other: mixed(sound, other, 6.0), True),
     Later(
         "a room, noise 10 dB below, MP3",
         31.411,
@@ -104,7 +105,7 @@ def measure_rooms(
         "trained": embedder.weights.trained,
         "layer": layer,
         "rows": [row for own in tracks for row in _related(own, later)],
-        "unrelated": _unrelated(*tracks),
+        "unrelated": _unrelated(*([own[0], *_alone(own, later)] for own in tracks)),
     }
 
 
@@ -144,6 +145,11 @@ def _related(tracks: list[Track], later: tuple[Later, ...]) -> Iterator[dict[str
             "similarity": None if best is None else best.similarity,
             "wrong": len(wrong),
         }
+
+
+def _alone(tracks: list[Track], later: tuple[Later, ...]) -> list[Track]:
+    """Return the later streams that hear nothing of the other programme."""
+    return [track for one, track in zip(later, tracks[1:], strict=True) if not one.hears_both]
 
 
 def _unrelated(some: list[Track], others: list[Track]) -> dict[str, Any]:

@@ -9,8 +9,8 @@ from mertd.errors import StoreError
 from mertd.user_folders import data_folder
 
 
-def default_cursor(endpoint: str, stream: str) -> Path:
-    """Return the file for a daemon's endpoint and a JetStream stream, in a directory that is there then.
+def default_cursor(endpoint: str, daemon: str, stream: str) -> Path:
+    """Return the file for a daemon, by endpoint and name, and a JetStream stream, in a directory that is there then.
 
     Raises `HomeUnknownError`, `StoreError`.
     """
@@ -19,4 +19,4 @@ def default_cursor(endpoint: str, stream: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(f"{folder} cannot be created: {error.strerror}; name another file with --cursor") from error
-    return folder / f"{hashlib.sha256(f'{endpoint} {stream}'.encode()).hexdigest()[:12]}.cursor"
+    return folder / f"{hashlib.sha256(f'{endpoint} {daemon} {stream}'.encode()).hexdigest()[:12]}.cursor"

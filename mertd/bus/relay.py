@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_stream import StreamWish
 from mertd.bus.bus_writer import BusWriter
+from mertd.bus.default_cursor import default_cursor
 from mertd.bus.loss_count import LossCount
 from mertd.bus.relayed_message import decode_relayed
 from mertd.errors import EndpointError, MertdError, StoreError
@@ -58,13 +59,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Relaying:
-    """Whom to follow, and where to write. `cursor`: the file that keeps the place. `since_ns`: where to begin without one,
+    """Whom to follow, and where to write. `cursor`: the file that keeps the place; None: one of this daemon, in
+    the user's data. `since_ns`: where to begin without one,
     with what the bus does not have; None: with windows that begin from now on.
     """
 
     endpoint: str
     control: str
-    cursor: Path
+    cursor: Path | None
     access: BusAccess
     wish: StreamWish
     keys: ClientKeys | None = None
@@ -141,9 +143,10 @@ class Relay:
         if status is None:
             return
         self._writer = writer = BusWriter(self._relaying.access, self._relaying.wish, status.daemon)
-        if not self._relaying.cursor.exists() and not self._begin_where_the_bus_is(writer, status):
+        place = self._relaying.cursor or default_cursor(self._relaying.endpoint, status.daemon, self._relaying.wish.name)
+        if not place.exists() and not self._begin_where_the_bus_is(place, writer, status):
             return
-        with self._subscribe() as subscriber:
+        with self._subscribe(place) as subscriber:
             writing: _Writing | None = None
             while not self._stopping.is_set():
                 self._alive()
@@ -154,14 +157,14 @@ class Relay:
             if writing is None or self._finish(writing, subscriber):
                 self._drain(writer, subscriber)
 
-    def _subscribe(self) -> Subscriber:
+    def _subscribe(self, place: Path) -> Subscriber:
         to = self._relaying
         kinds = ("embedding", "event", "status")
         return Subscriber(
             to.endpoint,
             kinds=kinds,
             control=to.control,
-            cursor=to.cursor,
+            cursor=place,
             since=self._since_ns,
             by_hand=True,
             decoder=decode_relayed,
@@ -189,10 +192,9 @@ class Relay:
             return status
         return None
 
-    def _begin_where_the_bus_is(self, writer: BusWriter, status: Status) -> bool:
+    def _begin_where_the_bus_is(self, place: Path, writer: BusWriter, status: Status) -> bool:
         """Make a cursor of what the bus holds: the file is lost, or this is the first relay. False if it is time to stop."""
-        to = self._relaying
-        file = CursorFile(to.cursor, self._since_ns)  # nobody else uses it meanwhile
+        file = CursorFile(place, self._since_ns)  # nobody else uses it meanwhile
         try:
             asking = asyncio.run_coroutine_threadsafe(writer.places(status.streams), self._loop)
             while not self._stopping.is_set():
@@ -201,10 +203,10 @@ class Relay:
                     places = asking.result(POLL_S)
                 except NotYetError:
                     continue
-                for key, place in places.items():
-                    file.expect(to.endpoint, key, place)
+                for key, there in places.items():
+                    file.expect(self._relaying.endpoint, key, there)
                 if places:
-                    log.info("there is no place in %s yet: beginning behind what the bus has", to.cursor)
+                    log.info("there is no place in %s yet: beginning behind what the bus has", place)
                 return True
             asking.cancel()
             return False

@@ -10,7 +10,6 @@ from typing import Any
 
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_stream import StreamWish
-from mertd.bus.default_cursor import default_cursor
 from mertd.bus.relay import Relay, Relaying
 from mertd.errors import MertdError
 from mertd.processes.child import Outbox, begin
@@ -55,11 +54,10 @@ def main(
             reported = time.monotonic()
             outbox.send("ready")
 
-    endpoint = reachable(publish)
     relaying = Relaying(
-        endpoint,
+        reachable(publish),
         reachable(control),
-        default_cursor(endpoint, wish.name) if cursor is None else expand_home(cursor),
+        None if cursor is None else expand_home(cursor),
         access,
         wish,
         ClientKeys.load(LOCAL, keys) if keys else None,

@@ -59,7 +59,6 @@ def relay(
     own = {"stream", "create", "replicas", "max_age", "max_size", "credentials", "nkey", "ca", "certificate"}
     given = {name: value for name, value in locals().items() if name in {"to", "private_key", "cursor"} | own}
     settings = relay_settings(config, given)
-    from mertd.bus.default_cursor import default_cursor
     from mertd.bus.nats_extra import check_nats_extra
     from mertd.bus.relay import Relay, Relaying
     from mertd.user_folders import expand_home
@@ -68,7 +67,7 @@ def relay(
     if control is None and connect != PUBLISH_ENDPOINT:
         raise UsageError("--connect needs --control, too: what was published while this did not run comes from there")
     keys = client_keys(connect, key, server_key, key_folder)
-    place = default_cursor(connect, settings.stream) if settings.cursor is None else expand_home(settings.cursor)
+    place = None if settings.cursor is None else expand_home(settings.cursor)
     begin = None if since is None else _since_ns(since)
     told = Relaying(connect, control or CONTROL_ENDPOINT, place, settings.access(), settings.wish(), keys, begin)
     logging.getLogger("mertd").setLevel(logging.INFO)

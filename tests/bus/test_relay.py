@@ -11,6 +11,7 @@ import pytest
 from bus.cluster import Cluster
 from bus.made_daemon import MadeDaemon, made_daemon
 from bus.relayed import on_bus, relay, relaying, until
+from mertd.bus.default_cursor import default_cursor
 from mertd.bus.message_id import MessageId
 
 
@@ -51,3 +52,12 @@ def test_everything_once_in_order_and_unchanged(made: MadeDaemon, own_bus: Clust
         sent = [frames[1][:-1] for frames in made.sent[made.boot, kind, "room"]]
         assert [payload[:-1] for _, payload in there] == sent, "but for `replay`, the last byte, of what came from the history"
     assert len(found) == 704
+
+
+def test_each_daemon_has_a_place_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A daemon that is started under another name, at the same endpoint, is another one."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    places = [default_cursor("tcp://here", daemon, stream) for daemon, stream in (("a", "s"), ("b", "s"), ("a", "t"))]
+    assert len(set(places)) == 3
+    assert all(place.parent.is_dir() and place.is_relative_to(tmp_path) for place in places)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mertd.capture.address import parse
 from mertd.capture.reports import CaptureFailed, CaptureSettings, Committed, Opened, Stop
@@ -69,6 +70,7 @@ def test_a_source_that_hangs_is_left_behind_and_writes_no_more(tmp_path: Path) -
         ring.close()
 
 
+@pytest.mark.slow
 def test_the_end_of_the_process_ends_all_its_runs() -> None:
     address = parse("synth:tone?rate=24000&channels=1")
     rings = {name: Ring(48_000) for name in "ab"}

@@ -182,7 +182,7 @@ class AttentiveMachine(TimelineMachine):
 
 
 TestAttentive = AttentiveMachine.TestCase
-TestAttentive.settings = settings(max_examples=examples(60), stateful_step_count=50)
+TestAttentive.settings = settings(max_examples=examples(40), stateful_step_count=50)
 
 
 class WishesMachine(TimelineMachine):

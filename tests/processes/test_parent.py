@@ -166,11 +166,13 @@ def test_half_a_message_blocks_nothing_and_does_not_count_as_one() -> None:
     assert how.startswith("was ended by SIGKILL")
 
 
+@pytest.mark.slow
 def test_bytes_that_are_no_message_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
     assert asyncio.run(life("babble")).startswith("was ended by SIGKILL")
     assert "test sent bytes that are no message; killing it" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_message_that_is_not_handled_does_not_cost_the_next_one() -> None:
     async def attempt() -> tuple[int, int]:
         heard, bugs = 0, 0

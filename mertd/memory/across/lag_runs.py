@@ -10,7 +10,7 @@ Rules of this file: no I/O, no clock, no random numbers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,8 +21,8 @@ from mertd.memory.similarity.vector_segment import Ints
 TAIL_SHARE = 0.02
 """Share of the runs by chance, the largest ones, from which the rate is estimated."""
 
-MIN_TAIL = 20
-"""Fewest of them."""
+MIN_TAIL = 10
+"""Fewest of them that share no sound, or nearly none."""
 
 END_DROP = 12.0
 """How far a sum must fall below its largest value for a run to have ended, in nats: chance does this once in 160,000 times."""
@@ -39,6 +39,11 @@ class Runs:
 
     def __len__(self) -> int:
         return len(self.lag)
+
+    @staticmethod
+    def joined(parts: Sequence[Runs]) -> Runs:
+        """Return the runs of several comparisons."""
+        return Runs(*(np.concatenate([getattr(part, name) for part in parts]) for name in Runs.__dataclass_fields__))
 
     def take(self, rows: NDArray[np.integer] | NDArray[np.bool_]) -> Runs:
         """Return some of them."""
@@ -58,18 +63,20 @@ class Chance:
         return self.count * math.exp(max(-self.rate * (score - self.from_score), -700.0))
 
     @staticmethod
-    def fit(by_chance: Runs) -> Chance:
-        """Return the distribution behind runs that are known to be chance: an exponential tail, which is never taken as
-        steeper than theory says.
+    def fit(by_chance: Runs, comparisons: int = 1, alike: int = 1) -> Chance:
+        """Return the distribution behind runs of so many comparisons that are known to be chance.
+
+        It has an exponential tail, which is never taken as steeper than theory says. `alike`: neighbouring lags that share
+        sound.
         """
         found = np.sort(by_chance.score)[::-1]
-        count = min(len(found), max(MIN_TAIL, round(TAIL_SHARE * len(found))))
+        count = min(len(found), max(MIN_TAIL * alike, round(TAIL_SHARE * len(found))))
         if not count:
             return Chance(0.0, 1.0, 1.0)
         tail = found[:count]
         excess = float(tail.mean() - tail[-1])
-        uncertain = 1 + 1 / math.sqrt(count)  # the estimate of the mean may be too small by its standard error
-        return Chance(float(tail[-1]), float(count), 1 / max(1.0, excess * uncertain))
+        uncertain = 1 + math.sqrt(alike / count)  # the estimate of the mean may be too small by its standard error
+        return Chance(float(tail[-1]), count / comparisons, 1 / max(1.0, excess * uncertain))
 
 
 def find_runs(scores: Iterable[NDArray[np.float64]], at_least: float = 0.0) -> Runs:

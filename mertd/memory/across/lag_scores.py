@@ -64,9 +64,9 @@ class Comparison:
         first_ns = self.first_ns + rows.start * self.step_ns
         return replace(self, earlier=self.earlier[rows], later=later, first_ns=first_ns)
 
-    def reversed(self) -> Comparison:
-        """Return the same with the later stream backwards: as like music, and aligned nowhere."""
-        return replace(self, later=np.ascontiguousarray(self.later[::-1]))
+    def backwards(self, share: float) -> Comparison:
+        """Return the same with the later stream backwards, which is aligned nowhere. `share`: of it, where it begins."""
+        return replace(self, later=np.roll(self.later[::-1], round(share * len(self.later)), axis=0))
 
 
 def compared(one: Track, other: Track, within_ns: int) -> Comparison | None:

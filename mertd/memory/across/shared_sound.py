@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mertd.memory.across.lag_estimate import estimate
-from mertd.memory.across.lag_runs import Chance, find_runs
+from mertd.memory.across.lag_runs import Chance, Runs, find_runs
 from mertd.memory.across.lag_scores import ALIGNED_MEAN, Comparison, scores
 from mertd.memory.across.ridges import Ridge, note_own_repeats, ridges
 from mertd.memory.across.track import Track
@@ -21,6 +21,12 @@ FALSE_ALARMS = 1e-4
 
 MARGIN = -math.log(FALSE_ALARMS)
 """Least score of a run that is looked at, in nats."""
+
+BLOCKS_BY_CHANCE = 600
+"""Blocks from which chance is estimated at least, if need be of the same streams at several places."""
+
+MAX_BACKWARDS = 12
+"""Places at most: others repeat what these have."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +57,19 @@ def can_tell(of: Comparison, comparisons: int = 1) -> bool:
     return of.blocks * best > MARGIN + math.log(of.lags * comparisons)
 
 
+def _by_chance(of: Comparison) -> Chance:
+    """Return how large runs become by chance, from the streams with one of them backwards: several times if they are short."""
+    count = min(MAX_BACKWARDS, -(-BLOCKS_BY_CHANCE // of.blocks))
+    runs = Runs.joined([find_runs(scores(of.backwards(number / count))) for number in range(count)])
+    return Chance.fit(runs, count, of.rows_a_block)
+
+
 def shared_sounds(one: Track, other: Track, of: Comparison, within_ns: int, comparisons: int = 1) -> list[SharedSound]:
     """Return what two streams have in common at lags that may lie within `within_ns`, in order of time.
 
     `of`: of both streams. `comparisons`: how many such calls belong together, so that false alarms do not grow with them.
     """
-    by_chance = Chance.fit(find_runs(scores(of.reversed())))
+    by_chance = _by_chance(of)
     found = find_runs(scores(of), at_least=MARGIN)
     rarity = np.array([by_chance.expected(score) * comparisons for score in found.score.tolist()])
     found_ridges = ridges(found.take(rarity < FALSE_ALARMS), of)
