@@ -49,6 +49,7 @@ class CaptureGroup:
         self._rings = rings
         self._start = start
         self._process: Run | None = None
+        self._responds = False  # whether the process has said anything yet
         self._runs: dict[int, SharedRun] = {}  # that are not over, by number
         self._started = 0
         self._deaths: Counter[str] = Counter()  # of the process, by stream that was in it
@@ -63,16 +64,22 @@ class CaptureGroup:
             return self._start(f"capture-{stream}", "mertd.capture.entry", args, on_message)
         if self._process is None:
             process = self._process = self._start(self.name, "mertd.capture.shared_entry", (self._rings,), self._on_message)
+            self._responds = False
             task = asyncio.get_running_loop().create_task(self._wait(process))
             self._watching.add(task)
             task.add_done_callback(self._watching.discard)
         self._started += 1
-        run = self._runs[self._started] = SharedRun(self._started, stream, self._process, on_message)
+        run = self._runs[self._started] = SharedRun(self._started, stream, self._process, on_message, self.is_starting)
         settings, _ = args
         self._process.send(BeginSource(run.number, stream, settings))
         return run
 
+    def is_starting(self, process: Run) -> bool:
+        """Return whether a process of the group is still starting: dozens that start together may take long."""
+        return process is self._process and not self._responds
+
     def _on_message(self, message: Any) -> None:
+        self._responds = True
         match message:
             case SourceOver(number):
                 if run := self._runs.get(number):
@@ -119,13 +126,21 @@ class SharedRun:
         stopped: whether it was asked to end.
     """
 
-    def __init__(self, number: int, stream: str, process: Run, on_message: Callable[[Any], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        stream: str,
+        process: Run,
+        on_message: Callable[[Any], None],
+        is_starting: Callable[[Run], bool],
+    ) -> None:
         self.number = number
         self.stream = stream
         self.process = process
         self.abandoned = False
         self.stopped = False
         self._on_message = on_message
+        self._is_starting = is_starting
         self._loop = asyncio.get_running_loop()
         self._heard_at = self._loop.time()
         self._exit: asyncio.Future[str] = self._loop.create_future()
@@ -141,7 +156,12 @@ class SharedRun:
 
     @property
     def last_heard(self) -> float:
-        """Monotonic seconds of its last message, those of it included that a busy event loop has left unread."""
+        """Monotonic seconds of its last message, those of it included that a busy event loop has left unread.
+
+        While the process is starting it is not silent; how long that may take is bounded as for any source.
+        """
+        if self._is_starting(self.process):
+            self._heard_at = self._loop.time()
         if self._loop.time() - self._heard_at > UNREAD_S:
             self.process.receive()
         return self._heard_at

@@ -164,6 +164,18 @@ def test_a_source_that_is_stopped_in_vain_is_not_blamed() -> None:
     play(story)
 
 
+def test_a_process_that_starts_slowly_is_not_taken_for_hanging_but_one_that_never_starts_is() -> None:
+    async def story(house: House) -> None:
+        await asyncio.sleep(0)
+        house.shared.deaf = True
+        await house.beats(seconds=BOUNDS.opening_s + 5)
+        assert not house.shared.killed
+        await house.beats(seconds=BOUNDS.ready_s - BOUNDS.opening_s + ABANDON_S)
+        assert house.shared.killed
+
+    play(story)
+
+
 def test_a_source_that_ends_leaves_the_others_alone() -> None:
     async def story(house: House) -> None:
         await house.opened()
