@@ -92,7 +92,8 @@ async def look_at_stream(client: BusClient, access: BusAccess, wish: StreamWish,
             raise
         if not wish.create:
             raise BusError(
-                f"{client.server} has no stream {wish.name}; `mertd relay --create` makes it, or name another one with --stream"
+                f"{client.server} has no stream {wish.name}; `mertd relay --create` makes it, or for `mertd run --relay` "
+                "create = true under [relay]; or name another one with --stream"
             ) from error
         version = client.connected_server_version
         made = wish.configuration((version.major, version.minor))

@@ -17,8 +17,8 @@ def test_the_measurement_as_a_whole() -> None:
     assert not found["trained"]
     assert len(found["rows"]) == 2 * len(later)
     assert found["unrelated"] == {"pairs": 9, "false_alarms": 0, "rarest": 1.0}
-    assert sum(row["certain"] for row in found["rows"]) >= 3
+    assert sum(row["certain"] for row in found["rows"]) >= 2
     for row in found["rows"]:
         assert not row["wrong"], "what is said to be certain is within its bound"
-        if row["certain"]:
-            assert abs(row["found_s"] - row["lag_s"]) <= row["bound_s"]
+        assert row["found_s"] is not None
+        assert abs(row["found_s"] - row["lag_s"]) <= row["bound_s"], "in this music, also of those that are uncertain"
