@@ -35,11 +35,21 @@ MAX_WITHIN_S = 86_400.0
 ASKED_MARK = "^"
 """Where the moment is that was asked for."""
 
+OF_ACROSS = {"recent": "--since", "daemons": "--daemon", "within": "--within"}
+"""Options that only --across has."""
+
+OF_FILES = {"window": "--window", "layers": "--layers", "backend": "--backend", "weights": "--weights"}
+"""Options of the model, which only a sound file needs."""
+
+OF_MOMENTS = OF_FILES | {"sound": "FILE", "now": "--now", "when": "--at", "count": "--count"}
+"""What --across does not have."""
+
 commands = single_command()
 
 
 @commands.command()
 def similar(
+    context: typer.Context,
     sound: Annotated[
         Path | None, typer.Argument(metavar="FILE", help="A sound file, or - for a vector on standard input.")
     ] = None,
@@ -70,14 +80,14 @@ def similar(
 ) -> None:
     """Find moments in the memory that sound like this, or what two streams heard in turn."""
     if across:
-        if sound is not None or now or when is not None:
-            raise UsageError("--across compares streams with each other; give none of --now, --at and FILE with it")
+        if unused := _given(context, OF_MOMENTS):
+            raise UsageError(f"--across compares streams with each other, without {unused}; leave it out")
         from mertd.cli.rooms_report import AcrossOptions, report_across
 
         report_across(AcrossOptions(memory, recent, since, until, stream or (), daemons or (), within, json))
         return
-    if recent is not None or daemons:
-        raise UsageError("--since and --daemon need --across; `mertd similar` has --from and --stream")
+    if unused := _given(context, OF_ACROSS):
+        raise UsageError(f"{unused} needs --across; without it, `mertd similar` has --from, --to and --stream")
     from mertd.memory.asked import at, from_text, newest
     from mertd.memory.memory import Memory
     from mertd.memory.similar_search import SimilarSearch, has_index_library
@@ -87,6 +97,8 @@ def similar(
         raise UsageError(
             "`mertd similar` needs one of --now, --at TIME, a sound file, or - for a vector on standard input; or --across"
         )
+    if (sound is None or str(sound) == "-") and (unused := _given(context, OF_FILES)):
+        raise UsageError(f"{unused} is for a sound file: other vectors are as they were made; leave it out")
     remembered = Memory(memory)
     streams = tuple(stream or ())
     now_ns = time.time_ns()
@@ -128,6 +140,12 @@ def similar(
     say(search.describe() if found else "nothing else is remembered there")
     if sys.stdout.isatty():
         _draw(found, own)
+
+
+def _given(context: typer.Context, options: dict[str, str]) -> str:
+    """Return the first of these options that was given; empty if none was. `options`: their parameters and names."""
+    sources = ((name, context.get_parameter_source(parameter)) for parameter, name in options.items())
+    return next((name for name, source in sources if source is not None and source.name != "DEFAULT"), "")
 
 
 def _draw(found: list[Moment], own: Embedding | None) -> None:

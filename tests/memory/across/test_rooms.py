@@ -95,7 +95,9 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "complaint"),
     [
-        (["--now"], 2, "give none of --now, --at and FILE"),
+        (["--now"], 2, "without --now; leave it out"),
+        (["--count", "3"], 2, "without --count; leave it out"),
+        (["--layers", "3"], 2, "without --layers; leave it out"),
         (["--stream", "attic"], 2, "--stream attic: nothing of this name is remembered; choose one of cellar, other, room"),
         (["--daemon", "four"], 2, "--daemon four: nothing of this name"),
         (["--since", "2h", "--from", "3h"], 2, "exclude each other"),
@@ -114,9 +116,20 @@ def test_what_the_command_says(
     assert not told.out
 
 
-def test_options_that_need_across(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["similar", "--now", "--since", "2h", "--memory", str(folder)]) == 2
-    assert "--since and --daemon need --across" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["--since", "2h"], "--since needs --across"),
+        (["--daemon", "one"], "--daemon needs --across"),
+        (["--within", "600"], "--within needs --across"),
+        (["--weights", "random:0"], "--weights is for a sound file"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    folder: Path, words: list[str], complaint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["similar", "--now", "--memory", str(folder), *words]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_the_windows_of_a_time_are_those_that_begin_in_it(folder: Path) -> None:
