@@ -22,7 +22,7 @@ from mertd.bus import bus_writer, nats_client
 from mertd.bus.bus_access import BusAccess, parse_servers
 from mertd.bus.bus_holes import BusHole, as_hole
 from mertd.bus.bus_stream import StreamWish
-from mertd.bus.message_id import BusId, HoleId, MessageId
+from mertd.bus.message_id import HEADER, BusId, HoleId, MessageId
 from mertd.wire import decode
 
 pytestmark = pytest.mark.slow
@@ -121,6 +121,26 @@ def test_kills_of_server_and_relay_and_a_long_outage(made: MadeDaemon, tmp_path:
             until(made, lambda: another.stored == 1)
         found = [one for _, one, _ in on_bus(bus.url(), "all") if one.boot == made.boot]
         assert len(set(found)) == len(found)
+
+
+@pytest.mark.parametrize("atomic", [True, False])
+def test_an_identity_that_another_client_has_used_loses_nothing(
+    made: MadeDaemon, tmp_path: Path, caplog: pytest.LogCaptureFixture, atomic: bool
+) -> None:
+    """The server compares identities across subjects, so a client that may write a subject of its own can use any."""
+    with Cluster() as bus:
+        make_stream(bus.url(), name="all", subjects=["mertd.>"], duplicate_window=3.0, allow_atomic=atomic)
+        forged = str(MessageId(made.boot, "embedding", "room", 1))
+        asyncio.run(
+            _with_jetstream(bus.url(), lambda js: js.publish("mertd.another.room.embedding", b"", headers={HEADER: forged}))
+        )
+        with relay(relaying(made, bus.url(), "all", tmp_path)) as one:
+            for _ in range(4):
+                made.send()
+            until(made, lambda: one.stored == 4)
+        assert any("another client uses that identity" in line for line in errors(caplog))
+        there = [identity.seq for subject, identity, _ in on_bus(bus.url(), "all") if made.name in subject]
+        assert there == [0, 1, 2, 3]
 
 
 def test_acknowledgements_that_are_lost_store_nothing_twice(
