@@ -5,6 +5,8 @@ Nothing here connects; `bus_connection` does. Passwords in addresses are shown n
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +118,18 @@ class BusAccess:
                 f"credentials {path}: not a credentials file of NATS, with a user's JWT and seed (`nsc generate creds`)"
             )
         return path
+
+    def has_expired(self, now_s: float) -> bool:
+        """Return whether the JWT of the credentials file says that it is no longer valid. `now_s`: Unix time."""
+        if self.credentials is None:
+            return False
+        try:
+            _, _, text = read_limited(expand_home(self.credentials), MAX_FILE).partition(b"BEGIN NATS USER JWT")
+            claims = text.split(b"\n")[1].split(b".")[1].strip()
+            expires_s = json.loads(base64.urlsafe_b64decode(claims + b"=" * (-len(claims) % 4))).get("exp")
+        except (OSError, FileError, ValueError, IndexError, AttributeError):
+            return False
+        return isinstance(expires_s, int) and 0 < expires_s <= now_s
 
 
 def parse_servers(given: str | Iterable[str]) -> tuple[BusServer, ...]:

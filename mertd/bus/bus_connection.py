@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+import time
 from typing import TYPE_CHECKING
 
 from mertd.bus.bus_access import BusAccess, BusServer
@@ -70,6 +71,10 @@ def explain(error: BaseException, server: BusServer, access: BusAccess, expects_
         return f"{server}: TLS failed: {printable(error.reason or text)}; do its certificates and --ca fit?"
     if type(error).__module__.startswith("nkeys"):
         return f"the seed in {access.credentials or access.nkey} is not valid: {text}; get another file"
+    if "authorization violation" in lower and access.has_expired(time.time()):
+        return (
+            f"{server} refuses this client: the credentials {access.credentials} have expired; renew the file, it is read again"
+        )
     if "authorization violation" in lower:
         return f"{server} refuses this client: {_shown_login(server, access)} is not accepted; see the server's users"
     if "authentication expired" in lower or "user authentication" in lower:

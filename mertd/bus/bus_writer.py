@@ -29,6 +29,7 @@ from mertd.bus.jetstream import (
     NoAnswerError,
     answered,
     ask_api,
+    explained,
     unpack_answer,
 )
 from mertd.bus.message_id import HEADER, parse_id
@@ -160,21 +161,12 @@ class BusWriter:
         batch.add(items)
         self.skipped += batch.known
         try:
-            if self._stream.atomic:
-                for first in range(0, len(batch.outgoing), MAX_BATCH):
-                    await self._store_as_one(batch.outgoing[first : first + MAX_BATCH])
-            else:
-                await self._store_singly(batch.outgoing)
+            await self._store_outgoing(batch.outgoing, self._stream.atomic)
         except NoAnswerError:
             self._tails.clear()
-            if not self._stream.atomic:
-                raise
-            await self._store_singly(batch.outgoing)  # a server without room does not answer a batch, but says so of a message
+            raise
         except JetStreamError as error:
             self._tails.clear()
-            if error.code in (DUPLICATE_IN_BATCH, *NO_ATOMIC):  # one at a time, the server says which it has
-                await self._store_singly(batch.outgoing)
-                return
             if error.code in WRONG_LAST_SEQUENCE and attempts > 1:
                 await self._store(items, attempts - 1)
                 return
@@ -182,6 +174,21 @@ class BusWriter:
                 raise BusError(f"another client writes what {self._daemon!r:.100} publishes; looking what is there") from error
             self._stream = None  # its limits may be others by then
             raise
+
+    async def _store_outgoing(self, outgoing: Sequence[Outgoing], atomic: bool) -> None:
+        """Store messages in batches if the stream takes those, otherwise one by one. Raises `BusError`."""
+        if atomic:
+            try:
+                for first in range(0, len(outgoing), MAX_BATCH):
+                    await self._store_as_one(outgoing[first : first + MAX_BATCH])
+                return
+            except NoAnswerError:  # a server without room does not answer a batch, but says so of a message
+                self._tails.clear()
+            except JetStreamError as error:
+                if error.code not in (DUPLICATE_IN_BATCH, *NO_ATOMIC):  # one at a time, the server says which it has
+                    raise
+                self._tails.clear()
+        await self._store_singly(outgoing)
 
     async def _store_as_one(self, batch: Sequence[Outgoing]) -> None:
         """Store all of a batch, or nothing. Raises `BusError`."""
@@ -242,7 +249,7 @@ class BusWriter:
         try:
             await client.publish(one.subject, one.payload, headers=headers)
         except Exception as error:
-            raise BusError(f"{client.server}: {printable(str(error) or type(error).__name__, 300)}") from error
+            raise BusError(await explained(error, client, self._access)) from error
 
     async def _request(self, client: BusClient, one: Outgoing, headers: dict[str, str]) -> dict[str, Any]:
         question = client.request(one.subject, one.payload, timeout=STORED_S, headers=headers)

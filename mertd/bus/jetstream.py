@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -48,6 +49,10 @@ REMEDIES = {
     10109: "it is sealed; name another one with --stream",
 }
 """What to do, by `err_code`."""
+
+
+CLOSING_S = 1.0
+"""Seconds until a connection that is being closed says why."""
 
 
 class JetStreamError(BusError):
@@ -103,13 +108,18 @@ async def answered(client: BusClient, access: BusAccess, question: Coroutine[Any
     except TimeoutError as error:
         raise NoAnswerError(f"JetStream of {client.server} does not answer; are most servers of the cluster up?") from error
     except Exception as error:
-        raise BusError(_no_answer(error, client, access)) from error
+        raise BusError(await explained(error, client, access)) from error
     finally:
         asking.cancel()
         broken.cancel()
 
 
-def _no_answer(error: Exception, client: BusClient, access: BusAccess) -> str:
+async def explained(error: Exception, client: BusClient, access: BusAccess) -> str:
+    """Return why something could not be sent or asked; of a connection that is closed, why it was closed."""
     if type(error).__name__ == "NoRespondersError":
         return f"{client.server} has no JetStream that takes it; start nats-server with -js, and enable it for this account"
-    return explain(error, client.server, access)
+    if not client.is_connected:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLOSING_S):
+                await client.broken.wait()
+    return explain(client.reason or error, client.server, access)

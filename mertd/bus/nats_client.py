@@ -27,6 +27,10 @@ PENDING_BYTES = 8 << 20
 """Bytes that wait to be sent before a call that sends more waits too."""
 
 
+KEEPS_CONNECTION = ("permissions violation", "stale connection")
+"""In errors of a server that do not say why it closes the connection."""
+
+
 class PlainServerError(Error):
     """The server does not encrypt, and it must."""
 
@@ -75,7 +79,13 @@ class BusClient(Client):
             self.forbidden = str(error).removeprefix("nats: ")
             self.broken.set()  # what was asked stays without an answer
         else:
-            self.reason = error
+            self.reason = self.reason or error
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Note what the server says of this client: it closes the connection then, and that is no reason."""
+        await super()._process_err(err_msg)
+        if not any(text in err_msg.lower() for text in KEEPS_CONNECTION):
+            self.reason = self.reason or self.last_error
 
     async def _ended(self) -> None:
         self.reason = self.reason or self.last_error

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
+from bus.cluster import Cluster
 from cli.conditions import ALONE, HARMLESS, LISTENING, TOGETHER, Condition, Done, run_under
 from cli.test_help import commands
 from command_process import PATIENCE_S, Traces
@@ -60,9 +61,9 @@ CALLS = {
         ["--connect", "{publish}", "--control", "{control}", "--memory", "{here}/new"], noisy=True, works_when="new/*"
     ),
     ("relay",): Call(
-        ["--connect", "{publish}", "--control", "{control}", "--to", "nats://127.0.0.1:9", "--cursor", "{here}/place"],
+        ["--connect", "{publish}", "--control", "{control}", "--to", "{bus}", "--create", "--cursor", "{here}/place"],
         noisy=True,
-        works_when="place.lock",
+        works_when="place",
     ),
     ("view",): Call(
         ["--connect", "{publish}", "--control", "{control}", "--bind", "127.0.0.1:0", "--memory", "{here}/memory"],
@@ -157,8 +158,8 @@ def daemon() -> Iterator[Daemon]:
 class Trial:
     """Runs commands under conditions, and says what is wrong with what comes of them."""
 
-    def __init__(self, template: Path | None, daemon: Daemon | None) -> None:
-        self._template, self._daemon = template, daemon
+    def __init__(self, template: Path | None = None, daemon: Daemon | None = None, bus: Cluster | None = None) -> None:
+        self._template, self._daemon, self._bus = template, daemon, bus
 
     def faults(self, name: str, condition: Condition, path: tuple[str, ...]) -> list[str]:
         call = CALLS[path]
@@ -176,6 +177,7 @@ class Trial:
     def _run(self, condition: Condition, path: tuple[str, ...], another: str) -> Done:
         daemon = self._daemon
         endpoints = {"{publish}": daemon.publish, "{control}": daemon.control, "{another}": another} if daemon else {}
+        endpoints |= {"{bus}": self._bus.url()} if self._bus else {}
         words = [functools.reduce(lambda w, e: w.replace(*e), endpoints.items(), word) for word in CALLS[path].words]
         return run_under(condition, PROGRAM, [*path, *words], self._fill, CALLS[path].works_when)
 
@@ -209,8 +211,14 @@ class Trial:
 
 
 @pytest.fixture(scope="module")
-def trial(template: Path, daemon: Daemon) -> Trial:
-    return Trial(template, daemon)
+def bus() -> Iterator[Cluster]:
+    with Cluster() as bus:
+        yield bus
+
+
+@pytest.fixture(scope="module")
+def trial(template: Path, daemon: Daemon, bus: Cluster) -> Trial:
+    return Trial(template, daemon, bus)
 
 
 @pytest.mark.slow
@@ -224,7 +232,7 @@ def test_all_conditions(path: tuple[str, ...], trial: Trial) -> None:
 
 @pytest.mark.parametrize("name", FEW)
 def test_a_few(name: str) -> None:
-    found = Trial(None, None).faults(name, {**TOGETHER, **ALONE}[name], FEW[name])
+    found = Trial().faults(name, {**TOGETHER, **ALONE}[name], FEW[name])
     assert not found, "\n".join(found)
 
 

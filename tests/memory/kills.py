@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from memory.stored import key
 from mertd.memory import store as store_module
 from mertd.memory.checking import verify
 from mertd.memory.follower import Follower
-from mertd.memory.following import Following
+from mertd.memory.following import Following, Source
 from mertd.memory.memory import Memory
 from mertd.memory.queries import Selection
 from mertd.wire import Embedding, Event
@@ -54,12 +55,13 @@ class Acknowledging(Follower):
         self._pipe = pipe
         self._started = started
 
-    def _append(self, batch: list[Embedding | Event]) -> None:
-        super()._append(batch)
+    def _append(self, batch: list[Embedding | Event], subscriber: Source) -> bool:
+        appended = super()._append(batch, subscriber)
         for run in self._store.cursor().values():
             line = f"{run['embedding', 'room']} {run['event', 'room']}\n"
             os.write(self._pipe, line.encode())
         os.write(self._started, b".")
+        return appended
 
 
 def remember(following: Following, pipe: int, started: int) -> None:
@@ -79,7 +81,10 @@ def forker(following: Following, kills: int, seed: int, pipe: int) -> None:
         if child == 0:
             try:
                 remember(following, pipe, started)
+            except BaseException:  # noqa: BLE001 - said here, as this process ends like no other
+                traceback.print_exc()
             finally:
+                sys.stderr.flush()
                 os._exit(99)  # it never ends by itself
         os.close(started)
         if number % 2 == 0:
