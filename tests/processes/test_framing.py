@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import threading
 from multiprocessing import get_context
 from typing import Any
 
@@ -18,12 +19,20 @@ from mertd.processes.framing import MessageParser
 def sent(messages: list[Any]) -> bytes:
     """The bytes that a connection sends."""
     ours, theirs = get_context("spawn").Pipe()
-    with ours, theirs:
-        data = b""
-        for message in messages:
-            ours.send(message)
-            data += os.read(theirs.fileno(), 1 << 20)
-        return data
+    parts: list[bytes] = []
+
+    def read() -> None:  # meanwhile, as a connection holds only some kilobytes
+        while data := os.read(theirs.fileno(), 1 << 20):
+            parts.append(data)
+
+    reader = threading.Thread(target=read)
+    with theirs:
+        reader.start()
+        with ours:
+            for message in messages:
+                ours.send(message)
+        reader.join()
+    return b"".join(parts)
 
 
 @given(st.lists(st.binary(max_size=300) | st.integers() | st.text(max_size=20), max_size=6), st.data())
