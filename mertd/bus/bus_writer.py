@@ -29,6 +29,7 @@ from mertd.bus.jetstream import (
     NoAnswerError,
     answered,
     ask_api,
+    check_duplicate,
     explained,
     unpack_answer,
 )
@@ -226,13 +227,9 @@ class BusWriter:
         number = reply.get("seq")
         if not isinstance(number, int):
             raise BusError(f"{client.server} acknowledged a message with {reply!r:.200}")
-        if reply.get("duplicate") is True:  # the server compares identities only, whatever the subject
+        if reply.get("duplicate") is True:  # its number may not be that of the last message on the subject
             self._tails.pop(one.subject, None)
-            if not (await self.tail(one.subject)).has(one.identity):
-                raise BusError(
-                    f"{client.server} takes {one.identity} for stored, but it is not under {one.subject}: another client "
-                    "uses that identity; look who may publish there. It is sent again until the server has forgotten it"
-                )
+            await check_duplicate(client, self._access, self._wish.name, number, one)
             self.skipped += 1
             return
         self._tails[one.subject] = tail_of(number, one.identity)

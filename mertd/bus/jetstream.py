@@ -14,6 +14,7 @@ from mertd.text import printable
 
 if TYPE_CHECKING:
     from mertd.bus.bus_access import BusAccess
+    from mertd.bus.bus_batch import Outgoing
     from mertd.bus.nats_client import BusClient
 
 Answer = TypeVar("Answer")
@@ -89,6 +90,25 @@ def unpack_answer(client: BusClient, stream: str, content: bytes) -> dict[str, A
         case None:
             return found
     raise BusError(f"{client.server} refuses: {printable(found['error'], 300)}")
+
+
+async def check_duplicate(client: BusClient, access: BusAccess, stream: str, number: int, sent: Outgoing) -> None:
+    """Raise `BusError` if what a message is a duplicate of is another client's: identities are compared across subjects.
+
+    `number`: of what it is a duplicate of, as the server says.
+    """
+    try:
+        found = await ask_api(client, access, f"STREAM.MSG.GET.{stream}", {"seq": number})
+    except JetStreamError as error:
+        if error.code == MESSAGE_NOT_FOUND:  # it is no longer kept
+            return
+        raise
+    match found.get("message"):
+        case {"subject": str() as subject} if subject != sent.subject:
+            raise BusError(
+                f"{client.server} takes {sent.identity} for stored, as it is on {printable(subject, 200)}: another client uses "
+                "identities of this daemon; look who may publish there"
+            )
 
 
 async def answered(client: BusClient, access: BusAccess, question: Coroutine[Any, Any, Answer]) -> Answer:

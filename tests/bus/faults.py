@@ -33,6 +33,7 @@ from pathlib import Path
 import nats
 import numpy as np
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.errors import ServiceUnavailableError
 
 from bus.cluster import Cluster, Fault
 from command_process import PATIENCE_S
@@ -441,8 +442,14 @@ async def on_bus(bus: Cluster) -> list[MessageId]:
         await jetstream.add_consumer("mertd", config)
         judge = await jetstream.pull_subscribe_bind(consumer="judge", stream="mertd")
         found: list[MessageId] = []
+        deadline = time.monotonic() + PATIENCE_S
         while left > 0:
-            batch = await judge.fetch(min(256, left), timeout=PATIENCE_S)
+            try:
+                batch = await judge.fetch(min(256, left), timeout=PATIENCE_S)
+            except ServiceUnavailableError:  # its consumer has no leader for a moment
+                assert time.monotonic() < deadline, "the bus serves no new consumer"
+                await asyncio.sleep(POLL_S)
+                continue
             left -= len(batch)
             ids = [parse_id((message.headers or {})[HEADER]) for message in batch]
             found += [one for one in ids if isinstance(one, MessageId)]

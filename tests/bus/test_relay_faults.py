@@ -138,7 +138,7 @@ def test_an_identity_that_another_client_has_used_loses_nothing(
             for _ in range(4):
                 made.send()
             until(made, lambda: one.stored == 4)
-        assert any("another client uses that identity" in line for line in errors(caplog))
+        assert any("another client uses identities of this daemon" in line for line in errors(caplog))
         there = [identity.seq for subject, identity, _ in on_bus(bus.url(), "all") if made.name in subject]
         assert there == [0, 1, 2, 3]
 
