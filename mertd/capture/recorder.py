@@ -200,7 +200,9 @@ class Recorder:
             self._unsent.readings.append(reading)
             epoch.before = None
         elif not epoch.frames:
-            self._unsent.readings.append(ClockReading(epoch.index(), clocks, exact=True))
+            # In real time a block is passed on when its last sample is due.
+            made_ns = len(block.frames) * 1_000_000_000 // self._source.rate if self._settings.realtime else 0
+            self._unsent.readings.append(ClockReading(epoch.index(), clocks.earlier(made_ns), exact=True))
         if lost:
             self._fill(lost)
         if block.nonfinite:

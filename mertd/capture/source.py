@@ -90,13 +90,21 @@ class Pacer:
         self._lead_s = lead_s
         self._speed = 1 + tolerance
         self._start: float | None = None
+        self._waited = False  # for the first frames, which are late by what the sleep took too long
 
     def wait(self, frames: int) -> float:
-        """Return the seconds until `frames` frames in all may have been passed on; 0 if they may now. Starts the clock."""
+        """Return the seconds until `frames` frames in all may have been passed on; 0 if they may now. Starts the clock.
+
+        If the first frames had to wait, the pace counts from when they were passed on, so that none comes too early after them.
+        """
         now = time.monotonic()
+        due_s = frames / self._rate / self._speed - self._lead_s
         if self._start is None:
             self._start = now
-        return max(0.0, frames / self._rate / self._speed - self._lead_s - (now - self._start))
+            self._waited = due_s > 0
+        elif self._waited and now - self._start >= due_s:
+            self._start, self._waited = now - due_s, False
+        return max(0.0, due_s - (now - self._start))
 
 
 def idle(seconds: float) -> Iterator[None]:

@@ -55,7 +55,7 @@ class Writer:
 
     def _run(self) -> None:
         while not self._stop.wait(WRITE_S):
-            with self._gate:
+            with self._gate, self._code.writing():
                 self._write(self._due())
         self._close()
 

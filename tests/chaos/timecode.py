@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from threading import Lock
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock
 
 import numpy as np
 
@@ -37,7 +39,13 @@ class Timecode:
         self._firsts: list[int] = []  # of chunks: number of the first sample, and when it was made
         self._made: list[int] = []
         self._next = 0
-        self._lock = Lock()
+        self._lock = RLock()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """While samples are written, nobody may ask when they were made: that is noted a moment later."""
+        with self._lock:
+            yield
 
     def samples(self, count: int) -> bytes:
         """The next `count` samples, not yet taken."""
