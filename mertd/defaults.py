@@ -36,5 +36,8 @@ MAX_HOP_S = 3_600.0
 GATE_DBFS = -70.0
 """Level below which a window is not embedded, in dBFS."""
 
+WITHIN_S = 600.0
+"""Seconds by which one stream may hear a sound later than another, where the same sound is looked for."""
+
 LAYER = 6
 """The hidden state that is published."""

@@ -19,14 +19,15 @@ OPEN_MAX = 10_240
 OUT_OF_DESCRIPTORS = (errno.EMFILE, errno.ENFILE)
 
 
-def raise_limit() -> None:
-    """Allow this process as many descriptors as the system lets it have."""
+def raise_limit() -> int:
+    """Allow this process as many descriptors as the system lets it have. Return how many that are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     except (OSError, ValueError):  # macOS refuses more than OPEN_MAX
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, OPEN_MAX), hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
 class SpareDescriptor:

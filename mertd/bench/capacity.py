@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from mertd.bench.measure import cpu_s, machine_cpu_s, resident_mb
+from mertd.bench.measure import cpu_s, machine_cpu_s, resident_mb, usable_processors
 from mertd.bench.running import DaemonProcess, sources
 from mertd.errors import BackendError
 from mertd.wire import Status
@@ -122,8 +121,7 @@ def trial(options: list[str], count: int, seconds: float, source: str) -> Trial:
     captures = set(used) - {own, model}
     others = max(0.0, 100 * busy_s / elapsed - sum(used.values()))
     load = Load(used[own], sum(used[pid] for pid in captures), used[model], others, len(captures), _memory_mb(own))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return Trial(count, due, embedded, skipped, start_s, load, load.explain(cores) if skipped else "")
+    return Trial(count, due, embedded, skipped, start_s, load, load.explain(usable_processors()) if skipped else "")
 
 
 def _cpu_s(status: Status) -> dict[int, float]:

@@ -69,6 +69,11 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def usable_processors() -> int:
+    """Return the number of processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def machine_cpu_s() -> float:
     """Return the seconds of CPU that all programs of the machine have used, on all cores; 0 where the system does not tell."""
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,7 +22,7 @@ from mertd.bench import (
     startup,
     two_rooms,
 )
-from mertd.bench.measure import Spread
+from mertd.bench.measure import Spread, usable_processors
 from mertd.bench.sections import Plan
 from mertd.defaults import WINDOW_S
 from mertd.embed.weights.loading import load, save
@@ -100,7 +99,7 @@ def machine(plan: Plan) -> dict[str, Any]:
         "mertd": __version__,
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_processors(),
         "gpu": _gpu(),
         "python": platform.python_version(),
         "weights": plan.weights,

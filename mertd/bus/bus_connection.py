@@ -16,8 +16,6 @@ from mertd.text import printable
 if TYPE_CHECKING:
     from mertd.bus.nats_client import BusClient
 
-__all__ = ["check_nats_extra", "close_bus", "explain", "open_bus"]
-
 
 async def open_bus(access: BusAccess, name: str = "mertd") -> BusClient:
     """Return a connection to the first server that lets this client in. `name`: what the server calls it.

@@ -19,11 +19,11 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from mertd.bus.bus_access import BusAccess
-from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_cursor import BusCursor, BusPlaces
 from mertd.bus.bus_decoder import BusDecoder
 from mertd.bus.bus_progress import BusProgress
 from mertd.bus.bus_stream import STREAM
+from mertd.bus.nats_extra import check_nats_extra
 from mertd.bus.reading_thread import ReadingThread
 from mertd.bus.stream_consumer import Stored
 from mertd.bus.stream_reader import Reading

@@ -16,7 +16,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as NotYetError
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_stream import StreamWish
@@ -25,12 +25,13 @@ from mertd.bus.default_cursor import default_cursor
 from mertd.bus.loss_count import LossCount
 from mertd.bus.relayed_message import decode_relayed
 from mertd.errors import EndpointError, MertdError, StoreError
+from mertd.processes.stopping import Stopping
 from mertd.stream.client.cursor_file import CursorFile
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.complaint import Complaint
 from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.request import RefusalError, ask
-from mertd.text import printable
 from mertd.wire import REPLAY_MARK, Status
 
 BATCH = 512
@@ -59,9 +60,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Relaying:
-    """Whom to follow, and where to write. `cursor`: the file that keeps the place; None: one of this daemon, in
-    the user's data. `since_ns`: where to begin without one,
-    with what the bus does not have; None: with windows that begin from now on.
+    """Whom to follow, and where to write.
+
+    `cursor`: the file that keeps the place; None: one of this daemon, in the user's data. `since_ns`: where to begin without
+    one, with what the bus does not have; None: with windows that begin from now on.
     """
 
     endpoint: str
@@ -81,16 +83,6 @@ class _Writing:
     future: Future[None]
 
 
-class Stopping(Protocol):
-    """Says when to stop, as `threading.Event` does."""
-
-    def is_set(self) -> bool:
-        """Return whether to stop."""
-
-    def wait(self, timeout_s: float, /) -> bool:
-        """Wait so many seconds, or until it is time to stop. Return whether it is."""
-
-
 class Relay:
     """Relays one daemon until told to stop.
 
@@ -106,7 +98,7 @@ class Relay:
         self._stopping = stopping
         self._alive = alive
         self._losses = LossCount()
-        self._complaint = ""
+        self._complaint = Complaint(log)
         self._since_ns = time.time_ns() if relaying.since_ns is None else relaying.since_ns
         self._loop = asyncio.new_event_loop()
         self._writer: BusWriter | None = None
@@ -181,14 +173,14 @@ class Relay:
             except RefusalError:
                 raise
             except MertdError as error:
-                self._complain(f"{error}; waiting for it")
+                self._complaint.say(f"{error}; waiting for it")
                 self._stopping.wait(POLL_S)
                 continue
             if not isinstance(status, Status):
                 raise EndpointError(f"{self._relaying.control} replied with {status.kind}; is it a mertd?")
             if status.daemon.startswith(REPLAY_MARK):
                 raise EndpointError(f"{self._relaying.endpoint} is a replay of a memory, which is not relayed; name a daemon")
-            self._complaint = ""
+            self._complaint.over()
             return status
         return None
 
@@ -225,17 +217,17 @@ class Relay:
             except EndpointError as error:
                 if not self.received:
                     raise
-                self._complain(str(error))
+                self._complaint.say(str(error))
                 break
             except StoreError:
                 raise
             except MertdError as error:  # one bad message; the next call goes on behind it
-                self._complain(str(error))
+                self._complaint.say(str(error))
                 continue
             if received is None:
                 break
             if received.message.daemon.startswith(REPLAY_MARK):
-                self._complain(f"{received.endpoint} is a replay now, which is not relayed; waiting for the daemon")
+                self._complaint.say(f"{received.endpoint} is a replay now, which is not relayed; waiting for the daemon")
                 continue
             batch.append(received)
             if isinstance(received.message, Status):
@@ -281,9 +273,3 @@ class Relay:
             closing.result(timeout_s)
         except NotYetError:
             log.warning("the connection to the bus was not closed in %.0f s", timeout_s)
-
-    def _complain(self, text: str) -> None:
-        """Log a fault once, until there is another or it is over."""
-        if text != self._complaint:
-            self._complaint = text
-            log.error("%s", printable(text))

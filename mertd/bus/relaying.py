@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -12,16 +11,13 @@ from mertd.bus.bus_access import BusAccess
 from mertd.bus.bus_stream import StreamWish
 from mertd.bus.relay import Relay, Relaying
 from mertd.errors import MertdError
-from mertd.processes.child import Outbox, begin
+from mertd.processes.child import Heartbeat, Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
 from mertd.text import printable
 from mertd.user_folders import expand_home
 
 log = logging.getLogger(__name__)
-
-REPORT_S = 1.0
-"""Seconds between two reports to the daemon, at least."""
 
 
 def main(
@@ -40,20 +36,11 @@ def main(
     keeps the place, None for the default. `since_ns`: when the daemon was started; the first relay begins there.
     """
     stopping = threading.Event()
-    outbox = Outbox(pipe)
 
     def on_message(_: Any) -> None:
         stopping.set()
 
     begin(pipe, on_message)
-    reported = float("-inf")
-
-    def alive() -> None:
-        nonlocal reported
-        if time.monotonic() >= reported + REPORT_S:
-            reported = time.monotonic()
-            outbox.send("ready")
-
     relaying = Relaying(
         reachable(publish),
         reachable(control),
@@ -64,7 +51,7 @@ def main(
         since_ns,
     )
     try:
-        Relay(relaying, stopping, alive).run()
+        Relay(relaying, stopping, Heartbeat(Outbox(pipe))).run()
     except MertdError as error:  # the daemon logs what was said last, and tries again
         log.error("%s", printable(error))
         raise SystemExit(error.exit_code) from None

@@ -18,6 +18,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from mertd.bus.bus_access import BusAccess
@@ -25,6 +26,7 @@ from mertd.bus.bus_connection import close_bus, open_bus
 from mertd.bus.last_messages import filtered, last_messages
 from mertd.bus.stream_consumer import InterruptedReadingError, Stored, StreamConsumer, StreamPlace
 from mertd.errors import BusError
+from mertd.stream.complaint import Complaint
 from mertd.text import printable
 
 if TYPE_CHECKING:
@@ -71,9 +73,10 @@ class StreamReader:
         """`give`: takes a message, and may wait until there is room for it."""
         self._reading = reading
         self._access = reading.access
+        self._filters = filtered(reading.filters)
         self._place = self.begun_at = reading.place
         self._give = give
-        self._complaint = ""
+        self._complaint = Complaint(log, logging.WARNING)
         self._came = 0  # messages since the last failure
 
     async def run(self) -> None:
@@ -84,11 +87,11 @@ class StreamReader:
             try:
                 await self._connect_and_read()
             except BusError as error:
-                self._complain(str(error))
+                self._complaint.say(f"{error}; trying again")
             except InterruptedReadingError as error:
                 log.debug("reading the bus is interrupted: %s", error)
                 if failures >= PATIENT_FAILURES:
-                    self._complain(f"nothing can be read from the bus at this moment: {error}")
+                    self._complaint.say(f"nothing can be read from the bus at this moment: {error}; trying again")
             failures = 0 if self._came else failures + 1
             servers = self._access.servers
             self._access = replace(self._access, servers=(*servers[1:], servers[0]))
@@ -128,7 +131,7 @@ class StreamReader:
         place = self._place
         if place is None and self._reading.since_ns is not None:
             begun = _rfc3339(self._reading.since_ns - MARGIN_NS)
-            return {**self._filters(), "deliver_policy": "by_start_time", "opt_start_time": begun}
+            return {**self._filters, "deliver_policy": "by_start_time", "opt_start_time": begun}
         if place is None:
             place = self.begun_at = StreamPlace(created, behind)
         elif place.created != created or place.seq > behind:
@@ -142,29 +145,18 @@ class StreamReader:
             )
             place = StreamPlace(created, first)
         self._place = place
-        return {**self._filters(), "deliver_policy": "by_start_sequence", "opt_start_seq": max(1, place.seq)}
-
-    def _filters(self) -> dict[str, Any]:
-        return filtered(self._reading.filters)
+        return {**self._filters, "deliver_policy": "by_start_sequence", "opt_start_seq": max(1, place.seq)}
 
     async def give(self, message: Stored) -> None:
         """Hand over a message, which is behind those before it."""
-        self._complaint = ""
+        self._complaint.over()
         self._came += 1
         if self._place is None or message.place.seq > self._place.seq or message.place.created != self._place.created:
             self._place = message.place
             await self._give(message)
 
-    def _complain(self, text: str) -> None:
-        """Log a fault once, until there is another or it is over."""
-        if text != self._complaint:
-            self._complaint = text
-            log.warning("%s; trying again", printable(text, 500))
-
 
 def _rfc3339(unix_ns: int) -> str:
-    from datetime import UTC, datetime
-
     lowest = datetime(1970, 1, 2, tzinfo=UTC)
     try:
         found = max(lowest, datetime.fromtimestamp(unix_ns // 10**9, UTC))

@@ -37,7 +37,7 @@ class BusKeys:
         """Return these with the address of a bus. Raises `UsageError`."""
         from mertd.bus.bus_access import BusAccess, parse_servers
 
-        return BusAccess(parse_servers(address), self.credentials, self.nkey, self.ca, self.certificate, self.private_key)
+        return BusAccess(parse_servers(address), **vars(self))
 
 
 def subscribe(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from mertd.errors import UsageError
+
 if TYPE_CHECKING:
     from mertd.bus.bus_access import BusAccess
 
@@ -22,6 +24,21 @@ BusCertificate = Annotated[
     str | None, typer.Option("--certificate", metavar="FILE", help="For a bus: the client's own certificate.")
 ]
 BusPrivateKey = Annotated[str | None, typer.Option("--private-key", metavar="FILE", help="For a bus: its private key.")]
+
+
+OF_BUS = ("stream", "credentials", "nkey", "ca", "certificate", "private_key")
+"""Settings of the table [relay] that these options give; `stream` is given as `bus_stream`."""
+
+
+def of_bus(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was given of a bus, by the names of the settings. `given`: the parameters of a command."""
+    return {name: given["bus_stream" if name == "stream" else name] for name in OF_BUS}
+
+
+def refuse_of_bus(config: Path | None, options: Mapping[str, Any], remedy: str) -> None:
+    """Raise `UsageError` for options of a bus where none is named. `options`: of `of_bus`."""
+    if config is not None or any(value is not None for value in options.values()):
+        raise UsageError(f"this names how to get into a bus, but no bus is named; {remedy}")
 
 
 def bus_access(url: str, config: Path | None, options: Mapping[str, Any]) -> tuple[BusAccess, str]:

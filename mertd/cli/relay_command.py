@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mertd.cli.bus_options import OF_BUS
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
 from mertd.cli.options import Key, KeyFolder, ServerKey
@@ -56,8 +57,8 @@ def relay(
     key_folder: KeyFolder = None,
 ) -> None:
     """Relay what a daemon publishes to NATS JetStream. Ctrl-C or SIGTERM stops it."""
-    own = {"stream", "create", "replicas", "max_age", "max_size", "credentials", "nkey", "ca", "certificate"}
-    given = {name: value for name, value in locals().items() if name in {"to", "private_key", "cursor"} | own}
+    own = {"to", "create", "replicas", "max_age", "max_size", "cursor", *OF_BUS}
+    given = {name: value for name, value in locals().items() if name in own}
     settings = relay_settings(config, given)
     from mertd.bus.nats_extra import check_nats_extra
     from mertd.bus.relay import Relay, Relaying

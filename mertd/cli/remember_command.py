@@ -16,6 +16,8 @@ from mertd.cli.bus_options import (
     BusPrivateKey,
     BusStream,
     bus_access,
+    of_bus,
+    refuse_of_bus,
 )
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
@@ -40,7 +42,7 @@ def remember(
         str | None, typer.Option("--from", metavar="URL", help="A bus with the messages of many daemons: nats://HOST:4222.")
     ] = None,
     config: BusConfig = None,
-    stream: BusStream = None,
+    bus_stream: BusStream = None,
     credentials: BusCredentials = None,
     nkey: BusNkey = None,
     ca: BusCa = None,
@@ -51,8 +53,7 @@ def remember(
     key_folder: KeyFolder = None,
 ) -> None:
     """Keep what daemons publish, for `mertd memory`. Ctrl-C or SIGTERM stops it."""
-    own = {"stream", "credentials", "nkey", "ca", "certificate", "private_key"}
-    of_bus = {name: value for name, value in locals().items() if name in own}
+    options = of_bus(locals())
     from mertd.memory.amounts import parse_keep
     from mertd.memory.default_folder import chosen_folder
 
@@ -61,11 +62,10 @@ def remember(
             raise UsageError("--from names a bus, --connect and --control name daemons; give one or the other")
         from mertd.memory.bus_following import BusFollowing
 
-        access, name = bus_access(bus, config, of_bus)
+        access, name = bus_access(bus, config, options)
         _remember(BusFollowing(chosen_folder(memory), access, name, parse_keep(keep)))
         return
-    if config is not None or any(value is not None for value in of_bus.values()):
-        raise UsageError("this names how to get into a bus, but no bus is named; give --from nats://HOST:4222")
+    refuse_of_bus(config, options, "give --from nats://HOST:4222")
     from mertd.memory.following import Following
 
     endpoints, controls = daemons_of(connect, control)

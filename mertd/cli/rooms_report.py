@@ -40,6 +40,7 @@ class AcrossOptions:
 def report_across(options: AcrossOptions) -> None:
     """Compare streams and print what any two of them have in common. Raises `MertdError`."""
     from mertd.memory.across.rooms import chosen_keys, heard_twice
+    from mertd.memory.changes.stream_reading import stream_keys
     from mertd.memory.memory import Memory
     from mertd.memory.queries import Selection
 
@@ -52,7 +53,7 @@ def report_across(options: AcrossOptions) -> None:
     if wanted.until_ns < wanted.since_ns:
         raise UsageError(f"--to {options.end} is before {from_words}; write the date too, as '2026-11-25 21:00'")
     folder = Memory(options.memory).folder
-    known = chosen_keys(folder, (), ())
+    known = stream_keys(folder)
     for option, given, names in (
         ("--stream", options.streams, {key.stream for key in known}),
         ("--daemon", options.daemons, {key.daemon for key in known}),
@@ -60,7 +61,7 @@ def report_across(options: AcrossOptions) -> None:
         if unknown := sorted(set(given) - names):
             choices = ", ".join(sorted(names)) or "none"
             raise UsageError(f"{option} {unknown[0]}: nothing of this name is remembered; choose one of {choices}")
-    keys = chosen_keys(folder, options.streams, options.daemons)
+    keys = chosen_keys(known, options.streams, options.daemons)
     result = heard_twice(folder, keys, wanted.since_ns, wanted.until_ns, round(options.within_s * 1e9), show_progress)
     show_progress("")
     with reader_may_leave():

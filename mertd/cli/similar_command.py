@@ -14,6 +14,7 @@ from mertd.cli.lazy_group import single_command
 from mertd.cli.memory_commands import moment
 from mertd.cli.options import Backend, Json, Layers, MemoryFolder, Weights, Window
 from mertd.cli.output import complain, say, say_json, show_progress
+from mertd.defaults import WITHIN_S
 from mertd.errors import UsageError
 from mertd.memory.time_words import FORMS, parse_time
 
@@ -64,7 +65,7 @@ def similar(
     ] = False,
     within: Annotated[
         float, typer.Option(metavar="SECONDS", min=1, max=MAX_WITHIN_S, help="With --across: the largest lag.")
-    ] = 600.0,
+    ] = WITHIN_S,
     recent: Annotated[
         str | None, typer.Option("--since", metavar="TIME", help="With --across: from then until now (12h).")
     ] = None,

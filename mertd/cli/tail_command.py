@@ -20,6 +20,8 @@ from mertd.cli.bus_options import (
     BusPrivateKey,
     BusStream,
     bus_access,
+    of_bus,
+    refuse_of_bus,
 )
 from mertd.cli.client_keys import client_keys
 from mertd.cli.lazy_group import single_command
@@ -77,8 +79,7 @@ def tail(
     key_folder: KeyFolder = None,
 ) -> None:
     """Show embeddings as they come."""
-    options = {name: value for name, value in locals().items() if name in {"credentials", "nkey", "ca", "certificate"}}
-    of_bus = {"stream": bus_stream, "private_key": private_key, **options}
+    options = of_bus(locals())
     from mertd.bus.bus_access import is_bus
     from mertd.cli.message_printer import MessagePrinter
 
@@ -91,12 +92,11 @@ def tail(
     streams = tuple(stream or ())
     kinds = ("embedding", "event") if events else ("embedding",)
     if is_bus(connect):
-        access, name = bus_access(connect, config, of_bus)
+        access, name = bus_access(connect, config, options)
         where = _Where(str(access), control, streams, kinds, since, last, memory, None, (access, name))
         _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
         return
-    if config is not None or any(value is not None for value in of_bus.values()):
-        raise UsageError("this names how to get into a bus, but no bus is named; give --connect nats://HOST:4222")
+    refuse_of_bus(config, options, "give --connect nats://HOST:4222")
     keys = client_keys(connect, key, server_key, key_folder)
     if json or text_times or lines or not _can_redraw():
         where = _Where(connect, control, streams, kinds, since, last, memory, keys)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import resource
 import secrets
 import sys
 import time
@@ -91,7 +90,6 @@ def _assemble(
     Raises `EndpointError` if an endpoint is in use, `StartError` if there is no memory; nothing is left open then.
     """
     boot = secrets.token_bytes(16)
-    raise_limit()
     _check_descriptors(settings)
     with ExitStack() as undo:
         streams = Streams(state, settings.exit_at_end, time.monotonic_ns)
@@ -139,8 +137,7 @@ def _assemble(
 
 def _check_descriptors(settings: Settings) -> None:
     """Raise `StartError` if the system does not give this process as many descriptors as its streams need."""
-    needed = descriptors(settings)
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed, allowed = descriptors(settings), raise_limit()
     if needed > allowed:
         raise StartError(
             f"{len(settings.addresses)} streams need about {needed:,} file descriptors, and the system allows this process "

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+from mertd.processes.child import READY
 from mertd.processes.health import Bounds, Change
 from mertd.processes.managed import Crashed, ManagedProcess, Verdict
 from mertd.processes.runs import Spawn, spawner
@@ -20,9 +21,6 @@ BOUNDS = Bounds(opening_s=300.0, suspect_s=30.0, silent_s=300.0, ready_s=900.0, 
 
 EXIT_S = 0.9
 """Seconds that it may take to end when asked to."""
-
-READY = "ready"
-"""What the process sends when it is ready, and every few seconds afterwards."""
 
 STOP = "stop"
 """What the process is sent when it shall end."""

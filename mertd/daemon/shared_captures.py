@@ -35,7 +35,6 @@ MAX_DEATHS = 2
 ABANDON_S = 1.0
 """Seconds that a shared process may take to abandon a source that hangs, before it is killed itself."""
 
-
 IDLE_S = 10.0
 """Seconds for which a shared process in which nothing is captured waits for a source to be opened again."""
 

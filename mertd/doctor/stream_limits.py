@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 
 from mertd.config import Settings
@@ -14,10 +13,8 @@ from mertd.doctor.facts import StreamLimits
 
 def stream_limits(settings: Settings) -> StreamLimits:
     """Return the needs of the streams, and the limits."""
-    raise_limit()
-    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = stream_needs.descriptors(settings)
-    return StreamLimits(len(settings.addresses), needed, allowed, stream_needs.ring_bytes(settings), available_bytes())
+    return StreamLimits(len(settings.addresses), needed, raise_limit(), stream_needs.ring_bytes(settings), available_bytes())
 
 
 def available_bytes() -> int:

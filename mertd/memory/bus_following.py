@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 from mertd.bus.bus_access import BusAccess
-from mertd.bus.bus_connection import check_nats_extra
 from mertd.bus.bus_decoder import BusDecoder
 from mertd.bus.bus_stream import STREAM
+from mertd.bus.nats_extra import check_nats_extra
 from mertd.bus.reading_thread import ReadingThread
 from mertd.bus.stream_consumer import StreamPlace
 from mertd.bus.stream_reader import Reading

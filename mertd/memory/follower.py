@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from mertd.errors import EndpointError, MertdError, StoreError
 from mertd.memory.following import Followed, Source
@@ -19,8 +18,9 @@ from mertd.memory.index_builder import IndexBuilder
 from mertd.memory.queries import holes
 from mertd.memory.retention import Retention
 from mertd.memory.store import Store, must_reopen
+from mertd.processes.stopping import Stopping
+from mertd.stream.complaint import Complaint
 from mertd.stream.request import RefusalError, ask_page
-from mertd.text import printable
 from mertd.wire import REPLAY_MARK, Embedding, Event, Status
 
 BATCH = 512
@@ -45,16 +45,6 @@ FILLABLE = (HoleReason.MISSED, HoleReason.DISK, HoleReason.DAMAGED)
 """Reasons of holes of which a history may still have something."""
 
 log = logging.getLogger(__name__)
-
-
-class Stopping(Protocol):
-    """Says when to stop, as `threading.Event` does."""
-
-    def is_set(self) -> bool:
-        """Return whether to stop."""
-
-    def wait(self, timeout_s: float, /) -> bool:
-        """Wait so many seconds, or until it is time to stop. Return whether it is."""
 
 
 class Follower:
@@ -83,7 +73,7 @@ class Follower:
         self._on_stored = on_stored
         self._store = Store(following.folder, following.max_file)
         self._reason = HoleReason.MISSED
-        self._complaint = ""
+        self._complaint = Complaint(log)
         self._upkeep_at = 0.0  # monotonic seconds
         self._builder = IndexBuilder(following.folder)
         self._retention = Retention(following.folder, following.keep)
@@ -124,10 +114,10 @@ class Follower:
             except EndpointError as error:
                 if not self.stored and not subscriber.recovered:
                     raise
-                self._complain(str(error))
+                self._complaint.say(str(error))
                 break
             except MertdError as error:  # one bad message; the next call goes on behind it
-                self._complain(str(error))
+                self._complaint.say(str(error))
                 continue
             if received is None:
                 self._reason = HoleReason.MISSED
@@ -145,7 +135,7 @@ class Follower:
         text = f"{endpoint} is a replay of a memory, which is not remembered again; give --connect and --control of a daemon"
         if len(self._following.endpoints) == 1 and not self._following.is_shared and not self.stored:
             raise EndpointError(text)
-        self._complain(text)
+        self._complaint.say(text)
 
     def _drain(self, subscriber: Source) -> None:
         """Store what still comes at the end, in one attempt."""
@@ -156,7 +146,7 @@ class Follower:
                     batch.append(received.message)
             self.stored += self._store.append(batch, self._reason, subscriber.places()).stored
         except MertdError as error:
-            self._complain(str(error))
+            self._complaint.say(str(error))
 
     # Storing
 
@@ -169,14 +159,14 @@ class Follower:
             try:
                 appended = self._store.append(batch, self._reason, subscriber.places())
             except StoreError as error:
-                self._complain(f"{error}; trying again every {RETRY_S:g} s, and the daemon's history is kept meanwhile")
+                self._complaint.say(f"{error}; trying again every {RETRY_S:g} s, and the daemon's history is kept meanwhile")
                 self._reason = HoleReason.DISK
                 if self._wait_and_reopen(error) and subscriber.refetches:
                     return False
                 continue
             if self._complaint:
                 log.warning("stored again; %d messages are missing", appended.missing)
-                self._complaint = ""
+                self._complaint.over()
             elif appended.missing:
                 log.warning("%d messages are missing; `mertd memory info` lists them", appended.missing)
             self.stored += appended.stored
@@ -197,7 +187,7 @@ class Follower:
                 self._upkeep_at = 0.0  # what was in the damaged file may be in a history
                 return True
             except StoreError as again:
-                self._complain(str(again))
+                self._complaint.say(str(again))
                 self._alive()
                 self._stopping.wait(RETRY_S)
         return False
@@ -207,7 +197,7 @@ class Follower:
         try:
             self._store.note_sent(status, self._reason)
         except StoreError as error:
-            self._complain(str(error))
+            self._complaint.say(str(error))
 
     # Upkeep
 
@@ -217,7 +207,7 @@ class Follower:
             self._fill_holes()
             self._builder.start()
         except MertdError as error:
-            self._complain(str(error))
+            self._complaint.say(str(error))
 
     def _fill_holes(self) -> None:
         """Ask the histories for what is missing: they may not have answered when it was first noticed."""
@@ -245,9 +235,3 @@ class Follower:
                 log.info("%d messages that were missing came from %s", len(found), control)
                 return True
         return refused < len(controls)
-
-    def _complain(self, text: str) -> None:
-        """Log a fault once, until there is another or it is over."""
-        if text != self._complaint:
-            self._complaint = text
-            log.error("%s", printable(text))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike
 
+from mertd.defaults import WITHIN_S
 from mertd.errors import StoreError
 from mertd.memory.default_folder import chosen_folder
 from mertd.memory.holes import Hole
@@ -140,15 +141,16 @@ class Memory:
         until_ns: int = FOREVER_NS,
         streams: tuple[str, ...] = (),
         daemons: tuple[str, ...] = (),
-        within_s: float = 600.0,
+        within_s: float = WITHIN_S,
     ) -> list[HeardTwice]:
         """Return what two streams heard, one up to `within_s` seconds after the other, in order of time.
 
         Every two streams of the same space are compared. `streams`, `daemons`: their names; none: all. Raises `StoreError`.
         """
         from mertd.memory.across.rooms import chosen_keys, heard_twice
+        from mertd.memory.changes.stream_reading import stream_keys
 
-        keys = chosen_keys(self.folder, streams, daemons)
+        keys = chosen_keys(stream_keys(self.folder), streams, daemons)
         return heard_twice(self.folder, keys, since_ns, until_ns, round(within_s * 1e9)).found
 
     def cursor(self) -> dict[bytes, dict[tuple[str, str], int]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,11 @@ from mertd.memory.default_folder import chosen_folder
 from mertd.memory.follower import Follower
 from mertd.memory.following import Following
 from mertd.memory.pages import page, page_since
-from mertd.processes.child import Outbox, begin
+from mertd.processes.child import Heartbeat, Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
 
 log = logging.getLogger(__name__)
-
-REPORT_S = 1.0
-"""Seconds between two reports to the daemon, at least."""
 
 
 def main(
@@ -67,14 +63,6 @@ def main(
     begin(pipe, on_message)
     threading.Thread(target=changes.run, name="changes", daemon=True).start()
     threading.Thread(target=_answer, args=(folder, questions, outbox), name="history", daemon=True).start()
-    reported = float("-inf")
-
-    def alive() -> None:
-        nonlocal reported
-        if time.monotonic() >= reported + REPORT_S:
-            reported = time.monotonic()
-            outbox.send("ready")
-
     following = Following(
         folder=folder,
         endpoints=(reachable(publish),),
@@ -82,7 +70,7 @@ def main(
         keys=(ClientKeys.load(LOCAL, keys),) if keys else None,
         keep=parse_keep(keep),
     )
-    Follower(following, stopping, alive, changes.stored).run()
+    Follower(following, stopping, Heartbeat(outbox), changes.stored).run()
 
 
 def _as_event(change: Change, key: StreamKey) -> tuple[str, int, int, int, dict[str, Any]]:

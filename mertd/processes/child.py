@@ -13,10 +13,17 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
 from typing import Any
+
+READY = "ready"
+"""What a process beside the daemon sends when it is ready, and every few seconds afterwards."""
+
+REPORT_S = 1.0
+"""Seconds between two of these, at least."""
 
 EXIT_PARENT_GONE = 70
 """Exit status of a child whose supervisor is gone."""
@@ -100,3 +107,16 @@ class Outbox:
                 self._pipe.send(message)
             except OSError:
                 os._exit(EXIT_PARENT_GONE)
+
+
+class Heartbeat:
+    """Tells the supervisor that this process works, however often it is called."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._due_at = float("-inf")  # monotonic seconds
+
+    def __call__(self) -> None:
+        if time.monotonic() >= self._due_at:
+            self._due_at = time.monotonic() + REPORT_S
+            self._outbox.send(READY)

@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from mertd.errors import MertdError
-from mertd.processes.child import Outbox, begin
+from mertd.processes.child import READY, REPORT_S, Outbox, begin
 from mertd.stream.curve_keys import LOCAL, ClientKeys
 from mertd.stream.families import reachable
 from mertd.text import printable
@@ -17,9 +17,6 @@ from mertd.view.listener import Daemons
 from mertd.view.web_address import parse_address
 
 log = logging.getLogger(__name__)
-
-REPORT_S = 1.0
-"""Seconds between two reports to the daemon."""
 
 
 def main(publish: str, control: str, keys: str, memory: str | None, bind: str, token: str, pipe: Connection) -> None:
@@ -56,5 +53,5 @@ async def _serve(publish: str, control: str, keys: str, memory: str | None, bind
 
 async def _report(outbox: Outbox) -> None:
     while True:
-        outbox.send("ready")
+        outbox.send(READY)
         await asyncio.sleep(REPORT_S)

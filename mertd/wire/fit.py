@@ -57,8 +57,6 @@ def _copy(value: Any, text_limit: int, depth: int) -> Any:
         return value
     if kind is str and len(value) <= text_limit and value.isascii():
         return value
-    if isinstance(value, bool):
-        return value
     if isinstance(value, str):
         return encodable(shorten(value, text_limit))
     if isinstance(value, numbers.Integral):

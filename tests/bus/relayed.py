@@ -17,6 +17,7 @@ from mertd.bus.bus_access import BusAccess, parse_servers
 from mertd.bus.bus_stream import StreamWish
 from mertd.bus.message_id import HEADER, BusId, parse_id
 from mertd.bus.relay import Relay, Relaying
+from working_thread import working
 
 
 def relaying(made: MadeDaemon, url: str, stream: str, folder: Path, **changes: Any) -> Relaying:
@@ -37,24 +38,8 @@ def relay(told: Relaying) -> Iterator[Relay]:
     """Relay in a thread, until the block ends."""
     stopping = threading.Event()
     one = Relay(told, stopping)
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            one.run()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with working(one.run, stopping):
         yield one
-    finally:
-        stopping.set()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
 def on_bus(url: str, stream: str) -> list[tuple[str, BusId, bytes]]:

@@ -20,6 +20,7 @@ from mertd.stream.server.publisher import Publisher
 from mertd.wire import Embedding, Event, Message, encode
 from messages import event, status
 from stream.servers import control, publisher
+from working_thread import working
 
 
 class Station:
@@ -123,24 +124,8 @@ def following(found: Station, folder: Path) -> Iterator[Follower]:
     """Remember in a thread, until the block ends."""
     stopping = threading.Event()
     one = Follower(Following(folder, (found.endpoint,), (found.control,)), stopping)
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            one.run()
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            failed.append(error)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
+    with working(one.run, stopping):
         yield one
-    finally:
-        stopping.set()
-        thread.join(PATIENCE_S)
-        assert not thread.is_alive()
-    if failed:
-        raise failed[0]
 
 
 def until(found: Station, condition: Callable[[], bool]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -11,11 +11,8 @@ from mertd.memory.across.lag_scores import compared
 from mertd.memory.across.shared_sound import SharedSound, can_tell, shared_sounds
 from mertd.memory.across.track import Track, differences, directions, track_of
 from mertd.memory.across.track_reading import read_track
-from mertd.memory.changes.stream_reading import StreamKey, stream_keys
+from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.similarity.vector_segment import Floats
-
-DEFAULT_WITHIN_S = 600.0
-"""Seconds by which one stream may hear it later than another, if nothing else is asked for."""
 
 SAMPLED_STREAMS = 8
 """Streams from which the directions are found in which vectors differ, at most."""
@@ -82,15 +79,9 @@ def heard_twice(
     return Comparisons(found, pairs, pairs - told)
 
 
-def chosen_keys(folder: Path, streams: Sequence[str], daemons: Sequence[str], space: str | None = None) -> list[StreamKey]:
-    """Return the streams of some names and daemons (none: all), in a space (None: any). Raises `StoreError`."""
-    return [
-        key
-        for key in stream_keys(folder)
-        if (not streams or key.stream in streams)
-        and (not daemons or key.daemon in daemons)
-        and (space is None or key.space == space)
-    ]
+def chosen_keys(known: Iterable[StreamKey], streams: Sequence[str], daemons: Sequence[str]) -> list[StreamKey]:
+    """Return those of some names and daemons (none: all)."""
+    return [key for key in known if (not streams or key.stream in streams) and (not daemons or key.daemon in daemons)]
 
 
 def _tracks(

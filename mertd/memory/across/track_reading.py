@@ -60,9 +60,8 @@ def read_track(folder: Path, key: StreamKey, since_ns: int, until_ns: int, newes
         return None
     middle_ns = np.concatenate(middles)
     order = np.argsort(middle_ns, kind="stable")
-    order = order[
-        np.diff(middle_ns[order], prepend=middle_ns[order[0]] - 1) > 0
-    ]  # two windows at one time: a clock was set back
+    later = np.diff(middle_ns[order], prepend=middle_ns[order[0]] - 1) > 0
+    order = order[later]  # two windows at one time: a clock was set back
     return RawTrack(middle_ns[order], np.concatenate(errors)[order], length_ns, np.concatenate(vectors)[order])
 
 

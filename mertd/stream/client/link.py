@@ -13,6 +13,7 @@ import zmq
 from mertd.errors import EndpointError, KeysError, WireError
 from mertd.stream.client.past import Asked, NextRun, Past
 from mertd.stream.client.sequence import Cursor, Found, MissingRange, Sequence
+from mertd.stream.complaint import Complaint
 from mertd.stream.curve_keys import ClientKeys
 from mertd.stream.endpoint import harden
 from mertd.stream.families import connect
@@ -84,7 +85,7 @@ class Link:
         self._reading = replace(reading, fetches_past=past is not None)
         self.sequence = Sequence(resume)
         self.past = past  # None when it was fetched
-        self._complaint = ""
+        self._complaint = Complaint(log, logging.WARNING)  # why nothing could be fetched
         self.asks_past_at = float("-inf")  # monotonic seconds from which on the past may be asked for again
         self.reconnects_at = float("inf")  # monotonic seconds
         self._asks_again_at = 0.0  # monotonic seconds
@@ -163,18 +164,18 @@ class Link:
             page = ask_page(self.daemon.control, request, PATIENCE_S, self.daemon.keys, self._reading.decoder)
         except (EndpointError, WireError) as error:
             if not isinstance(error, RefusalError):
-                self._complain_once(f"{printable(error)}; waiting for it, to fetch what was missed")
+                self._complaint.say(f"{error}; waiting for it, to fetch what was missed")
                 self.asks_past_at = time.monotonic() + UNANSWERED_S
                 return None
             if error.is_temporary:
-                self._complain_once(printable(error))
+                self._complaint.say(str(error))
                 self.asks_past_at = time.monotonic() + REFUSED_S
                 return None
             if isinstance(asked, NextRun):
                 raise
             log.warning("what %s published last is gone: %s", printable(f"{asked.kind}/{asked.stream}"), printable(error))
             return Found([], False)
-        self._complaint = ""
+        self._complaint.over()
         fresh: list[Embedding | Event] = []
         for message in page.messages:  # what was asked for, by `seq`, whatever a daemon sends
             if not isinstance(message, Embedding | Event) or not asked.has(message):
@@ -182,12 +183,6 @@ class Link:
             if not fresh or (message.boot == fresh[0].boot and message.seq > fresh[-1].seq):
                 fresh.append(message)
         return Found(fresh, page.more)
-
-    def _complain_once(self, text: str) -> None:
-        """Log why nothing could be fetched, until something else is the reason or it is over."""
-        if text != self._complaint:
-            self._complaint = text
-            log.warning("%s", text)
 
     def fetch(self, missing: MissingRange) -> Found:
         """Return the first page of what the daemon still has of a range, oldest first. Blocks until the daemon has replied."""

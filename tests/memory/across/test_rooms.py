@@ -14,6 +14,7 @@ from mertd.cli.app import run
 from mertd.memory.across.rooms import HeardTwice, chosen_keys
 from mertd.memory.across.track import RawTrack
 from mertd.memory.across.track_reading import read_track
+from mertd.memory.changes.stream_reading import stream_keys
 from mertd.memory.store import Store
 from mertd.wire import Embedding, Span, Time
 from messages import MODEL
@@ -134,7 +135,7 @@ def test_an_option_that_would_do_nothing_is_refused(
 
 def test_the_windows_of_a_time_are_those_that_begin_in_it(folder: Path) -> None:
     memory = mertd.Memory(folder)
-    (key,) = chosen_keys(folder, ("room",), ("two",))
+    (key,) = chosen_keys(stream_keys(folder), ("room",), ("two",))
     number = next(number for number, name in memory.streams().items() if name == ("two", "room"))
     for since_s, until_s in ((0, 400), (-10, 33), (33, 120.5), (391, 10_000), (50, 50)):
         since_ns, until_ns = (BEGIN_NS + round(seconds * 1e9) for seconds in (since_s, until_s))
