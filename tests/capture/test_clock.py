@@ -143,6 +143,19 @@ def test_wrong_ages_in_the_first_second_are_outliers() -> None:
         assert check(clock, world, 0).error_ns > 300 * MS
 
 
+@pytest.mark.parametrize("misjudged", [-0.045, 0.045])
+@pytest.mark.parametrize("pause_s", [40.0, 110.0])
+def test_a_wrong_first_second_before_a_long_pause_is_within_the_bound(misjudged: float, pause_s: float) -> None:
+    """Little is heard before the pause: a line through the wrong second and all that comes later fits all but one second."""
+    world, seconds = SimulatedClocks(), np.concatenate([np.arange(42), np.arange(400) + 20 * pause_s]) / 20
+    for seed in range(40):
+        clock, late = Clock(RATE), delays(np.random.Generator(np.random.PCG64(seed)), len(seconds), 0.02, 0.0, 0.012)
+        for begin, end in itertools.pairwise([0, *range(42, 240, 6)]):
+            read(clock, world, seconds[begin:end], late[begin:end], misjudged)
+            check(clock, world, 0)
+            check(clock, world, round(seconds[end - 1] * RATE))
+
+
 def test_samples_lost_unnoticed_move_the_line_and_widen_the_bound_there() -> None:
     clock = Clock(RATE)
     heard = [second + (0.3 if second > 30 else 0.0) for second in np.arange(0, 60, 0.05)]
