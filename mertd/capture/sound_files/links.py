@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from mertd.capture.sound_files.region import READ_BYTES, is_padding
 
-FLAC_STARTS = (b"fLaC\x00\x00\x00\x22", b"fLaC\x80\x00\x00\x22")
+FLAC_START = re.compile(rb"fLaC[\x00\x80]\x00\x00\x22")
 """How a FLAC stream begins: its mark, and the header of the block that describes it."""
+
+FLAC_START_BYTES = 8
+"""Length of FLAC_START."""
 
 OGG_HEADER_BYTES = 27
 """Bytes of an Ogg page before its table of segments."""
@@ -28,19 +32,15 @@ class Link:
 
 def flac_links(file: BinaryIO, start: int) -> list[Link]:
     """Return the FLAC streams in `file` from `start` on."""
-    size, found = file.seek(0, 2), [start]
+    size, starts = file.seek(0, 2), [start]
     at, kept = start, b""
     file.seek(start)
     while data := file.read(READ_BYTES):
         block = kept + data
-        for mark in FLAC_STARTS:
-            index = block.find(mark)
-            while index >= 0:
-                found.append(at - len(kept) + index)
-                index = block.find(mark, index + 1)
+        starts += [at - len(kept) + mark.start() for mark in FLAC_START.finditer(block)]
         at += len(data)
-        kept = block[1 - len(FLAC_STARTS[0]) :]
-    starts = sorted(set(found))
+        kept = block[1 - FLAC_START_BYTES :]
+    starts = sorted(set(starts))
     return [Link(here, end) for here, end in zip(starts, [*starts[1:], size], strict=True)]
 
 

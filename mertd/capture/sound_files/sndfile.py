@@ -99,7 +99,7 @@ class SndfilePart:
 
     def pieces(self) -> Iterator[Frames]:
         """Yield frames, (n, channels), until libsndfile gives no more."""
-        size = max(1, MAX_BLOCK_VALUES // 8 // self.channels)
+        size = max(1, MAX_BLOCK_VALUES // self.channels)
         while True:
             try:
                 frames: Any = self._sound.read(size, dtype="float32", always_2d=True)

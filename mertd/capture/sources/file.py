@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mertd.capture.levels import LevelCheck
-from mertd.capture.limits import block_frames
+from mertd.capture.limits import MAX_BLOCK_VALUES, block_frames
 from mertd.capture.not_pcm import EXAMINED_BYTES, identify
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.sound_files.recording import Recording
@@ -56,17 +56,23 @@ class FileSource:
         return replace(report, hints=(*report.hints, *self._levels.hints(self._mix)))
 
     def blocks(self) -> Iterator[Block | None]:
-        """Yield blocks, at the pace of the wall clock in real time."""
-        size = block_frames(self.rate, self.channels, self._realtime)
+        """Yield blocks, at the pace of the wall clock in real time; else large ones, as each step costs Python's lock.
+
+        Raises `SourceError` after the last frame before a sample that is not finite.
+        """
+        size = block_frames(self.rate, self.channels, realtime=True) if self._realtime else MAX_BLOCK_VALUES // self.channels
         pacer, done = Pacer(self.rate), 0
         for frames in in_blocks(self._recording.pieces(), size):
-            if not np.isfinite(frames).all():
-                raise SourceError(f"{self.description}: holds samples that are not finite, at {done / self.rate:.1f} s")
-            done += len(frames)
-            self._levels.add(frames)
+            finite = np.isfinite(frames)
+            good = len(frames) if finite.all() else int(finite.all(axis=1).argmin())
+            done += good
+            self._levels.add(frames[:good])
             while self._realtime and (wait := pacer.wait(done)) > 0:
                 yield from idle(wait)
-            yield Block(frames)
+            if good:
+                yield Block(frames[:good])
+            if good < len(frames):
+                raise SourceError(f"{self.description}: holds samples that are not finite, at {done / self.rate:.1f} s")
 
     def close(self) -> None:
         """Close the file."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from capture.from_url import settings_for
 from mertd.capture import source as source_module
+from mertd.capture.limits import MAX_BLOCK_VALUES
 from mertd.capture.sources.file import FileSource
 from mertd.errors import SourceError
 from signals import chord_progression
@@ -64,11 +65,14 @@ def test_an_empty_file_ends_at_once(tmp_path: Path) -> None:
     assert read(write(tmp_path / "a.wav", MUSIC[:0]))[1].shape == (0, 2)
 
 
-def test_blocks_are_of_a_second_at_most(tmp_path: Path) -> None:
-    source = FileSource(settings_for(f"file:{write(tmp_path / 'a.wav', np.tile(MUSIC, (2, 1)))}"))
+def test_blocks_are_as_large_as_is_allowed(tmp_path: Path) -> None:
+    """The more is done at a time, the less the threads that decode wait for each other."""
+    samples = np.tile(MUSIC, (8, 1))
+    source = FileSource(settings_for(f"file:{write(tmp_path / 'a.wav', samples)}"))
     sizes = [len(block.frames) for block in source.blocks() if block is not None]
     source.close()
-    assert sizes == [RATE] * 4
+    largest = MAX_BLOCK_VALUES // 2
+    assert sizes == [largest, len(samples) - largest]
 
 
 def test_at_real_time_pace_blocks_come_when_they_would_be_played(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,9 +106,16 @@ def test_at_real_time_pace_blocks_come_when_they_would_be_played(tmp_path: Path,
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_samples_that_are_not_finite_are_refused_with_their_place(tmp_path: Path, value: float) -> None:
     samples = np.tile(MUSIC, (2, 1))
-    samples[-1, 1] = value
-    with pytest.raises(SourceError, match=r"a\.wav.*not finite, at 3\.0 s") as refusal:
-        read(write(tmp_path / "a.wav", samples, subtype="FLOAT"))
+    samples[3 * RATE + RATE // 2, 1] = value
+    samples[-1] = value
+    source = FileSource(settings_for(f"file:{write(tmp_path / 'a.wav', samples, subtype='FLOAT')}"))
+    blocks = source.blocks()
+    block = next(blocks)
+    assert block is not None
+    np.testing.assert_array_equal(block.frames, samples[: 3 * RATE + RATE // 2], "what comes before it")
+    with pytest.raises(SourceError, match=r"a\.wav.*not finite, at 3\.5 s") as refusal:
+        next(blocks)
+    source.close()
     assert not refusal.value.retry
 
 
