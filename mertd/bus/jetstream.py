@@ -57,11 +57,12 @@ CLOSING_S = 1.0
 
 
 class JetStreamError(BusError):
-    """JetStream refuses a request."""
+    """JetStream refuses a request. `code`: its `err_code`. `status`: the kind of refusal, as in HTTP; 0 if it says none."""
 
-    def __init__(self, text: str, code: int) -> None:
+    def __init__(self, text: str, code: int, status: int) -> None:
         super().__init__(text)
         self.code = code
+        self.status = status
 
 
 class NoAnswerError(BusError):
@@ -86,7 +87,8 @@ def unpack_answer(client: BusClient, stream: str, content: bytes) -> dict[str, A
     match found.get("error"):
         case {"err_code": int() as code, "description": str() as text}:
             remedy = f"; {REMEDIES[code]}" if code in REMEDIES else ""
-            raise JetStreamError(f"{client.server} refuses: stream {printable(stream)}: {printable(text)}{remedy}", code)
+            why = f"{client.server} refuses: stream {printable(stream)}: {printable(text, 300)}{remedy}"
+            raise JetStreamError(why, code, found["error"].get("code", 0))
         case None:
             return found
     raise BusError(f"{client.server} refuses: {printable(found['error'], 300)}")

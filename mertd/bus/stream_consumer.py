@@ -14,8 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mertd.bus.jetstream import API, JetStreamError, unpack_answer
 from mertd.errors import BusError
-from mertd.text import printable
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
@@ -44,7 +44,10 @@ UNUSED_S = 60.0
 """Seconds after which the server deletes a consumer that nobody asks."""
 
 NOT_FOUND = 404
-"""Code of JetStream's answer for a stream that does not exist."""
+"""Status of JetStream's refusal if a stream does not exist."""
+
+NO_LEADER = (500, 503)
+"""Statuses of a refusal that passes: the servers are electing a leader."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +123,7 @@ class StreamConsumer:
         finally:
             watch.cancel()
             with suppress(Exception):
-                await self._client.publish(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", b"")
+                await self._client.publish(f"{API}.CONSUMER.DELETE.{self._stream}.{self._name}", b"")
 
     async def _watch(self) -> None:
         await self._client.broken.wait()
@@ -130,7 +133,7 @@ class StreamConsumer:
         """Ask for messages once, and hand over the answers. Returns False if there was none."""
         wanted, limits = (1, {}) if self._is_large else (BATCH, {"max_bytes": BATCH_BYTES})
         request = {"batch": wanted, **limits, "expires": _ns(EXPIRES_S), "idle_heartbeat": _ns(HEARTBEAT_S)}
-        where = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+        where = f"{API}.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         await self._client.publish(where, json.dumps(request).encode(), reply=inbox)
         self._is_large = False
         came = 0
@@ -169,17 +172,17 @@ class StreamConsumer:
         return Stored(message.subject, message.data, StreamPlace(self._created, seq + 1))
 
     async def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Return JetStream's answer. Raises `BusError` if it is an error, `InterruptedReadingError` for one that will pass."""
-        reply = await self._client.request(f"$JS.API.{what}", json.dumps(body).encode(), timeout=REQUEST_S)
-        answer: dict[str, Any] = json.loads(reply.data)
-        if (error := answer.get("error")) is None:
-            return answer
-        text = printable(str(error.get("description", error)), 300)
-        if error.get("code") == NOT_FOUND:
-            raise BusError(f"{self._client.server} has no stream {self._stream} yet; `mertd relay --create` makes it")
-        if error.get("code") in (500, 503):  # no leader at this moment
-            raise InterruptedReadingError(text)
-        raise BusError(f"{self._client.server} does not let this client read the stream {self._stream}: {text}")
+        """Return JetStream's answer. Raises `BusError` if it is a refusal, `InterruptedReadingError` for one that will pass."""
+        reply = await self._client.request(f"{API}.{what}", json.dumps(body).encode(), timeout=REQUEST_S)
+        try:
+            return unpack_answer(self._client, self._stream, reply.data)
+        except JetStreamError as error:
+            if error.status == NOT_FOUND:
+                why = f"{self._client.server} has no stream {self._stream} yet; `mertd relay --create` makes it"
+                raise BusError(why) from error
+            if error.status in NO_LEADER:
+                raise InterruptedReadingError(str(error)) from error
+            raise
 
 
 def _ns(seconds: float) -> int:
