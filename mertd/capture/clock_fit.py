@@ -147,7 +147,7 @@ class Line:
 def _inliers(x: Seconds, low: Seconds) -> NDArray[np.bool_]:
     """Return which groups are near the majority.
 
-    A robust slope is removed first: the median slope of the pairs of groups that are half of all groups apart, weighted by$
+    A robust slope is removed first: the median slope of the pairs of groups that are half of all groups apart, weighted by
     their distance, as close groups tell little. The prior votes for no slope, as in the regression.
     """
     half = max(1, len(x) // 2)

@@ -27,6 +27,7 @@ from mertd.memory.memory import Memory
 from mertd.memory.store import Store
 from mertd.wire import Time, encode
 from messages import MODEL, embedding, event
+from working_thread import working
 
 STUDIO = bytes(16)
 HALL = bytes([1]) * 16
@@ -44,13 +45,8 @@ def following(folder: Path, published: Publisher, max_file: int = 1 << 30) -> It
     stopping = threading.Event()
     access = BusAccess(parse_servers(published.bus.url()))
     one = Follower(BusFollowing(folder, access, published.name, max_file=max_file), stopping)
-    thread = threading.Thread(target=one.run)
-    thread.start()
-    try:
+    with working(one.run, stopping):
         yield one
-    finally:
-        stopping.set()
-        thread.join()
 
 
 def stored(folder: Path) -> list[tuple[str, str, bytes, int]]:

@@ -110,13 +110,8 @@ def on_air(found: Station, pause_s: float) -> Iterator[None]:
                 found.status()
             time.sleep(pause_s)
 
-    thread = threading.Thread(target=publish)
-    thread.start()
-    try:
+    with working(publish, over):
         yield
-    finally:
-        over.set()
-        thread.join()
 
 
 @contextmanager
