@@ -37,8 +37,11 @@ def test_a_source_that_hangs_is_left_behind_and_writes_no_more(tmp_path: Path) -
     rings = {name: Ring(48_000) for name in addresses}
     heard: dict[str, list[Any]] = {name: [] for name in addresses}
 
+    started: list[ChildProcess] = []
+
     def start(name: str, _: str, *rest: Any) -> ChildProcess:
-        return ChildProcess(name, "capture.waking_source", *rest)
+        started.append(ChildProcess(name, "capture.waking_source", *rest))
+        return started[-1]
 
     def end(name: str) -> int:
         return max((report.end for report in heard[name] if isinstance(report, Committed)), default=0)
@@ -64,6 +67,8 @@ def test_a_source_that_hangs_is_left_behind_and_writes_no_more(tmp_path: Path) -
         runs["good"].send(Stop())
         await asyncio.wait_for(runs["good"].exited(), PATIENCE_S)
         assert isinstance(heard["good"][0], Opened)
+        (process,) = started
+        assert await asyncio.wait_for(process.exited(), PATIENCE_S), "nothing is left to do in it, so it is ended"
 
     asyncio.run(story())
     for ring in rings.values():

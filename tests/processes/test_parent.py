@@ -110,25 +110,30 @@ def few_descriptors(free: int) -> Iterator[None]:
 def open_descriptors() -> int:
     """Number of them, once no thread or garbage of a child that is gone holds any."""
     for thread in threading.enumerate():
-        if thread.name.endswith("-test"):
+        if thread.name.startswith("stderr-"):
             thread.join(PATIENCE_S)
     gc.collect()
     return psutil.Process().num_fds()
+
+
+def children() -> set[int]:
+    """Process ids of this process's children. Those of earlier tests may end at any time, so only new ones mean anything."""
+    return {child.pid for child in psutil.Process().children()}
 
 
 @pytest.mark.parametrize("free", range(8))
 def test_a_start_that_fails_leaves_nothing_behind(free: int) -> None:
     """Whichever descriptor is the one too many."""
     resource_tracker.ensure_running()
-    process = psutil.Process()
+    there = children()
 
     async def attempt() -> int:
-        before, children = open_descriptors(), len(process.children())
+        before = open_descriptors()
         with few_descriptors(free):
             for _ in range(3):
                 with pytest.raises(OSError, match="Too many open files"):
                     ChildProcess("test", "processes.child_programs", ("speak",), lambda _: None)
-        assert len(process.children()) == children
+        assert not children() - there
         return open_descriptors() - before
 
     assert asyncio.run(attempt()) == 0
@@ -143,9 +148,9 @@ def test_a_process_whose_stderr_nothing_can_read_is_not_started(monkeypatch: pyt
         with pytest.raises(OSError, match="can't start new thread"):
             ChildProcess("test", "processes.child_programs", ("obey",), lambda _: None)
 
-    before = {child.pid for child in psutil.Process().children()}
+    before = children()
     asyncio.run(attempt())
-    assert {child.pid for child in psutil.Process().children()} == before
+    assert not children() - before
 
 
 def test_half_a_message_blocks_nothing_and_does_not_count_as_one() -> None:
@@ -208,9 +213,9 @@ def test_a_process_that_nothing_can_listen_to_is_not_left_alone(monkeypatch: pyt
         with pytest.raises(OSError, match="No space left"):
             ChildProcess("test", "processes.child_programs", ("obey",), lambda _: None)
 
-    before = {child.pid for child in psutil.Process().children()}
+    before = children()
     asyncio.run(attempt())
-    assert {child.pid for child in psutil.Process().children()} - before <= {resource_tracker._resource_tracker._pid}
+    assert children() - before <= {resource_tracker._resource_tracker._pid}
 
 
 def test_every_signal_has_words() -> None:
