@@ -93,7 +93,7 @@ class ChildProcess:
             self._process = _SPAWN.Process(target=run, args=arguments, name=f"mertd-{name}", daemon=True)
             self._start_process()
             try:
-                self._loop.add_reader(self._pipe.fileno(), self._receive)
+                self._loop.add_reader(self._pipe.fileno(), self._readable)
             except OSError:
                 self._process.kill()
                 self._process.join()
@@ -109,8 +109,15 @@ class ChildProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
+    def _readable(self) -> None:
+        """Called in the event loop when something had arrived. `receive` may have read it since: then a read would block the
+        loop until the child says something else.
+        """
+        if self._has_unread():
+            self._receive()
+
     def _receive(self) -> None:
-        """Pass on what has arrived; called in the event loop whenever something has."""
+        """Pass on what has arrived; something must have."""
         try:
             data = os.read(self._pipe.fileno(), READ_BYTES)
         except OSError:

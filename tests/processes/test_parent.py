@@ -171,6 +171,37 @@ def test_half_a_message_blocks_nothing_and_does_not_count_as_one() -> None:
     assert how.startswith("was ended by SIGKILL")
 
 
+def test_what_was_received_early_is_not_waited_for() -> None:
+    """The event loop finds messages of two children at once, and that of one is received while the other's is handled."""
+
+    async def attempt() -> tuple[list[Any], float]:
+        heard: list[Any] = []
+
+        def on_message(message: Any) -> None:
+            heard.append(message)
+            for child in children:
+                child.receive()
+
+        children = [ChildProcess(f"test-{n}", "processes.child_programs", ("obey",), on_message) for n in range(2)]
+        while not all(child._has_unread() for child in children):  # the loop must not look meanwhile
+            time.sleep(0.01)
+        rescue = threading.Timer(PATIENCE_S, lambda: [child.kill() for child in children])
+        rescue.start()
+        began = time.monotonic()
+        await asyncio.sleep(0.01)
+        waited_s = time.monotonic() - began
+        rescue.cancel()
+        for child in children:
+            child.kill()
+            await child.exited()
+        assert set(heard) == {child.pid for child in children}
+        return heard, waited_s
+
+    heard, waited_s = asyncio.run(attempt())
+    assert len(heard) == 2
+    assert waited_s < PATIENCE_S / 2, "a read blocked until the children were killed"
+
+
 @pytest.mark.slow
 def test_bytes_that_are_no_message_end_the_process(caplog: pytest.LogCaptureFixture) -> None:
     assert asyncio.run(life("babble")).startswith("was ended by SIGKILL")
