@@ -24,7 +24,8 @@ from mertd.bench import pytorch
 from mertd.bench.measure import Spread
 from mertd.bench.running import MERTD
 from mertd.defaults import GATE_DBFS, SAMPLE_RATE
-from mertd.embed.embedder import Embedder, prepare
+from mertd.embed.audio import normalise
+from mertd.embed.embedder import Embedder
 from mertd.embed.model_settings import ModelSettings
 from mertd.offline.decoders import Decoders, Job, WindowSettings
 from mertd.offline.inputs import Input, find_inputs
@@ -157,7 +158,7 @@ def _parts(embedder: Embedder, settings: WindowSettings, songs: Path) -> tuple[d
         windows += found is not None and isinstance(found[1], HeardWindow)
     decoders.close()
     decoded = time.perf_counter()
-    ready = prepare(np.random.Generator(np.random.PCG64(0)).standard_normal(settings.window, np.float32))
+    ready = normalise(np.random.Generator(np.random.PCG64(0)).standard_normal(settings.window, np.float32))
     embedder.embed_prepared([ready] * batch)
     warmed = time.perf_counter()
     for _ in range(-(-windows // batch)):

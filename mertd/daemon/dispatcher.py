@@ -44,7 +44,7 @@ class Worker(Protocol):
 
 
 class Dispatcher:
-    """Hands windows of several streams to one worker, a batch at a time."""
+    """Hands windows of several streams to one worker, in batches."""
 
     def __init__(self, requesters: Mapping[str, Requester], clock_ns: Callable[[], int]) -> None:
         """`requesters`: the streams by name; more may be added later. `clock_ns`: monotonic nanoseconds."""
@@ -60,18 +60,22 @@ class Dispatcher:
         self._worker = worker
 
     def dispatch(self) -> None:
-        """Give the worker a batch, if it can take one and any stream has windows due."""
+        """Give the worker what it can take, if any stream has windows due."""
         self._due.update(self._requesters)
-        self._give_batch()
+        self._give()
 
     def due(self, stream: str) -> None:
-        """Give the worker a batch, if it can take one: `stream` has windows due."""
+        """Give the worker what it can take: `stream` has windows due."""
         self._due.add(stream)
-        self._give_batch()
+        self._give()
 
-    def _give_batch(self) -> None:
-        if self._worker is None or not self._due or not (room := self._worker.room):
-            return
+    def _give(self) -> None:
+        while self._worker is not None and self._due and (room := self._worker.room):
+            if batch := self._next_batch(room):
+                self._worker.submit(batch)
+
+    def _next_batch(self, room: int) -> list[Request]:
+        """Return requests for at most `room` windows; none if none was due after all."""
         if len(self._positions) != len(self._requesters):
             self._positions = {name: position for position, name in enumerate(self._requesters)}
         turn = self._turn
@@ -79,8 +83,7 @@ class Dispatcher:
         batch: list[Request] = []
         while queue and len(batch) < room:
             queue = [name for name in queue if len(batch) < room and self._take_one(name, batch)]
-        if batch:
-            self._worker.submit(batch)
+        return batch
 
     def _take_one(self, stream: str, batch: list[Request]) -> bool:
         """Add the next window of a stream to the batch. Return whether it had one."""
@@ -99,10 +102,10 @@ class Dispatcher:
             self._requesters[token.stream].copied(token, message.at_ns)
 
     def answered(self, message: Answers, model: ModelInfo) -> None:
-        """Give each stream its answers, and the worker its next batch."""
+        """Give each stream its answers, and the worker what it can take now."""
         for answer in message.answers:
             self._requesters[answer.token.stream].answered(answer, model, self._clock_ns())
-        self._give_batch()
+        self._give()
 
     def worker_lost(self) -> None:
         """The process that had a batch has died: each stream decides what it asks again."""

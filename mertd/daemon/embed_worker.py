@@ -1,4 +1,7 @@
-"""The embed worker: the process that runs the model, given one batch of windows at a time.
+"""The embed worker: the process that runs the model, given batches of windows.
+
+A GPU's process is given a few at a time, so that the next ones are made ready while one is computed; any other gets one, so
+that what it will not compute soon stays due.
 
 The daemon never gives up on its model once it has run: the process is replaced again and again, with growing waits. A backend
 whose process crashes `CRASH_LIMIT` times in a row makes way for the next one, if the choice was `auto`.
@@ -71,10 +74,10 @@ class ModelUser(Protocol):
 
 @dataclass
 class _Batch:
-    """What the process is busy with."""
+    """What the process was given, and has not answered."""
 
     windows: int
-    submitted_s: float  # monotonic
+    begun_s: float  # monotonic: when it was given, or when the one before was answered
 
 
 class EmbedWorker:
@@ -95,22 +98,33 @@ class EmbedWorker:
         self._previous: ModelInfo | None = None
         self._trying = Trying("", ())
         self._failure: Failed | None = None
-        self._batch: _Batch | None = None
+        self._batches: deque[_Batch] = deque()  # in the order in which they are answered
+        self._has_answered = False  # whether this run of the process has
         self._seconds: deque[float] = deque(maxlen=REMEMBERED_BATCHES)  # per window
 
     @property
     def room(self) -> int:
-        """How many windows can be given now; 0 while a batch is being embedded, or nothing is ready to embed."""
-        if self.model is None or self._batch is not None or self.process.stopping:
+        """How many windows can be given now; 0 while enough is being embedded, or nothing is ready to embed.
+
+        The first batch of a run is alone: if the process died of a batch before, it must be seen of which one.
+        """
+        if self.model is None or self.process.stopping:
             return 0
-        return self.model.max_batch
+        return self.model.max_batch if len(self._batches) < (self.model.batches if self._has_answered else 1) else 0
 
     def submit(self, requests: list[Request]) -> None:
         """Give one batch. The user's `copied` and `answered` follow, or `model_lost`."""
-        self._batch = _Batch(len(requests), time.monotonic())
+        self._batches.append(_Batch(len(requests), time.monotonic()))
         self._user.submitting(requests)
-        self.process.asked(patience_s(self._seconds, len(requests)))
+        if len(self._batches) == 1:
+            self._wait_for_first()
         self.process.send(tuple(requests))
+
+    def _wait_for_first(self) -> None:
+        """Its time begins."""
+        first = self._batches[0]
+        first.begun_s = time.monotonic()
+        self.process.asked(patience_s(self._seconds, first.windows))
 
     async def stop(self) -> None:
         """End the process at once: a running inference cannot be interrupted, and there is nothing to save."""
@@ -156,16 +170,21 @@ class EmbedWorker:
         self._user.model_ready(info, previous)
 
     def _on_answers(self, message: Answers) -> None:
-        if self._batch is not None:
-            self._seconds.append((time.monotonic() - self._batch.submitted_s) / self._batch.windows)
-        self._batch = None
+        if self._batches:
+            batch = self._batches.popleft()
+            self._seconds.append((time.monotonic() - batch.begun_s) / batch.windows)
+        self._has_answered = True
         self.process.worked()
+        if self._batches:
+            self._wait_for_first()
         if self.model is not None:
             self._user.answered(message, self.model.info)
 
     def on_exit(self, how: str) -> Verdict:
         """Start another process, or the next backend's; or end the daemon if none was ever ready."""
-        self.model = self._batch = None
+        self.model = None
+        self._batches.clear()
+        self._has_answered = False
         failure = self._failure or Failed(f"embed process {how}", BackendError.exit_code)
         others = self._trying.others
         self._user.model_lost()

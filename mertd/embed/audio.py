@@ -31,6 +31,23 @@ class Levels:
     zeros: int  # samples that are exactly 0: a dead or muted input has no others
 
 
+@dataclass(frozen=True, eq=False)
+class PreparedWindow:
+    """A window that was measured and made ready for the network."""
+
+    levels: Levels
+    is_silent: bool  # below the gate
+    samples: NDArray[np.float32] | None  # normalised; None if it is silent, or has samples that are not finite
+
+
+def prepare(samples: NDArray[np.float32], gate_dbfs: float) -> PreparedWindow:
+    """Measure a window, (samples,), and make it ready for the network unless it is quieter than `gate_dbfs`."""
+    levels = measure_levels(samples)
+    is_silent = levels.rms_dbfs < gate_dbfs  # no gate applies to what is not finite
+    is_fit = not is_silent and math.isfinite(levels.rms_dbfs)
+    return PreparedWindow(levels, is_silent, normalise(samples) if is_fit else None)
+
+
 def measure_levels(samples: NDArray[np.float32]) -> Levels:
     """Return the levels of one window, (samples,). Its levels in dBFS are finite exactly if all samples are."""
     peak = max(float(samples.max()), -float(samples.min()))  # of a NaN, both are one

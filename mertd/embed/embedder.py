@@ -73,7 +73,7 @@ class Embedder:
         return self._run(batch, fit, len(windows))
 
     def embed_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32] | None]:
-        """Do the same with windows from `prepare`, which may have run in other threads."""
+        """Do the same with normalised windows; None stands for one that has samples which are not finite."""
         fit = [samples for samples in windows if samples is not None]
         if not fit:
             return [None] * len(windows)
@@ -123,11 +123,6 @@ class Embedder:
         log.warning(
             "%s gave hidden states that are not finite numbers for a window, but not for a test signal", self.backend.name
         )
-
-
-def prepare(samples: NDArray[np.float32]) -> NDArray[np.float32] | None:
-    """Return a window as the network hears it, (samples,); None if its samples are not finite. Any thread may call it."""
-    return normalise(samples) if np.isfinite(samples).all() else None
 
 
 def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: threads.ThreadLimit) -> ModelInfo:

@@ -55,6 +55,7 @@ class Ready:
 
     info: ModelInfo
     max_batch: int  # windows in the largest useful batch
+    batches: int = 1  # that are worth being given at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,10 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers to one batch of requests. `at_ns`: monotonic time at which the vectors were computed."""
+    """All answers to one batch of requests; batches are answered in the order in which they were given.
+
+    `at_ns`: monotonic time at which the vectors were computed.
+    """
 
     answers: tuple[Answer, ...]
     at_ns: int = 0

@@ -1,6 +1,8 @@
 """The embed process: loads the model, then answers requests for windows until the supervisor ends it.
 
-All native code runs in the main thread, because MLX requires it; a second thread receives, a third one sends heartbeats.
+All native code of the model runs in the main thread, because MLX requires it. Beside it, one thread receives requests, one
+reads their windows from the rings, others make those ready for the network, and one sends heartbeats. A GPU computes while the
+next batch is made ready and copied to it; a backend that computes where the main thread does is given one batch at a time.
 """
 
 from __future__ import annotations
@@ -11,10 +13,15 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-from mertd.embed.audio import measure_levels
+import numpy as np
+from numpy.typing import NDArray
+
+from mertd.embed.audio import PreparedWindow, prepare
 from mertd.embed.embedder import Embedder
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.model_settings import ModelSettings
@@ -23,11 +30,37 @@ from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
 from mertd.text import shorten
 
+Vector = NDArray[np.float32] | None
+
+GPU_BATCHES = 3
+"""Batches that a GPU's process is given at a time: one is computed, the next is made ready meanwhile, and one more is there as
+soon as that is done."""
+
+GPU_PREPARERS = 4
+"""Threads that make the windows of a batch ready for a GPU: one of them takes 3 ms for a window, an H100 half of that."""
+
 HEARTBEAT_S = 0.5
 """Seconds between heartbeats."""
 
 NICE = 5
 """Priority below that of capture, whose sleep of 50 ms on two busy cores then overran by 2.0 ms instead of 3.8 (medians)."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Batch:
+    """Windows that were read and made ready for the network."""
+
+    requests: tuple[Request, ...]
+    windows: list[PreparedWindow]
+
+
+@dataclass(frozen=True, eq=False)
+class _Begun:
+    """A batch that the model has been given."""
+
+    batch: _Batch
+    began_ns: int
+    wait: Callable[[], list[Vector]]  # for the hidden states
 
 
 def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -> None:
@@ -40,9 +73,12 @@ def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -
     threading.Thread(target=_beat, args=(outbox,), name="heartbeat", daemon=True).start()
     try:
         embedder = Embedder(settings, lambda backend, others: outbox.send(Trying(backend, others)))
-        outbox.send(Ready(embedder.info, embedder.backend.max_batch))
-        while True:
-            _answer(embedder, rings, requests.get(), outbox)
+        most = embedder.backend.max_batch
+        reader = _Reader(rings, outbox, min(GPU_PREPARERS, embedder.threads.count) if most > 1 else 1)
+        batches: queue.SimpleQueue[_Batch | Exception] = queue.SimpleQueue()
+        threading.Thread(target=reader.run, args=(requests, batches), name="reader", daemon=True).start()
+        outbox.send(Ready(embedder.info, most, GPU_BATCHES if most > 1 else 1))
+        _embed_all(embedder, batches, outbox)
     except MemoryError as error:
         outbox.send(Failed(f"embed process is out of memory: {error or 'an allocation failed'}", MertdError.exit_code))
     except MertdError as error:
@@ -57,17 +93,59 @@ def _beat(outbox: Outbox) -> None:
         time.sleep(HEARTBEAT_S)
 
 
-def _answer(embedder: Embedder, rings: Mapping[str, Ring], batch: tuple[Request, ...], outbox: Outbox) -> None:
-    windows = [rings[request.token.stream].read(request.start, request.end) for request in batch]
-    outbox.send(Copied(tuple(request.token for request in batch), time.monotonic_ns()))
-    levels = [measure_levels(samples) for samples in windows]
-    # Levels that are not finite come from samples that are not. No gate applies to those: the embedder refuses them.
-    loud = [not level.rms_dbfs < request.gate_dbfs for request, level in zip(batch, levels, strict=True)]
-    started = time.monotonic_ns()
-    vectors = iter(embedder.embed([samples for samples, is_loud in zip(windows, loud, strict=True) if is_loud]))
-    took = time.monotonic_ns() - started
+class _Reader:
+    """Reads windows from the rings and makes them ready."""
+
+    def __init__(self, rings: Mapping[str, Ring], outbox: Outbox, threads: int) -> None:
+        self._rings = rings
+        self._outbox = outbox
+        self._pool = ThreadPoolExecutor(threads, "prepare")
+
+    def run(self, requests: queue.SimpleQueue[tuple[Request, ...]], batches: queue.SimpleQueue[_Batch | Exception]) -> None:
+        """Make batches ready, in the order of their requests. What goes wrong is raised by the main thread."""
+        try:
+            while True:
+                batches.put(self.read(requests.get()))
+        except Exception as error:  # noqa: BLE001
+            batches.put(error)
+
+    def read(self, requests: tuple[Request, ...]) -> _Batch:
+        """Make one batch ready."""
+        windows = [self._rings[request.token.stream].read(request.start, request.end) for request in requests]
+        self._outbox.send(Copied(tuple(request.token for request in requests), time.monotonic_ns()))
+        gates = [request.gate_dbfs for request in requests]
+        return _Batch(requests, list(self._pool.map(prepare, windows, gates)))
+
+
+def _embed_all(embedder: Embedder, batches: queue.SimpleQueue[_Batch | Exception], outbox: Outbox) -> None:
+    """Embed batch after batch. One is begun, if it is ready, before the one before is waited for."""
+    begun: _Begun | None = None
+    answered_ns = 0
+    while True:
+        following = _begin(embedder, batches.get()) if begun is None or not batches.empty() else None
+        if begun is not None:
+            answered_ns = _answer(begun, answered_ns, outbox)
+        begun = following
+
+
+def _begin(embedder: Embedder, batch: _Batch | Exception) -> _Begun:
+    if isinstance(batch, Exception):
+        raise batch
+    began_ns = time.monotonic_ns()
+    return _Begun(
+        batch, began_ns, embedder.begin_prepared([window.samples for window in batch.windows if not window.is_silent])
+    )
+
+
+def _answer(begun: _Begun, free_ns: int, outbox: Outbox) -> int:
+    """Wait for the hidden states of a batch and send them. Return when it was computed. `free_ns`: when the one before was."""
+    vectors = iter(begun.wait())
+    at_ns = time.monotonic_ns()
+    took_ns = at_ns - max(begun.began_ns, free_ns)
     answers = []
-    for request, level, is_loud in zip(batch, levels, loud, strict=True):
-        vector = next(vectors) if is_loud else None
-        answers.append(Answer(request.token, level, vector, took, failed=is_loud and vector is None))
-    outbox.send(Answers(tuple(answers), started + took))
+    for request, window in zip(begun.batch.requests, begun.batch.windows, strict=True):
+        vector = None if window.is_silent else next(vectors)
+        failed = vector is None and not window.is_silent
+        answers.append(Answer(request.token, window.levels, vector, took_ns, failed))
+    outbox.send(Answers(tuple(answers), at_ns))
+    return at_ns

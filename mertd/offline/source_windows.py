@@ -14,8 +14,8 @@ from mertd.capture.mono import MonoConverter
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import COMPLETE, AudioSource, Block, EndReport
 from mertd.defaults import SAMPLE_RATE
-from mertd.embed.audio import Levels, measure_levels
-from mertd.embed.embedder import Embedder, prepare
+from mertd.embed.audio import Levels, prepare
+from mertd.embed.embedder import Embedder
 from mertd.errors import SourceError
 from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
 
@@ -127,9 +127,8 @@ def heard_windows(
         if found <= done.embedded + done.silent:
             continue
         span = Span(start, start + window, SAMPLE_RATE)
-        levels = measure_levels(samples)
-        is_silent = levels.rms_dbfs < gate_dbfs
-        yield HeardWindow(span, levels, is_silent, lost.within(span), None if is_silent else prepare(samples))
+        prepared = prepare(samples, gate_dbfs)
+        yield HeardWindow(span, prepared.levels, prepared.is_silent, lost.within(span), prepared.samples)
     report = reports[-1] if reports else COMPLETE
     if not found:
         why = f" ({report})" if report.reason else ""

@@ -115,10 +115,10 @@ class ScriptedDaemon:
 
     # Embed
 
-    async def model_ready(self) -> None:
-        """The model is loaded."""
+    async def model_ready(self, batches: int = 1) -> None:
+        """The model is loaded. `batches`: that its process is given at a time."""
         await asyncio.sleep(0)
-        self.model.run.report(Ready(MODEL, MAX_BATCH))
+        self.model.run.report(Ready(MODEL, MAX_BATCH, batches))
 
     @property
     def batches(self) -> list[tuple[Request, ...]]:

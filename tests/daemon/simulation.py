@@ -43,9 +43,21 @@ def make_timeline(rate: int, schedule: Schedule, ring: Ring, publish: Callable[[
 class Simulation:
     """One stream's timeline, with what it says in `published`."""
 
-    def __init__(self, window: int, hop: int, late: Late, capacity: int, rate: int = RATE, attentive: bool = False) -> None:
-        """`attentive`: the supervisor takes in all reports of capture before it hears that a window was copied."""
+    def __init__(
+        self,
+        window: int,
+        hop: int,
+        late: Late,
+        capacity: int,
+        rate: int = RATE,
+        attentive: bool = False,
+        batches: int = 1,
+    ) -> None:
+        """`attentive`: the supervisor takes in all reports of capture before it hears that a window was copied. `batches`: that
+        the embed process is given at a time.
+        """
         self.attentive = attentive
+        self.batches = batches
         self.window, self.hop, self.capacity = window, hop, capacity
         self.rate = rate
         self.ring = Ring(capacity)
@@ -66,9 +78,9 @@ class Simulation:
         # What was in the ring at the time of each report, by absolute index.
         self.truth: NDArray[np.float32] = np.zeros(0, np.float32)
         self.tentative: NDArray[np.float32] = np.zeros(0, np.float32)
-        # The embed process: batches asked for, the one at hand, copies of samples by token.
+        # The embed process: batches asked for, those at hand, copies of samples by token.
         self.asked: deque[list[Request]] = deque()
-        self.at_hand: list[Request] = []
+        self.at_hand: deque[list[Request]] = deque()
         self.from_embed: deque[Any] = deque()
         self.copies: dict[int, NDArray[np.float32]] = {}
         self.windows: dict[int, tuple[int, int]] = {}
@@ -137,8 +149,8 @@ class Simulation:
     # Embed
 
     def take(self, most: int) -> None:
-        """The supervisor gives a batch, if the embed process has none."""
-        if self.asked or self.at_hand or self.from_embed:
+        """The supervisor gives a batch, if the embed process has not enough."""
+        if len(self.asked) + len(self.at_hand) + bool(self.from_embed) >= self.batches:
             return
         batch = self.timeline.take(most, self.tick())
         for request in batch:
@@ -147,19 +159,19 @@ class Simulation:
             self.asked.append(batch)
 
     def copy(self) -> None:
-        """The embed process reads its batch out of the ring."""
-        if self.asked and not self.at_hand:
-            self.at_hand = self.asked.popleft()
-            for request in self.at_hand:
+        """The embed process reads a batch out of the ring."""
+        if self.asked:
+            batch = self.asked.popleft()
+            self.at_hand.append(batch)
+            for request in batch:
                 self.copies[request.token.number] = self.ring.read(request.start, request.end)
-            self.from_embed.append(("copied", [request.token for request in self.at_hand], self.tick()))
+            self.from_embed.append(("copied", [request.token for request in batch], self.tick()))
 
     def answer(self, silent: bool = False) -> None:
         """Vectors that say which request they answer; none if the batch was silent."""
-        for request in self.at_hand:
+        for request in self.at_hand.popleft() if self.at_hand else ():
             vector = None if silent else np.array([[request.token.number, 1]], np.float32)
             self.from_embed.append(("answered", Answer(request.token, LEVELS, vector, 5)))
-        self.at_hand = []
 
     def hear_embed(self, reports: int = 1) -> None:
         for _ in range(min(reports, len(self.from_embed))):
@@ -176,7 +188,7 @@ class Simulation:
         """The process dies; what it had said is still heard, then that it is gone."""
         self.hear_embed(len(self.from_embed))
         self.asked.clear()
-        self.at_hand = []
+        self.at_hand.clear()
         self.timeline.embed_lost()
 
     def finish(self) -> None:

@@ -42,38 +42,43 @@ class ScriptedStream:
 
 
 class ScriptedWorker:
-    """Takes a batch of at most `size` windows at a time."""
+    """Takes `batches` of at most `size` windows at a time."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, batches: int) -> None:
         self._size = size
-        self.batch: list[Request] = []
+        self._most = batches
+        self.batches: list[list[Request]] = []  # not yet answered
         self.ready = True
 
     @property
     def room(self) -> int:
-        return self._size if self.ready and not self.batch else 0
+        return self._size if self.ready and len(self.batches) < self._most else 0
 
     def submit(self, requests: list[Request]) -> None:
         assert self.room >= len(requests) > 0
-        self.batch = requests
+        self.batches.append(requests)
+
+    def finish(self) -> list[Request]:
+        """Return the batch that is answered next."""
+        return self.batches.pop(0) if self.batches else []
 
 
 class Stage:
     """Streams, a worker, and the dispatcher between them."""
 
-    def __init__(self, windows: dict[str, int], size: int = 1) -> None:
+    def __init__(self, windows: dict[str, int], size: int = 1, batches: int = 1) -> None:
         self.streams = {name: ScriptedStream(name, number) for name, number in windows.items()}
-        self.worker = ScriptedWorker(size)
+        self.worker = ScriptedWorker(size, batches)
         self.dispatcher = Dispatcher(self.streams, lambda: 7)
         self.dispatcher.attach(self.worker)
 
     def batch(self) -> list[str]:
         """Let one batch be embedded. Return whose windows were in it."""
         self.dispatcher.dispatch()
-        batch = self.worker.batch
+        batch = self.worker.finish()
         self.dispatcher.copied(Copied(tuple(request.token for request in batch), 7))
         answers = Answers(tuple(Answer(request.token, LEVELS, None, 5) for request in batch))
-        self.worker.ready, self.worker.batch = False, []
+        self.worker.ready = False
         self.dispatcher.answered(answers, MODEL)
         self.worker.ready = True
         return [request.token.stream for request in batch]
@@ -119,9 +124,19 @@ def test_an_answer_is_told_to_the_stream_that_asked_and_to_no_other() -> None:
 def test_the_next_batch_follows_the_answers() -> None:
     stage = Stage({"a": 2})
     stage.dispatcher.dispatch()
-    (request,), stage.worker.batch = stage.worker.batch, []
+    (request,) = stage.worker.finish()
     stage.dispatcher.answered(Answers((Answer(request.token, LEVELS, None, 5),)), MODEL)
-    assert [request.token.number for request in stage.worker.batch] == [2]
+    assert [[request.token.number for request in batch] for batch in stage.worker.batches] == [[2]]
+
+
+def test_a_worker_that_takes_several_batches_gets_them_at_once() -> None:
+    stage = Stage({"a": 5, "b": 100}, size=4, batches=3)
+    stage.dispatcher.due("a")
+    stage.dispatcher.due("b")
+    assert [[request.token.stream for request in batch] for batch in stage.worker.batches] == [["a"] * 4, ["a"], ["b"] * 4]
+    assert stage.batch() == ["a"] * 4
+    stage.dispatcher.due("b")
+    assert [len(batch) for batch in stage.worker.batches] == [1, 4, 4]
 
 
 def test_every_stream_is_told_that_the_worker_is_lost() -> None:
@@ -140,10 +155,13 @@ def test_without_a_worker_nothing_is_taken() -> None:
 @given(
     st.lists(st.tuples(st.sampled_from("abcde"), st.integers(0, 3)) | st.none(), max_size=40),
     st.integers(1, 4),
+    st.integers(1, 3),
 )
-def test_looking_only_at_streams_that_said_so_gives_the_same_turns(steps: list[tuple[str, int] | None], size: int) -> None:
+def test_looking_only_at_streams_that_said_so_gives_the_same_turns(
+    steps: list[tuple[str, int] | None], size: int, most: int
+) -> None:
     """Each step lets windows of a stream become due, or the batch at hand be answered."""
-    stages = [Stage(dict.fromkeys("abcde", 0), size) for _ in range(2)]
+    stages = [Stage(dict.fromkeys("abcde", 0), size, most) for _ in range(2)]
     batches: list[list[list[str]]] = [[], []]
     for step in steps:
         for stage, seen in zip(stages, batches, strict=True):
@@ -152,12 +170,12 @@ def test_looking_only_at_streams_that_said_so_gives_the_same_turns(steps: list[t
                 stage.streams[name].windows += windows
                 stage.dispatcher.due(name) if stage is stages[0] else stage.dispatcher.dispatch()
                 continue
-            answers = Answers(tuple(Answer(request.token, LEVELS, None, 5) for request in stage.worker.batch))
-            seen.append([request.token.stream for request in stage.worker.batch])
-            stage.worker.batch = []
+            batch = stage.worker.finish()
+            answers = Answers(tuple(Answer(request.token, LEVELS, None, 5) for request in batch))
+            seen.append([request.token.stream for request in batch])
             stage.dispatcher.answered(answers, MODEL)
     assert batches[0] == batches[1]
-    assert stages[0].worker.batch == stages[1].worker.batch
+    assert stages[0].worker.batches == stages[1].worker.batches
 
 
 def test_few_of_many_streams_are_looked_at() -> None:
@@ -177,7 +195,7 @@ def test_few_of_many_streams_are_looked_at() -> None:
     stage.streams["s7"].windows = 1
     stage.dispatcher.due("s7")
     assert looked == {"s7": 1}
-    assert [request.token.stream for request in stage.worker.batch] == ["s7"]
+    assert [[request.token.stream for request in batch] for batch in stage.worker.batches] == [["s7"]]
 
 
 ALWAYS = "always"
@@ -188,13 +206,14 @@ PAUSED = "paused"
 @given(
     st.lists(st.sampled_from([ALWAYS, SOMETIMES, PAUSED]), min_size=1, max_size=12),
     st.integers(1, 8),
+    st.integers(1, 3),
     st.lists(st.tuples(st.integers(1, 20), st.integers(0, 2**12 - 1)), max_size=12),
 )
 def test_streams_that_always_have_windows_due_get_equally_many(
-    kinds: list[str], size: int, stretches: list[tuple[int, int]]
+    kinds: list[str], size: int, most: int, stretches: list[tuple[int, int]]
 ) -> None:
     """Whatever the others do, and over any stretch of time: the difference is never more than one window."""
-    stage = Stage({f"{kind}{i}": 0 for i, kind in enumerate(kinds)}, size)
+    stage = Stage({f"{kind}{i}": 0 for i, kind in enumerate(kinds)}, size, most)
     always = [stream for name, stream in stage.streams.items() if name.startswith(ALWAYS)]
     sometimes = [stream for name, stream in stage.streams.items() if name.startswith(SOMETIMES)]
     log: list[str] = []
@@ -203,7 +222,7 @@ def test_streams_that_always_have_windows_due_get_equally_many(
             stream.windows += which >> i & 1
         for _ in range(batches):
             for stream in always:
-                stream.windows = size
+                stream.windows = size * most
             log += stage.batch()
     for begin in range(0, len(log), max(1, len(log) // 20)):
         for end in range(begin, len(log) + 1, max(1, len(log) // 20)):
@@ -212,13 +231,14 @@ def test_streams_that_always_have_windows_due_get_equally_many(
             assert not counts or max(counts) - min(counts) <= 1
 
 
-@pytest.mark.parametrize("size", [1, 4])
-def test_a_window_never_waits_for_more_than_one_round(size: int) -> None:
-    stage = Stage({f"busy{i}": 1_000 for i in range(20)} | {"rare": 0}, size)
+@pytest.mark.parametrize(("size", "most"), [(1, 1), (4, 1), (1, 3), (4, 3)])
+def test_a_window_never_waits_for_more_than_one_round(size: int, most: int) -> None:
+    """Behind what the worker has been given."""
+    stage = Stage({f"busy{i}": 1_000 for i in range(20)} | {"rare": 0}, size, most)
     for _ in range(50):
         stage.batch()
         stage.streams["rare"].windows = 1
         log: list[str] = []
         while "rare" not in log:
             log += stage.batch()
-        assert log.index("rare") <= 20
+        assert log.index("rare") <= 20 + size * (most - 1)

@@ -78,6 +78,75 @@ def test_nothing_is_submitted_before_the_model_is_ready_and_one_batch_at_a_time_
     play(story)
 
 
+def test_a_gpu_gets_the_next_batches_while_it_computes_once_it_has_answered() -> None:
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.model_ready(batches=3)
+        daemon.wrote("room", WINDOW)
+        daemon.wrote("room", 2 * HOP)
+        assert [len(batch) for batch in daemon.batches] == [1], "the first one is alone"
+        daemon.answer(daemon.batches[0])
+        assert [len(batch) for batch in daemon.batches] == [1, 2]
+        for sizes in ([1, 2, 1], [1, 2, 1, 1], [1, 2, 1, 1]):  # three at most
+            daemon.wrote("room", HOP)
+            assert [len(batch) for batch in daemon.batches] == sizes
+        for number in range(1, 5):
+            daemon.answer(daemon.batches[number])
+        daemon.wrote("room", 0)
+
+    assert play(story).embedded("room") == [HOP * number for number in range(6)]
+
+
+def test_after_a_death_batches_are_given_alone_until_one_is_answered() -> None:
+    """Else what was given together with a window that kills the process would be given up with it."""
+
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.model_ready(batches=3)
+        daemon.wrote("room", WINDOW)
+        daemon.answer(daemon.batches[0])
+        daemon.wrote("room", 6 * HOP)
+        assert [len(batch) for batch in daemon.batches] == [1, 4, 2]
+        await crash(daemon)
+        await daemon.model_ready(batches=3)
+        assert [[request.start for request in batch] for batch in daemon.batches] == [[HOP * n for n in range(1, 5)]]
+        await crash(daemon)
+        assert daemon.events("room").count("skipped") == 4, "those four have been there twice"
+        await daemon.model_ready(batches=3)
+        assert [[request.start for request in batch] for batch in daemon.batches] == [[HOP * 5, HOP * 6]]
+        daemon.answer(daemon.batches[0])
+        daemon.wrote("room", 0)
+
+    assert play(story).embedded("room") == [0, HOP * 5, HOP * 6]
+
+
+def test_each_batch_has_its_own_time() -> None:
+    """It begins when the one before is answered."""
+
+    async def story(daemon: ScriptedDaemon) -> None:
+        await daemon.model_ready(batches=2)
+        daemon.wrote("room", WINDOW)
+        daemon.answer(daemon.batches[0])
+        runs = len(daemon.model.runs)
+
+        async def pass_(seconds: float) -> None:
+            for _ in range(round(seconds / 0.25)):
+                daemon.model.run.beat()
+                daemon.worker.process.watch()
+                await asyncio.sleep(0.25)
+
+        daemon.wrote("room", HOP)
+        await pass_(MIN_PATIENCE_S - 2)
+        daemon.wrote("room", HOP)
+        assert len(daemon.batches) == 3, "given while the one before is computed"
+        daemon.answer(daemon.batches[1])
+        await pass_(MIN_PATIENCE_S - 2)
+        assert len(daemon.model.runs) == runs, "no batch has taken too long"
+        daemon.wrote("room", HOP)
+        await pass_(4)
+        assert len(daemon.model.runs) == runs + 1, "what was given meanwhile did not extend its time"
+
+    play(story)
+
+
 def test_a_model_that_says_why_it_cannot_start_stops_the_daemon() -> None:
     async def story(daemon: ScriptedDaemon) -> None:
         daemon.model.run.report(Trying("mlx", ("onnx",)))

@@ -90,8 +90,8 @@ def test_a_window_that_cannot_be_embedded_is_skipped_alone(sim: Simulation) -> N
     capture(sim, 1_000)
     sim.take(1)
     sim.copy()
-    (request,) = sim.at_hand
-    sim.at_hand = []
+    ((request,),) = sim.at_hand
+    sim.at_hand.clear()
     sim.from_embed.append(("answered", Answer(request.token, LEVELS, None, 5, failed=True)))
     sim.hear_embed(10)
     capture(sim, 1_000)
@@ -242,10 +242,10 @@ def test_a_window_that_cannot_be_put_on_the_wire_is_announced_and_the_next_one_p
     capture(sim, 1_500)
     sim.take(2)
     sim.copy()
-    bad, good = sim.at_hand
+    ((bad, good),) = sim.at_hand
     levels = Levels(float("nan"), float("nan"), 0, 0)
     sim.from_embed.append(("answered", Answer(bad.token, levels, np.ones((1, 2), np.float32), 5)))
-    sim.at_hand = [good]
+    sim.at_hand[0] = [good]
     sim.answer()
     sim.hear_embed(10)
     capture(sim, 1)

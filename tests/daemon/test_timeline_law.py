@@ -20,10 +20,14 @@ class TimelineMachine(RuleBasedStateMachine):
     """Reports of both processes in any order, and both may die at any moment."""
 
     @initialize(
-        window=st.integers(500, 3_000), hop=st.integers(200, 4_000), spare=st.integers(0, 3_000), late=st.sampled_from(Late)
+        window=st.integers(500, 3_000),
+        hop=st.integers(200, 4_000),
+        spare=st.integers(0, 3_000),
+        late=st.sampled_from(Late),
+        batches=st.integers(1, 3),
     )
-    def start(self, window: int, hop: int, spare: int, late: Late) -> None:
-        self.sim = Simulation(window, hop, late, window + hop + spare)
+    def start(self, window: int, hop: int, spare: int, late: Late, batches: int) -> None:
+        self.sim = Simulation(window, hop, late, window + hop + spare, batches=batches)
         self.seen = 0
         self.epochs = [0]
         self.seq = {"embedding": 0, "event": 0}
@@ -166,10 +170,14 @@ class AttentiveMachine(TimelineMachine):
     """The same when the supervisor takes in all reports before it hears of a copy, and the ring holds more than is in doubt."""
 
     @initialize(
-        window=st.integers(500, 3_000), hop=st.integers(200, 4_000), spare=st.integers(-500, 3_000), late=st.sampled_from(Late)
+        window=st.integers(500, 3_000),
+        hop=st.integers(200, 4_000),
+        spare=st.integers(-500, 3_000),
+        late=st.sampled_from(Late),
+        batches=st.integers(1, 3),
     )
-    def start(self, window: int, hop: int, spare: int, late: Late) -> None:
-        super().start(window, hop, max(0, MAX_UNREPORTED_SAMPLES - hop + spare), late)
+    def start(self, window: int, hop: int, spare: int, late: Late, batches: int) -> None:
+        super().start(window, hop, max(0, MAX_UNREPORTED_SAMPLES - hop + spare), late, batches)
         self.sim.attentive = True
 
     @rule(samples=st.integers(0, 2 * MAX_UNREPORTED_SAMPLES))

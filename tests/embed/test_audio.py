@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, measure_levels, normalise
+from mertd.embed.audio import CLIP_LEVEL, FLOOR_DBFS, measure_levels, normalise, prepare
 from signals import chord_progression
 
 windows = npst.arrays(np.float32, st.integers(1, 200), elements=st.floats(-1e3, 1e3, width=32))
@@ -138,3 +138,19 @@ def test_sums_are_as_good_as_in_float64(length: int) -> None:
         assert found is given_room
         level = measure_levels(samples).rms_dbfs
         assert level == pytest.approx(max(10 * np.log10(power), FLOOR_DBFS), abs=1e-5), name
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_window_is_prepared_if_it_is_loud_and_finite(bad: float) -> None:
+    loud = np.sin(np.arange(3_000, dtype=np.float32))
+    quiet, broken = 1e-5 * loud, loud.copy()
+    broken[1_234] = bad
+    prepared = prepare(loud, -70.0)
+    assert (prepared.is_silent, prepared.levels) == (False, measure_levels(loud))
+    assert prepared.samples is not None
+    np.testing.assert_array_equal(prepared.samples, normalise(loud))
+    silent = prepare(quiet, -70.0)
+    assert (silent.is_silent, silent.samples) == (True, None)
+    for gate in (-70.0, 1_000.0):
+        refused = prepare(broken, gate)
+        assert (refused.is_silent, refused.samples) == (False, None), "no gate applies"
