@@ -114,7 +114,7 @@ export interface Embedding<F extends Form = Decoded> {
     data: F["data"];
   };
   latency_ns: {
-    /** from the window's last sample in memory until the model was free */
+    /** from the window's last sample in memory until it was given to the model */
     wait: F["integer"];
     /** time in the model, for all windows of the batch */
     embed: F["integer"];

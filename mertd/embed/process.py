@@ -132,9 +132,8 @@ def _begin(embedder: Embedder, batch: _Batch | Exception) -> _Begun:
     if isinstance(batch, Exception):
         raise batch
     began_ns = time.monotonic_ns()
-    return _Begun(
-        batch, began_ns, embedder.begin_prepared([window.samples for window in batch.windows if not window.is_silent])
-    )
+    wait = embedder.begin_prepared([window.samples for window in batch.windows if not window.is_silent])
+    return _Begun(batch, began_ns, wait)
 
 
 def _answer(begun: _Begun, free_ns: int, outbox: Outbox) -> int:
