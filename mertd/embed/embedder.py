@@ -85,9 +85,10 @@ class Embedder:
     def begin_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> Callable[[], list[NDArray[np.float32] | None]]:
         """Begin to do the same; return what waits for it. At most one more may be begun before its result is asked for.
 
-        A backend that computes where this thread does has done it when this returns.
+        A backend that computes where this thread does has done it when this returns. So has MLX on a CPU: what goes wrong in
+        its `async_eval` there ends the process instead of being raised (mlx #4329).
         """
-        begin = getattr(self.backend, "begin", None)
+        begin = getattr(self.backend, "begin", None) if self.backend.max_batch > 1 else None
         fit = [samples for samples in windows if samples is not None]
         if begin is None or not fit:
             results = self.embed_prepared(windows)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
 import pytest
 
@@ -106,3 +108,22 @@ def test_the_description_is_that_of_the_loaded_model() -> None:
     facts = info.as_dict()
     assert facts["space"] == info.model.space
     assert facts["rejected"] == {}
+
+
+def test_only_a_gpu_computes_beside_the_thread_that_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, window = embedder(), normalise(chord_progression(1.0))
+    begun: list[int] = []
+
+    def begin(windows: Sequence[np.ndarray]) -> Callable[[], np.ndarray]:
+        begun.append(len(windows))
+        return lambda: model.backend.embed(np.stack(windows))
+
+    monkeypatch.setattr(model.backend, "begin", begin, raising=False)
+    (alone,) = model.begin_prepared([window])()
+    assert not begun
+    monkeypatch.setattr(model.backend, "max_batch", 8, raising=False)
+    first, none, last = model.begin_prepared([window, None, window])()
+    assert begun == [2]
+    assert none is None
+    for states in (first, last):
+        np.testing.assert_allclose(states, alone, rtol=1e-5, atol=1e-5)
