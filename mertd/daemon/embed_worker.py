@@ -13,7 +13,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Protocol
 
 from mertd.embed.messages import Answers, Copied, Failed, ModelInfo, Ready, Request, Trying
@@ -72,14 +72,6 @@ class ModelUser(Protocol):
     def on_bug(self, error: BaseException) -> None: ...
 
 
-@dataclass
-class _Batch:
-    """What the process was given, and has not answered."""
-
-    windows: int
-    begun_s: float  # monotonic: when it was given, or when the one before was answered
-
-
 class EmbedWorker:
     """The role of the embed process.
 
@@ -98,7 +90,8 @@ class EmbedWorker:
         self._previous: ModelInfo | None = None
         self._trying = Trying("", ())
         self._failure: Failed | None = None
-        self._batches: deque[_Batch] = deque()  # in the order in which they are answered
+        self._batches: deque[int] = deque()  # windows of each that is not answered, in the order of their answers
+        self._first_since_s = 0.0  # monotonic: when the first of them was given, or the one before it answered
         self._has_answered = False  # whether this run of the process has
         self._seconds: deque[float] = deque(maxlen=REMEMBERED_BATCHES)  # per window
 
@@ -114,17 +107,16 @@ class EmbedWorker:
 
     def submit(self, requests: list[Request]) -> None:
         """Give one batch. The user's `copied` and `answered` follow, or `model_lost`."""
-        self._batches.append(_Batch(len(requests), time.monotonic()))
+        self._batches.append(len(requests))
         self._user.submitting(requests)
         if len(self._batches) == 1:
             self._wait_for_first()
         self.process.send(tuple(requests))
 
     def _wait_for_first(self) -> None:
-        """Its time begins."""
-        first = self._batches[0]
-        first.begun_s = time.monotonic()
-        self.process.asked(patience_s(self._seconds, first.windows))
+        """The time of the first batch begins."""
+        self._first_since_s = time.monotonic()
+        self.process.asked(patience_s(self._seconds, self._batches[0]))
 
     async def stop(self) -> None:
         """End the process at once: a running inference cannot be interrupted, and there is nothing to save."""
@@ -171,8 +163,7 @@ class EmbedWorker:
 
     def _on_answers(self, message: Answers) -> None:
         if self._batches:
-            batch = self._batches.popleft()
-            self._seconds.append((time.monotonic() - batch.begun_s) / batch.windows)
+            self._seconds.append((time.monotonic() - self._first_since_s) / self._batches.popleft())
         self._has_answered = True
         self.process.worked()
         if self._batches:

@@ -25,6 +25,12 @@ from mertd.wire import Model
 
 log = logging.getLogger(__name__)
 
+Vector = NDArray[np.float32] | None
+"""What the model makes of a window: its hidden states, (layers, hidden), or None if they or its samples are not finite."""
+
+Waiting = Callable[[], list[Vector]]
+"""Waits for the vectors of a batch."""
+
 RECHECK_S = 60.0
 """Seconds between two checks of a backend that gave hidden states that are not finite: each costs as much as a batch."""
 
@@ -58,7 +64,7 @@ class Embedder:
         self.info = _describe(self.weights, self.chosen, settings, self.threads)
         self._checked_s = -RECHECK_S
 
-    def embed(self, windows: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32] | None]:
+    def embed(self, windows: Sequence[NDArray[np.float32]]) -> list[Vector]:
         """Embed windows of one length as they were received, (samples,) each. Return the hidden states of each, (layers,
         hidden), or None for a window whose samples or hidden states are not finite numbers.
 
@@ -72,7 +78,7 @@ class Embedder:
             normalise(windows[at], out=row)
         return self._run(batch, fit, len(windows))
 
-    def embed_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32] | None]:
+    def embed_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> list[Vector]:
         """Do the same with normalised windows; None stands for one that has samples which are not finite."""
         fit = [samples for samples in windows if samples is not None]
         if not fit:
@@ -82,7 +88,7 @@ class Embedder:
             row[:] = samples
         return self._run(batch, [at for at, samples in enumerate(windows) if samples is not None], len(windows))
 
-    def begin_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> Callable[[], list[NDArray[np.float32] | None]]:
+    def begin_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> Waiting:
         """Begin to do the same; return what waits for it. At most one more may be begun before its result is asked for.
 
         A backend that computes where this thread does has done it when this returns. So has MLX on a CPU: what goes wrong in
@@ -97,15 +103,13 @@ class Embedder:
         numbers = [at for at, samples in enumerate(windows) if samples is not None]
         return lambda: self._sorted(wait(), numbers, len(windows), len(fit[0]))
 
-    def _run(self, batch: NDArray[np.float32], fit: Sequence[int], count: int) -> list[NDArray[np.float32] | None]:
+    def _run(self, batch: NDArray[np.float32], fit: Sequence[int], count: int) -> list[Vector]:
         """Return the states of `count` windows, of which those with the numbers `fit` are in `batch`."""
         return self._sorted(self.backend.embed(batch), fit, count, batch.shape[1])
 
-    def _sorted(
-        self, found: NDArray[np.float32], fit: Sequence[int], count: int, length: int
-    ) -> list[NDArray[np.float32] | None]:
+    def _sorted(self, found: NDArray[np.float32], fit: Sequence[int], count: int, length: int) -> list[Vector]:
         """Return the states of `count` windows of `length` samples: `found`, for those with the numbers `fit`, if finite."""
-        results: list[NDArray[np.float32] | None] = [None] * count
+        results: list[Vector] = [None] * count
         for at, states in zip(fit, found, strict=True):
             if np.isfinite(states).all():
                 results[at] = states

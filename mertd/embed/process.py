@@ -13,24 +13,19 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mertd.embed.audio import PreparedWindow, prepare
-from mertd.embed.embedder import Embedder
+from mertd.embed.embedder import Embedder, Waiting
 from mertd.embed.messages import Alive, Answer, Answers, Copied, Failed, Ready, Request, Trying
 from mertd.embed.model_settings import ModelSettings
 from mertd.errors import MertdError
 from mertd.processes.child import Outbox, begin
 from mertd.ring import Ring
 from mertd.text import shorten
-
-Vector = NDArray[np.float32] | None
 
 GPU_BATCHES = 3
 """Batches that a GPU's process is given at a time: one is computed, the next is made ready meanwhile, and one more is there as
@@ -60,7 +55,7 @@ class _Begun:
 
     batch: _Batch
     began_ns: int
-    wait: Callable[[], list[Vector]]  # for the hidden states
+    wait: Waiting
 
 
 def main(settings: ModelSettings, rings: Mapping[str, Ring], pipe: Connection) -> None:

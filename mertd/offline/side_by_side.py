@@ -14,12 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mertd.capture.source import EndReport
 from mertd.defaults import SAMPLE_RATE
-from mertd.embed.embedder import Embedder
+from mertd.embed.embedder import Embedder, Vector, Waiting
 from mertd.errors import BackendError, MertdError, SourceError
 from mertd.offline.decoders import Decoders, Ended, Found, Job, WindowSettings
 from mertd.offline.inputs import Input
@@ -32,12 +29,6 @@ POLL_S = 0.1
 
 MAX_PENDING = 256
 """Windows and ends of inputs, silent windows included, that may wait for a batch to be full."""
-
-Vector = NDArray[np.float32] | None
-"""What the model makes of a window."""
-
-Waiting = Callable[[], list[Vector]]
-"""Waits for the vectors of a batch."""
 
 T = TypeVar("T")
 
@@ -111,7 +102,7 @@ class SideBySide:
 
     @staticmethod
     def _loud(batch: list[Found]) -> list[HeardWindow]:
-        return [found for _, found in batch if isinstance(found, HeardWindow) and not found.is_silent]
+        return [found for _, found in batch if isinstance(found, HeardWindow) and not found.prepared.is_silent]
 
     def _is_batch_full(self) -> bool:
         """Whether what is pending need not, or must not, wait longer."""
@@ -144,7 +135,7 @@ class SideBySide:
             self._write(batch, {id(heard): vector for heard, vector in zip(loud, vectors or (), strict=False)})
 
     def _filled_up(self, loud: list[HeardWindow]) -> list[Vector]:
-        windows = [heard.samples for heard in loud]
+        windows = [heard.prepared.samples for heard in loud]
         return windows + windows[-1:] * (self._batch - len(windows))
 
     def _embed_alone(self, heard: HeardWindow) -> Vector | Exception:
@@ -169,8 +160,8 @@ class SideBySide:
                 continue
             if isinstance(found, Ended):
                 self._end(begun, found.report if found.error is None else failure(job.item, found.error))
-            elif found.is_silent:
-                self._output.add(job.item, SilentWindow(found.window, found.levels))
+            elif found.prepared.is_silent:
+                self._output.add(job.item, SilentWindow(found.window, found.prepared.levels))
                 begun.silent += 1
             else:
                 self._add(begun, found, vectors[id(found)])

@@ -14,7 +14,7 @@ from mertd.capture.mono import MonoConverter
 from mertd.capture.reports import CaptureSettings
 from mertd.capture.source import COMPLETE, AudioSource, Block, EndReport
 from mertd.defaults import SAMPLE_RATE
-from mertd.embed.audio import Levels, prepare
+from mertd.embed.audio import Levels, PreparedWindow, prepare
 from mertd.embed.embedder import Embedder
 from mertd.errors import SourceError
 from mertd.wire import Audio, Embedding, Latency, Model, Span, Time
@@ -71,13 +71,11 @@ def open_address(address: Address) -> AudioSource:
 
 @dataclass(frozen=True, eq=False)
 class HeardWindow:
-    """A window of a source. `samples`: as the network hears it, (samples,); None if it is silent, or if it is not finite."""
+    """A window of a source."""
 
     window: Span
-    levels: Levels
-    is_silent: bool  # below the gate
+    prepared: PreparedWindow
     missing: int  # samples that were lost, and are zeros
-    samples: NDArray[np.float32] | None
 
 
 def embed_source(
@@ -101,10 +99,11 @@ def embed_source(
     for found in heard_windows(address, window, hop, gate_dbfs, progress, opener, stopping, done):
         if isinstance(found, EndReport):
             yield found
-        elif found.is_silent:
-            yield SilentWindow(found.window, found.levels)
+        elif found.prepared.is_silent:
+            yield SilentWindow(found.window, found.prepared.levels)
         else:
-            yield as_embedding(address, found, sequence, embedder.embed_prepared([found.samples])[0], embedder.info.model)
+            (vector,) = embedder.embed_prepared([found.prepared.samples])
+            yield as_embedding(address, found, sequence, vector, embedder.info.model)
             sequence += 1
 
 
@@ -127,8 +126,7 @@ def heard_windows(
         if found <= done.embedded + done.silent:
             continue
         span = Span(start, start + window, SAMPLE_RATE)
-        prepared = prepare(samples, gate_dbfs)
-        yield HeardWindow(span, prepared.levels, prepared.is_silent, lost.within(span), prepared.samples)
+        yield HeardWindow(span, prepare(samples, gate_dbfs), lost.within(span))
     report = reports[-1] if reports else COMPLETE
     if not found:
         why = f" ({report})" if report.reason else ""
@@ -143,7 +141,7 @@ def as_embedding(
     address: Address, heard: HeardWindow, sequence: int, vector: NDArray[np.float32] | None, model: Model
 ) -> Embedding:
     """Return the message of a window. Raises `SourceError` if there is no `vector`."""
-    span, levels = heard.window, heard.levels
+    span, levels = heard.window, heard.prepared.levels
     if vector is None:
         raise SourceError(
             f"{address}: cannot embed samples {span.start} to {span.end}: "

@@ -93,7 +93,7 @@ class ChildProcess:
             self._process = _SPAWN.Process(target=run, args=arguments, name=f"mertd-{name}", daemon=True)
             self._start_process()
             try:
-                self._loop.add_reader(self._pipe.fileno(), self._readable)
+                self._loop.add_reader(self._pipe.fileno(), self._receive)
             except OSError:
                 self._process.kill()
                 self._process.join()
@@ -109,22 +109,20 @@ class ChildProcess:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, masked)
 
-    def _readable(self) -> None:
-        """Called in the event loop when something had arrived. `receive` may have read it since: then a read would block the
-        loop until the child says something else.
-        """
-        if self._has_unread():
-            self._receive()
+    def _receive(self) -> bool:
+        """Pass on what has arrived; called in the event loop whenever something has. Return whether there was anything.
 
-    def _receive(self) -> None:
-        """Pass on what has arrived; something must have."""
+        What the loop had found `receive` may have read since: then a read would block until the child says something else.
+        """
+        if not self._has_unread():
+            return False
         try:
             data = os.read(self._pipe.fileno(), READ_BYTES)
         except OSError:
             data = b""
         if not data:
             self._stop_listening()
-            return
+            return True
         self._heard_at = time.monotonic()
         try:
             for message in self._parser.feed(data):
@@ -133,6 +131,7 @@ class ChildProcess:
             log.exception("%s sent bytes that are no message; killing it", self.name)
             self.kill()
             self._stop_listening()
+        return True
 
     def _pass_on(self, message: Any) -> None:
         try:
@@ -142,11 +141,7 @@ class ChildProcess:
 
     def receive(self) -> bool:
         """Pass on all that has arrived by now, without waiting for the event loop to do so. Return False if it was too much."""
-        for _ in range(MAX_READS):
-            if not self._has_unread():
-                return True
-            self._receive()
-        return False
+        return not all(self._receive() for _ in range(MAX_READS))
 
     def _has_unread(self) -> bool:
         return self._listening and bool(self._poll.poll(0))
