@@ -13,8 +13,8 @@ are taken, and among those that are skipped for one reason, older ones leave fir
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Set
+from collections import OrderedDict, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
@@ -42,7 +42,7 @@ class Window:
 class Skip:
     """`windows` consecutive due windows of one epoch, covering [start, end), that will not be embedded.
 
-    No window that became due between the first and the last of them is left out of it.
+    No window that became due between the first and the last of them is left out of it, and so no two skips overlap in windows.
     """
 
     epoch: int
@@ -86,7 +86,7 @@ class Schedule:
         self._late = late
         self._capacity = capacity
         self._epoch = _EpochProgress(0, 0, 0, 0)
-        self._due: deque[Window] = deque()
+        self._due: OrderedDict[Window, int] = OrderedDict()  # with how many had become due before each
         self._taken: deque[Window] = deque()
         self._newest = -1  # start of the latest window that has become due
         self._asked: set[Window] = set()  # windows in `_due` that a client asked for
@@ -112,11 +112,12 @@ class Schedule:
             epoch.last = epoch.next
             epoch.next += self._hop
         self._become_due(fresh)
-        lost: list[Window] = []
-        while self._due and epoch.end - self._due[0].start > self._capacity:
-            lost.append(self._due.popleft())
+        lost: dict[Window, int] = {}
+        while self._due and epoch.end - next(iter(self._due)).start > self._capacity:
+            window, number = self._due.popitem(last=False)
+            lost[window] = number
         self._asked.difference_update(lost)
-        return fresh, _skips(lost, set(lost), SkipReason.OVERWRITTEN)
+        return fresh, _skips(lost, SkipReason.OVERWRITTEN)
 
     def ask(self) -> tuple[Window, bool]:
         """Make the window that ends with the newest sample due. Return it, and whether it was not due before.
@@ -145,8 +146,8 @@ class Schedule:
         for window in windows:
             assert window.start > self._newest, f"{window} is due after one that starts at {self._newest}"
             self._newest = window.start
-        self.due_total += len(windows)
-        self._due += windows
+            self._due[window] = self.due_total
+            self.due_total += 1
 
     def change_hop(self, hop: int) -> None:
         """Let windows start `hop` samples apart from now on, counted from the hop's latest one.
@@ -169,10 +170,9 @@ class Schedule:
         """
         skips: list[Skip] = []
         if self._late is Late.LATEST and len(self._due) > 1:
-            late = set([window for window in self._due if window not in self._asked][:-1])
-            skips = _skips(self._due, late, SkipReason.LATE)
-            self._due = deque(window for window in self._due if window not in late)
-        taken = [self._due.popleft() for _ in range(min(most, len(self._due)))]
+            late = [window for window in self._due if window not in self._asked][:-1]
+            skips = _skips({window: self._due.pop(window) for window in late}, SkipReason.LATE)
+        taken = [self._due.popitem(last=False)[0] for _ in range(min(most, len(self._due)))]
         self._taken.extend(taken)
         self._asked.difference_update(taken)
         return taken, skips
@@ -203,11 +203,16 @@ class Schedule:
         return min(needed, self._epoch.next) + self._capacity
 
 
-def _skips(due: Iterable[Window], leaving: Set[Window], reason: SkipReason) -> list[Skip]:
-    """Return one `Skip` for each run of windows that leave: of one epoch, and not interrupted by a window that stays."""
+def _skips(leaving: Mapping[Window, int], reason: SkipReason) -> list[Skip]:
+    """Return one `Skip` for each run of windows that became due one after the other, in one epoch.
+
+    `leaving`: the windows, oldest first, each with how many had become due before it. Between two of them may be one that
+    stays, and one that left earlier.
+    """
     skips: list[Skip] = []
-    for (epoch, leaves), run in groupby(due, key=lambda window: (window.epoch, window in leaving)):
-        if leaves:
-            lost = list(run)
-            skips.append(Skip(epoch, len(lost), lost[0].start, lost[-1].end, reason))
+    numbered = enumerate(leaving.items())
+    # within a run the number of a window and its place in `leaving` both grow by one, and their difference stays
+    for (epoch, _), run in groupby(numbered, key=lambda item: (item[1][0].epoch, item[1][1] - item[0])):
+        lost = [window for _, (window, _) in run]
+        skips.append(Skip(epoch, len(lost), lost[0].start, lost[-1].end, reason))
     return skips

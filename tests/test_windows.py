@@ -322,6 +322,18 @@ def test_a_skip_does_not_cover_a_window_that_stays() -> None:
     assert skips == [Skip(0, 1, 0, 10, SkipReason.LATE), Skip(0, 2, 5, 20, SkipReason.LATE)]
 
 
+def test_a_skip_does_not_cover_a_window_that_was_skipped_before() -> None:
+    """Two windows that clients asked for are overwritten; the one between them had been skipped as late (seed 1564922600)."""
+    schedule = Schedule(1, 1, Late.LATEST, 5)
+    for end in (2, 3):
+        schedule.committed(end)
+        schedule.ask()
+    schedule.committed(5)
+    assert schedule.take(1) == ([Window(0, 1, 2)], [Skip(0, 1, 0, 1, SkipReason.LATE), Skip(0, 1, 3, 4, SkipReason.LATE)])
+    _, skips = schedule.committed(10)
+    assert skips == [Skip(0, 1, 2, 3, SkipReason.OVERWRITTEN), Skip(0, 1, 4, 5, SkipReason.OVERWRITTEN)]
+
+
 @given(parts=st.lists(st.integers(0, 50), max_size=30), window=st.integers(1, 20), hop=st.integers(1, 20))
 def test_how_samples_arrive_does_not_matter(parts: list[int], window: int, hop: int) -> None:
     piecewise, at_once = (Schedule(window, hop, Late.QUEUE, 10_000) for _ in range(2))
