@@ -60,16 +60,16 @@ def measure_levels(samples: NDArray[np.float32]) -> Levels:
     )
 
 
-def normalise(samples: NDArray[np.float32], out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+def normalise(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (x - mean) / sqrt(var + 1e-7) over a window of finite values, (samples,): what MERT's feature extractor does.
 
-    The result is as good as if all of it was computed in float64. `out`: where to put it.
+    The result is as good as if all of it was computed in float64.
     """
     mean = float(np.add.reduce(samples, dtype=np.float64)) / len(samples)
     high = np.float32(mean)
     with np.errstate(over="ignore", invalid="ignore"):
         # The mean as two numbers: where it is far above the sound, what one of them leaves is a mean of its own.
-        out = np.subtract(samples, high, out=out)
+        out = samples - high
         out -= np.float32(mean - float(high))
         energy = _energy(out)
     if not math.isfinite(energy):  # a difference of the largest floats is not one

@@ -70,13 +70,7 @@ class Embedder:
 
         Raises `BackendError` if the backend also gives such states for a signal that is known to be good.
         """
-        fit = [at for at, samples in enumerate(windows) if np.isfinite(samples).all()]
-        if not fit:
-            return [None] * len(windows)
-        batch = self.backend.room(len(fit), len(windows[0]))
-        for at, row in zip(fit, batch, strict=True):
-            normalise(windows[at], out=row)
-        return self._run(batch, fit, len(windows))
+        return self.embed_prepared([normalise(samples) if np.isfinite(samples).all() else None for samples in windows])
 
     def embed_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> list[Vector]:
         """Do the same with normalised windows; None stands for one that has samples which are not finite."""
@@ -86,7 +80,7 @@ class Embedder:
         batch = self.backend.room(len(fit), len(fit[0]))
         for samples, row in zip(fit, batch, strict=True):
             row[:] = samples
-        return self._run(batch, [at for at, samples in enumerate(windows) if samples is not None], len(windows))
+        return self._sorted(self.backend.embed(batch), _numbers(windows), len(windows), batch.shape[1])
 
     def begin_prepared(self, windows: Sequence[NDArray[np.float32] | None]) -> Waiting:
         """Begin to do the same; return what waits for it. At most one more may be begun before its result is asked for.
@@ -100,12 +94,7 @@ class Embedder:
             results = self.embed_prepared(windows)
             return lambda: results
         wait = begin(fit)
-        numbers = [at for at, samples in enumerate(windows) if samples is not None]
-        return lambda: self._sorted(wait(), numbers, len(windows), len(fit[0]))
-
-    def _run(self, batch: NDArray[np.float32], fit: Sequence[int], count: int) -> list[Vector]:
-        """Return the states of `count` windows, of which those with the numbers `fit` are in `batch`."""
-        return self._sorted(self.backend.embed(batch), fit, count, batch.shape[1])
+        return lambda: self._sorted(wait(), _numbers(windows), len(windows), len(fit[0]))
 
     def _sorted(self, found: NDArray[np.float32], fit: Sequence[int], count: int, length: int) -> list[Vector]:
         """Return the states of `count` windows of `length` samples: `found`, for those with the numbers `fit`, if finite."""
@@ -128,6 +117,11 @@ class Embedder:
         log.warning(
             "%s gave hidden states that are not finite numbers for a window, but not for a test signal", self.backend.name
         )
+
+
+def _numbers(windows: Sequence[NDArray[np.float32] | None]) -> list[int]:
+    """Return the places of those that the network can be given."""
+    return [at for at, samples in enumerate(windows) if samples is not None]
 
 
 def _describe(weights: Weights, chosen: Chosen, settings: ModelSettings, limit: threads.ThreadLimit) -> ModelInfo:

@@ -1,10 +1,9 @@
 """Embedding of inputs side by side: decoded by several threads, and computed in batches that span inputs.
 
 Rules of this file: the model and the output are used by one thread. While a GPU computes a batch, that thread copies the next
-one to it and writes the one before. A batch always has the same number of windows, all of one
-length, so that a vector depends neither on the windows that were computed with it nor on their number: what an interrupted
-batch lacks is computed to the same bits. The last batch is filled up with copies, whose vectors are dropped. Nothing is padded
-in time.
+one to it and writes the one before. A batch always has the same number of windows, all of one length, so that a vector depends
+neither on the windows that were computed with it nor on their number: what an interrupted batch lacks is computed to the same
+bits. The last batch is filled up with copies, whose vectors are dropped. Nothing is padded in time.
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mertd.capture.source import EndReport
 from mertd.defaults import SAMPLE_RATE
@@ -134,7 +136,7 @@ class SideBySide:
         else:
             self._write(batch, {id(heard): vector for heard, vector in zip(loud, vectors or (), strict=False)})
 
-    def _filled_up(self, loud: list[HeardWindow]) -> list[Vector]:
+    def _filled_up(self, loud: list[HeardWindow]) -> list[NDArray[np.float32] | None]:
         windows = [heard.prepared.samples for heard in loud]
         return windows + windows[-1:] * (self._batch - len(windows))
 

@@ -18,10 +18,8 @@ but JetStream does not answer there. Nothing here waits for a fixed time.
 from __future__ import annotations
 
 import json
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,13 +32,11 @@ from typing import Any, Self
 
 from bus.link_proxy import Fault, Link
 from command_process import PATIENCE_S, wait_until
+from free_port import free_port
 
 __all__ = ["Cluster", "Fault", "Node"]
 
 PROGRAM = Path(sys.executable).with_name("nats-server")
-
-PORTS = range(10_000, 32_000)
-"""Below those that systems give to connections, so that a server which is started again finds its port free."""
 
 NOWHERE = "127.0.0.1:9"
 """The address that servers tell each other: the port "discard", at which nobody answers."""
@@ -248,16 +244,3 @@ class _Together:
     def heal(self) -> None:
         for link in self.links:
             link.heal()
-
-
-def free_port() -> int:
-    """Return a port at which nobody listens."""
-    chance = random.SystemRandom()
-    while True:
-        port = chance.choice(PORTS)
-        with socket.socket() as tried:
-            try:
-                tried.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port

@@ -13,8 +13,9 @@ from typing import Any
 import nkeys
 import pytest
 
-from bus.cluster import Cluster, free_port
+from bus.cluster import Cluster
 from bus.secured import Authority, Key, Operator
+from free_port import free_port
 from mertd.bus import nats_client
 from mertd.bus.bus_access import BusAccess, parse_servers
 from mertd.bus.bus_connection import close_bus, open_bus

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from bus.cluster import Cluster, free_port
+from bus.cluster import Cluster
 from bus.made_daemon import MadeDaemon, made_daemon
 from bus.relayed import on_bus, relay, relaying, until
 from bus.test_relay_faults import assert_all_once_in_order, errors
 from command_process import PATIENCE_S, wait_until
+from free_port import free_port
 from mertd.bus.bus_stream import StreamWish
 from mertd.bus.message_id import HoleId
 from mertd.bus.subjects import parse_subject

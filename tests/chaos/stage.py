@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from chaos.timecode import Timecode
 from command_process import PATIENCE_S, wait_until
 from daemon_process import RATE, TINY, Daemon
 from device.pulse import SoundServer
+from free_port import free_port
 from mertd.errors import EndpointError
 from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.request import ask
@@ -249,10 +249,3 @@ class Stage:
         with contextlib.suppress(AssertionError):  # what it holds instead is told by who asked
             wait_until(well, 30, lambda: "")
         return Holding(self.daemon.process.pid)
-
-
-def free_port() -> int:
-    """A port of the loopback device that nobody has at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -18,6 +18,7 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from command_process import PATIENCE_S, wait_until
 from memory.publishing import Station, on_air, station
 from memory.stored import key
 from mertd.memory import store as store_module
@@ -27,6 +28,7 @@ from mertd.memory.following import Following, Source
 from mertd.memory.memory import Memory
 from mertd.memory.queries import Selection
 from mertd.wire import Embedding, Event
+from working_thread import working
 
 PAUSE_S = 0.002
 """Seconds between two messages."""
@@ -155,18 +157,21 @@ def in_holes(folder: Path, kind: str) -> set[int]:
 
 def catch_up(following: Following, found: Station) -> None:
     """Remember until all that was published is stored, or known to be missing."""
+
+    def known(kind: str) -> int:
+        return len({*numbers(following.folder, kind)} | in_holes(following.folder, kind))
+
+    def is_complete() -> bool:
+        found.status()
+        return all(known(kind) == end for kind, end in found.ends)
+
+    def incomplete() -> str:
+        return ", ".join(f"{known(kind)} of {end} of kind {kind} are known" for kind, end in found.ends)
+
     stopping = threading.Event()
     follower = Follower(following, stopping)
-    thread = threading.Thread(target=follower.run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found.status()
-        if all(len({*numbers(following.folder, kind)} | in_holes(following.folder, kind)) == end for kind, end in found.ends):
-            break
-        time.sleep(0.1)  # between looks
-    stopping.set()
-    thread.join()
+    with working(follower.run, stopping):
+        wait_until(is_complete, PATIENCE_S, incomplete)
 
 
 def main() -> None:
