@@ -8,21 +8,27 @@ from mertd.text import printable
 
 
 class Complaint:
-    """What is wrong at present; it is true while anything is."""
+    """What is wrong at present; it is true while anything is.
+
+    Attributes:
+        text: what is wrong, as it was said; empty if nothing is.
+    """
 
     def __init__(self, log: logging.Logger, level: int = logging.ERROR) -> None:
+        self.text = ""
         self._log, self._level = log, level
-        self._text = ""
 
     def __bool__(self) -> bool:
-        return bool(self._text)
+        return bool(self.text)
 
-    def say(self, text: str) -> None:
-        """Log a fault once, until there is another or it is over."""
-        if text != self._text:
-            self._text = text
-            self._log.log(self._level, "%s", printable(text))
+    def say(self, text: str) -> bool:
+        """Log a fault once, until there is another or it is over. Return whether it was logged now."""
+        if text == self.text:
+            return False
+        self.text = text
+        self._log.log(self._level, "%s", printable(text))
+        return True
 
     def over(self) -> None:
         """It works again."""
-        self._text = ""
+        self.text = ""

@@ -12,8 +12,8 @@ from typing import Any
 
 from mertd.errors import MertdError
 from mertd.stream.client.subscriber import Subscriber
+from mertd.stream.complaint import Complaint
 from mertd.stream.curve_keys import ClientKeys
-from mertd.text import printable
 from mertd.view.board import Board, ms, short
 from mertd.view.feed import Feed
 from mertd.view.moment_facts import mark_facts
@@ -49,7 +49,7 @@ class Listener:
         self._daemons = daemons
         self._more = snapshot
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
-        self._problem = ""
+        self._complaint = Complaint(log, logging.WARNING)
         self._heard: list[Callable[[Embedding], dict[str, Any]]] = []
         self._others: list[Callable[[str, Message], object]] = []
 
@@ -71,7 +71,8 @@ class Listener:
                 try:
                     received = await subscriber.receive_async()
                 except MertdError as error:  # an invalid message, or a refusal; the next call continues
-                    self._complain(str(error))
+                    if self._complaint.say(str(error)):
+                        self.feed.add("problem", {"words": short(str(error))})
                     continue
                 if received is not None:
                     self.take(received.message, time.time_ns() // 1_000_000)
@@ -90,7 +91,7 @@ class Listener:
     def take(self, message: Message, now_ms: int) -> None:
         """Take a message that came now."""
         self.board.note(message, now_ms)
-        self._problem = ""
+        self._complaint.over()
         if isinstance(message, Embedding):
             facts = {"daemon": short(message.daemon), "stream": short(message.stream)}
             for look in self._heard:
@@ -112,17 +113,11 @@ class Listener:
             self._events.append(shown)
             self.feed.add("event", shown)
 
-    def _complain(self, problem: str) -> None:
-        if problem != self._problem:
-            self._problem = problem
-            log.warning("%s", printable(problem))
-            self.feed.add("problem", {"words": short(problem)})
-
     def _snapshot(self) -> dict[str, Any]:
         return {
             **self.board.whole(),
             "events": list(self._events),
-            "problem": short(self._problem),
+            "problem": short(self._complaint.text),
             "connects": [short(endpoint) for endpoint in self._daemons.endpoints],
             **self._more(),
         }

@@ -14,8 +14,9 @@ log = logging.getLogger(__name__)
 def test_a_fault_is_said_again_only_after_another_or_after_it_was_over(caplog: pytest.LogCaptureFixture) -> None:
     complaint = Complaint(log, logging.WARNING)
     assert not complaint
-    for text in ("no bus", "no bus", "no\x1b disk", "no bus", "no bus"):
-        complaint.say(text)
+    for text, is_news in (("no bus", True), ("no bus", False), ("no\x1b disk", True), ("no bus", True), ("no bus", False)):
+        assert complaint.say(text) == is_news
+        assert complaint.text == text
         assert complaint
     complaint.over()
     assert not complaint
