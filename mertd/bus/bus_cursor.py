@@ -13,7 +13,6 @@ from typing import Any
 
 from mertd.bus.bus_numbering import StreamRun
 from mertd.bus.stream_consumer import StreamPlace
-from mertd.stream.client.cursor_file import SAVE_MESSAGES, SAVE_S
 from mertd.stream.client.place_file import PlaceFile
 
 
@@ -59,9 +58,7 @@ class BusCursor:
     @property
     def due_at(self) -> float:
         """Monotonic seconds at which it is to be saved; infinite if nothing has changed."""
-        if self._changes >= SAVE_MESSAGES:
-            return float("-inf")
-        return self._file.saved_at + SAVE_S if self._changes else float("inf")
+        return self._file.due_at(self._changes > 0, self._changes)
 
     def save(self, places: BusPlaces) -> None:
         """Save, if something has changed. Raises `StoreError`."""

@@ -29,10 +29,10 @@ from mertd.bus.stream_consumer import Stored
 from mertd.bus.stream_reader import Reading
 from mertd.bus.subjects import pattern
 from mertd.errors import SpaceError, UsageError
-from mertd.stream.client.cursor_file import SAVE_S
 from mertd.stream.client.daemons import check_beginning, names, unix_ns
 from mertd.stream.client.inbox import Received
 from mertd.stream.client.message_source import MessageSource
+from mertd.stream.client.place_file import SAVE_S
 from mertd.stream.client.sequence import Cursor
 from mertd.text import printable
 from mertd.wire import Embedding, Event

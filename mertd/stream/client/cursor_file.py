@@ -18,12 +18,6 @@ from mertd.stream.client.place_file import PlaceFile
 from mertd.text import printable
 from mertd.wire import Embedding, Event
 
-SAVE_S = 0.5
-"""Seconds between two replacements of the file, at least."""
-
-SAVE_MESSAGES = 200
-"""Messages after which it is replaced sooner."""
-
 
 @dataclass
 class _Followed:
@@ -89,9 +83,7 @@ class CursorFile:
     @property
     def due_at(self) -> float:
         """Monotonic seconds at which the file is to be saved; infinite if nothing has changed."""
-        if self._unsaved >= SAVE_MESSAGES:
-            return float("-inf")
-        return self._file.saved_at + SAVE_S if self._changed else float("inf")
+        return self._file.due_at(self._changed, self._unsaved)
 
     def save_if_due(self) -> None:
         """Save what has changed, unless that was done a moment ago. Raises `StoreError`."""

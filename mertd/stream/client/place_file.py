@@ -19,6 +19,12 @@ from mertd.user_folders import expand_home
 VERSION = 1
 """Of the file's format."""
 
+SAVE_S = 0.5
+"""Seconds between two replacements of a file, at least."""
+
+SAVE_MESSAGES = 200
+"""Messages after which it is replaced sooner."""
+
 MAX_FILE = 4 << 20
 """Bytes of a file that is read: some ten thousand streams."""
 
@@ -30,7 +36,6 @@ class PlaceFile:
 
     Attributes:
         path: where it is.
-        saved_at: monotonic seconds of the last `write`.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -39,7 +44,7 @@ class PlaceFile:
             self.path = replaceable(expand_home(path).absolute())
         except (OSError, FileError) as error:
             raise StoreError(f"the cursor {path} cannot be used: {error}") from error
-        self.saved_at = float("-inf")
+        self._written_s = float("-inf")
         # Without `release`, the lock is given back when nothing refers to this any more.
         self.release = weakref.finalize(self, os.close, _lock(self.path))
 
@@ -51,6 +56,15 @@ class PlaceFile:
             self.release()
             raise
 
+    def due_at(self, is_changed: bool, messages: int) -> float:
+        """Return the monotonic seconds at which it is to be written again; infinite if nothing has changed.
+
+        `messages`: how many the client is done with that are not in the file.
+        """
+        if messages >= SAVE_MESSAGES:
+            return float("-inf")
+        return self._written_s + SAVE_S if is_changed else float("inf")
+
     def write(self, body: dict[str, Any]) -> None:
         """Replace the content, and return when it is on the disk. Raises `StoreError`."""
         try:
@@ -58,7 +72,7 @@ class PlaceFile:
                 file.write(_packed(body))
         except OSError as error:
             raise StoreError(f"the cursor {self.path} cannot be written: {error.strerror or error}") from error
-        self.saved_at = time.monotonic()
+        self._written_s = time.monotonic()
 
 
 def _lock(path: Path) -> int:
