@@ -9,10 +9,10 @@ PUBLISH_ENDPOINT = "tcp://127.0.0.1:5590"
 CONTROL_ENDPOINT = "tcp://127.0.0.1:5591"
 """Where a daemon answers requests by default."""
 
-REPLAY_PUBLISH_ENDPOINT = "tcp://127.0.0.1:5592"
+REPLAY_PUBLISH_ENDPOINT = "tcp://127.0.0.1:5594"
 """Where a replay publishes by default: not where a daemon does, so that nobody takes one for the other."""
 
-REPLAY_CONTROL_ENDPOINT = "tcp://127.0.0.1:5593"
+REPLAY_CONTROL_ENDPOINT = "tcp://127.0.0.1:5595"
 """Where a replay answers requests by default."""
 
 VIEW_ADDRESS = "127.0.0.1:5592"

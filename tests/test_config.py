@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from example_counts import examples
+from mertd import defaults
 from mertd.config import Settings, changes, collect, load, template, validate, weights_spec
 from mertd.errors import UsageError, WeightsError
 from mertd.windows import Late
@@ -71,7 +72,7 @@ def test_every_setting_can_stand_in_the_file(toml: Any) -> None:
         memory = "/tmp/memory"
         keep = "2y"
         view = true
-        view_address = "127.0.0.1:5594"
+        view_address = "127.0.0.1:5600"
         relay = {to = "nats://bus", stream = "rooms"}
         exit_at_end = true
         log_level = "debug"
@@ -222,6 +223,12 @@ def test_late_policy_follows_the_pace() -> None:
 def test_two_free_ports_are_not_the_same() -> None:
     free = "tcp://127.0.0.1:*"
     assert load(None, {"bind": free, "control": free}).control == free
+
+
+def test_a_daemon_a_replay_and_a_page_can_all_be_started_without_naming_a_port() -> None:
+    addresses = [text for text in vars(defaults).values() if isinstance(text, str) and "127.0.0.1:" in text]
+    assert len(addresses) == 5
+    assert len({address.rpartition(":")[2] for address in addresses}) == len(addresses)
 
 
 def test_weights_are_those_named_or_those_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -61,6 +61,6 @@ def listen(address: WebAddress) -> tuple[socket.socket, WebAddress]:
         listening.close()
         raise EndpointError(
             f"the page cannot be served at {address.host} port {address.port}: {error.strerror}; choose another one, as "
-            f"{address.host}:{address.port + 2 if address.port < 65_000 else 5594}"
+            f"{address.host}:{address.port + 8 if address.port < 65_000 else 5600}"
         ) from error
     return listening, WebAddress(address.host, listening.getsockname()[1])
