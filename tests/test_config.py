@@ -139,19 +139,19 @@ def test_every_mistake_is_told_at_once(toml: Any) -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        ({"window": 0.5}, "window: should be greater than or equal to 1"),
-        ({"window": 601.0}, "window: should be less than or equal to 600"),
-        ({"hop": 3_601.0}, "hop: should be less than or equal to 3600"),
-        ({"ring": 34.0}, "ring: 34 s of audio are too few for a window of 30 s and a hop of 5 s; make it at least 35"),
+        ({"window": 0.5}, "--window: should be greater than or equal to 1"),
+        ({"window": 601.0}, "--window: should be less than or equal to 600"),
+        ({"hop": 3_601.0}, "--hop: should be less than or equal to 3600"),
+        ({"ring": 34.0}, "--ring: 34 s of audio are too few for a window of 30 s and a hop of 5 s; make it at least 35"),
         (
             {"bind": "tcp://127.0.0.1:1", "control": "tcp://127.0.0.1:1"},
-            "control: tcp://127.0.0.1:1 is also the endpoint to publish on",
+            "--control: tcp://127.0.0.1:1 is also the endpoint to publish on",
         ),
-        ({"layers": (-1,)}, "layers: layers are numbers from 0"),
-        ({"source": ("pipe:-", "pipe:-")}, "source: standard input can feed only one source"),
-        ({"bind": "tcp://192.0.2.1:1"}, "bind: tcp://192.0.2.1:1 can be reached from other machines, and without encryption"),
-        ({"keys": "/tmp/keys"}, "keys: not used without curve = true"),
-        ({"sauce": "x"}, "sauce: unknown setting; did you mean 'source'"),
+        ({"layers": (-1,)}, "--layers: layers are numbers from 0"),
+        ({"source": ("pipe:-", "pipe:-")}, "--source: standard input can feed only one source"),
+        ({"bind": "tcp://192.0.2.1:1"}, "--bind: tcp://192.0.2.1:1 can be reached from other machines, and without encryption"),
+        ({"keys": "/tmp/keys"}, "--keys: not used without curve = true"),
+        ({"sauce": "x"}, "--sauce: unknown setting; did you mean 'source'"),
     ],
 )
 def test_single_mistakes(flags: dict[str, Any], says: str) -> None:
@@ -259,14 +259,46 @@ def test_each_layer_wins_over_the_one_before(toml: Any) -> None:
 def test_mistakes_are_told_with_where_they_stand(toml: Any) -> None:
     path = toml("hop = -1\nwindw = 3")
     with pytest.raises(UsageError) as refusal:
-        load(path, {"gate": 3.0}, {"MERTD_WINDOW": "long", "MERTD_HOPP": "3", "MERTD_LAYERS": "6,x"})
+        load(path, {"gate": 3.0, "late": "never"}, {"MERTD_WINDOW": "long", "MERTD_HOPP": "3", "MERTD_LAYERS": "6,x"})
     lines = str(refusal.value).splitlines()
+    assert "--gate: should be less than or equal to 0" in lines
+    assert "--late: should be 'latest' or 'queue'" in lines
     assert f"{path}: hop: should be greater than or equal to 0.25" in lines
     assert f"{path}: windw: unknown setting; did you mean 'window' or 'bind'?" in lines
     assert "MERTD_HOPP: unknown setting; did you mean 'hop'?" in lines
     assert any(line.startswith("MERTD_WINDOW: should be a valid number") for line in lines)
     assert any(line.startswith("MERTD_LAYERS") for line in lines)
-    assert len(lines) == 6
+    assert len(lines) == 7
+
+
+def test_a_mistake_in_several_settings_is_told_where_the_one_that_can_be_mended_stands(toml: Any) -> None:
+    path = toml("ring = 20\nkeys = '/tmp/keys'")
+    with pytest.raises(UsageError) as refusal:
+        load(path, {"window": 30.0, "control": "tcp://127.0.0.1:5590"})
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith(f"{path}: ring: 20 s of audio are too few")
+    with pytest.raises(UsageError) as refusal:
+        load(toml("window = 30"), {"control": "tcp://127.0.0.1:5590"})
+    (line,) = str(refusal.value).splitlines()
+    assert line.startswith("--control: tcp://127.0.0.1:5590 is also the endpoint to publish on")
+
+
+def test_a_mistake_in_a_table_is_told_with_its_name_or_by_what_made_the_table(toml: Any) -> None:
+    path = toml("[relay]\nto = 'nats://bus'\nreplicas = 'three'\nstrem = 'x'")
+    with pytest.raises(UsageError) as refusal:
+        load(path, {})
+    lines = str(refusal.value).splitlines()
+    assert f"{path}: relay.strem: unknown setting; did you mean 'stream'?" in lines
+    assert any(line.startswith(f"{path}: relay.replicas: should be a valid integer") for line in lines)
+    assert len(lines) == 2
+    for flags, environment, start in (
+        ({"relay": "ftp://bus"}, {}, "--relay: 'ftp://bus' is not the address of a bus"),
+        ({}, {"MERTD_RELAY": "ftp://bus"}, "MERTD_RELAY: 'ftp://bus' is not the address of a bus"),
+    ):
+        with pytest.raises(UsageError) as refusal:
+            load(None, flags, environment)
+        assert str(refusal.value).startswith(start)
+    assert mistakes(toml("relay = 5")) == ["relay: expected a table, or the address of a bus"]
 
 
 def test_the_template_says_every_setting_and_its_default(tmp_path: Path) -> None:

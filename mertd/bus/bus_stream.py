@@ -46,9 +46,9 @@ class StreamWish:
         if not self.name or any(
             character in ".*>/\\" or character.isspace() or not character.isprintable() for character in self.name
         ):
-            raise UsageError(f"stream {self.name!r:.100}: not the name of a JetStream stream; use letters, digits, - and _")
+            raise UsageError(f"stream: {self.name!r:.100} is not the name of a JetStream stream; use letters, digits, - and _")
         if self.replicas not in REPLICAS:
-            raise UsageError(f"replicas {self.replicas}: choose from {', '.join(map(str, REPLICAS))}")
+            raise UsageError(f"replicas: {self.replicas} is not possible; choose from {', '.join(map(str, REPLICAS))}")
 
     def configuration(self, version: tuple[int, ...]) -> dict[str, Any]:
         """Return what makes it. `version`: of the server."""

@@ -41,14 +41,16 @@ def refuse_of_bus(config: Path | None, options: Mapping[str, Any], remedy: str) 
         raise UsageError(f"this names how to get into a bus, but no bus is named; {remedy}")
 
 
-def bus_access(url: str, config: Path | None, options: Mapping[str, Any]) -> tuple[BusAccess, str]:
-    """Return how to get into the bus at `url`, and the name of its stream. Raises `UsageError`, `BusError`.
+def bus_access(flag: str, url: str, config: Path | None, options: Mapping[str, Any]) -> tuple[BusAccess, str]:
+    """Return how to get into the bus that `flag` says is at `url`, and the name of its stream.
 
     `options`: by the names of the settings in the table [relay], of which those that are None come from the file.
+
+    Raises `UsageError`, `BusError`.
     """
     from mertd.bus.nats_extra import check_nats_extra
     from mertd.cli.read_settings import relay_settings
 
-    settings = relay_settings(config, {"to": url, **options})
+    settings = relay_settings(config, {"to": url, **options}, {"to": flag, "stream": "--bus-stream"})
     check_nats_extra()
     return settings.access(), settings.stream

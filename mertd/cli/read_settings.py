@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mertd.errors import UsageError, did_you_mean
+from mertd.errors import UsageError
 
 if TYPE_CHECKING:
     from mertd.config import RawSettings, RelaySettings, Settings
+    from mertd.config.reading import Origin
 
 
 def settings_from_options(config: Path | None, options: Mapping[str, Any]) -> Settings:
@@ -37,31 +38,27 @@ def raw_daemon_settings(config: Path | None, options: Mapping[str, Any]) -> RawS
     return collect(config or existing_default_config(), _with_layers(options), os.environ)
 
 
-def relay_settings(config: Path | None, options: Mapping[str, Any]) -> RelaySettings:
-    """Return the settings of a relay: the table `[relay]` of a file, MERTD_RELAY, and options. Raises `UsageError`."""
-    from pydantic import ValidationError
+def relay_settings(config: Path | None, options: Mapping[str, Any], flags: Mapping[str, str] | None = None) -> RelaySettings:
+    """Return the settings of a relay: the table `[relay]` of a file, MERTD_RELAY, and options.
 
-    from mertd.config import RelaySettings
+    `flags`: those of options that have other names, as `--connect` of `to`. Raises `UsageError`.
+    """
+    from mertd.config import RawSettings, validate
 
     raw = raw_daemon_settings(config, {})
-    found = raw.values.get("relay", {})
-    if not isinstance(found, Mapping | str):
-        raise UsageError(f"{raw.path}: relay: expected a table, or the address of a bus")
-    table = {"to": found} if isinstance(found, str) else dict(found)
-    table |= {name: value for name, value in options.items() if value is not None}
-    if "to" not in table:
-        raise UsageError("no bus is named; give --to nats://HOST:4222, or a table [relay] in the configuration")
-    try:
-        return RelaySettings.model_validate(table)
-    except ValidationError as error:
-        lines = []
-        for fault in error.errors():
-            name = ".".join(map(str, fault["loc"]))
-            text = fault["msg"].removeprefix("Value error, ").strip()
-            if fault["type"] == "extra_forbidden":
-                text = f"unknown setting{did_you_mean(name, list(RelaySettings.model_fields))}"
-            lines.append(f"relay: {name}: {text}" if name else f"relay: {text}")
-        raise UsageError(*lines) from error
+    given = {name: value for name, value in options.items() if value is not None}
+    table = raw.values.get("relay", {})
+    if isinstance(table, str):
+        table = {"to": table}
+    if isinstance(table, dict):
+        table = table | given
+        if "to" not in table:
+            raise UsageError("no bus is named; give --to nats://HOST:4222, or a table [relay] in the configuration")
+    origins: dict[str, Origin] = {**raw.origins, **{f"relay.{name}": "flag" for name in given}}
+    named = {f"relay.{name}": flag for name, flag in (flags or {}).items()}
+    relay = validate(RawSettings({"relay": table}, origins, raw.path, named)).relay
+    assert relay is not None
+    return relay
 
 
 def existing_default_config() -> Path | None:

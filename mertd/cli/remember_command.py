@@ -62,7 +62,7 @@ def remember(
             raise UsageError("--from names a bus, --connect and --control name daemons; give one or the other")
         from mertd.memory.bus_following import BusFollowing
 
-        access, name = bus_access(bus, config, options)
+        access, name = bus_access("--from", bus, config, options)
         _remember(BusFollowing(chosen_folder(memory), access, name, parse_keep(keep)))
         return
     refuse_of_bus(config, options, "give --from nats://HOST:4222")

@@ -92,7 +92,7 @@ def tail(
     streams = tuple(stream or ())
     kinds = ("embedding", "event") if events else ("embedding",)
     if is_bus(connect):
-        access, name = bus_access(connect, config, options)
+        access, name = bus_access("--connect", connect, config, options)
         where = _Where(str(access), control, streams, kinds, since, last, memory, None, (access, name))
         _follow(where, count, timeout, MessagePrinter(json, text_times), complain)
         return

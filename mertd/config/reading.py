@@ -6,7 +6,7 @@ All mistakes are reported together, each with its place.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +24,31 @@ PREFIX = "MERTD_"
 
 @dataclass(frozen=True)
 class RawSettings:
-    """Values before they are checked, and the origin of each. `path`: the file that was read."""
+    """Values before they are checked, and the origin of each.
+
+    Attributes:
+        path: the file that was read.
+        origins: a value within a table has one of its own, as `relay.to`, if it is not the table's.
+        flags: those whose names are not those of their settings, as `--connect` of `relay.to`.
+    """
 
     values: Mapping[str, Any]
     origins: Mapping[str, Origin]
     path: Path | None
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    def place(self, name: str) -> str:
+        """Return where a user finds a setting: the flag, the variable, or the file and the name; the name of a default."""
+        known = name if name in self.origins else name.partition(".")[0]
+        match self.origins.get(known):
+            case "flag":
+                return self.flags.get(known) or f"--{known.rpartition('.')[2].replace('_', '-')}"
+            case "environment":
+                return f"{PREFIX}{known.upper()}"
+            case "file":
+                return f"{self.path}: {name}"
+            case _:
+                return name
 
 
 def collect(path: Path | None, flags: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> RawSettings:
@@ -83,17 +103,17 @@ def _listed(name: str, text: str) -> Any:
 def _explain(error: ValidationError, raw: RawSettings) -> list[str]:
     lines = []
     for fault in error.errors():
-        name = ".".join(str(part) for part in fault["loc"])
-        origin = raw.origins.get(str(fault["loc"][0]) if fault["loc"] else "")
+        name = ".".join(map(str, fault["loc"]))
         if fault["type"] == "extra_forbidden":
-            fields = RelaySettings.model_fields if fault["loc"][0] == "relay" else Settings.model_fields
-            known = [key for key in fields if key != fault["loc"][-1]]
-            found = [f"{name}: unknown setting{did_you_mean(str(fault['loc'][-1]), known)}"]
-        else:
-            text = fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip()
-            found = [f"{name}: {line}" if name else line for line in text.split("\n")]
-        if origin == "environment":
-            lines += [f"{PREFIX}{name.upper()}: {line.removeprefix(f'{name}: ')}" for line in found]
-        else:
-            lines += [f"{raw.path}: {line}" if raw.path else line for line in found]
+            fields = RelaySettings.model_fields if name.startswith("relay.") else Settings.model_fields
+            last = str(fault["loc"][-1])
+            lines.append(f"{raw.place(name)}: unknown setting{did_you_mean(last, [key for key in fields if key != last])}")
+            continue
+        together = {"": Settings.model_fields, "relay": RelaySettings.model_fields}.get(name, {})
+        for line in fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip().split("\n"):
+            one, _, text = line.partition(": ")
+            if one in together:  # what is wrong with several settings together begins with the name of one
+                lines.append(f"{raw.place(f'{name}.{one}' if name else one)}: {text}")
+            else:
+                lines.append(f"{raw.place(name)}: {line}" if name else line)
     return lines

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_serializer, field_valid
 from mertd.bus.bus_access import EXAMPLE, BusAccess, parse_servers
 from mertd.bus.bus_stream import STREAM, StreamWish
 from mertd.errors import UsageError
-from mertd.memory.amounts import parse_keep
+from mertd.memory.amounts import bytes_of, seconds_of
 
 
 class RelaySettings(BaseModel):
@@ -33,6 +33,8 @@ class RelaySettings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _address_alone(cls, value: Any) -> Any:
+        if not isinstance(value, str | dict | RelaySettings):
+            raise ValueError("expected a table, or the address of a bus")
         return {"to": value} if isinstance(value, str) else value
 
     @field_serializer("to")
@@ -64,12 +66,12 @@ class RelaySettings(BaseModel):
 
     def wish(self) -> StreamWish:
         """Return which stream is used."""
-        age, size = parse_keep(self.max_age), parse_keep(self.max_size)
-        if age.seconds is None:
+        age, size = seconds_of(self.max_age), bytes_of(self.max_size or "")
+        if age is None:
             raise UsageError(f"max_age: {self.max_age!r} is not a time; write it as 2y, 30d or 12h")
-        if self.max_size is not None and size.bytes is None:
-            raise UsageError(f"max_size: {self.max_size!r} is not a size; write it as 50GB")
-        return StreamWish(self.stream, self.create, self.replicas, age.seconds, size.bytes)
+        if self.max_size is not None and size is None:
+            raise UsageError(f"max_size: {self.max_size!r} is not a size; write it as 500MB or 50GB")
+        return StreamWish(self.stream, self.create, self.replicas, age, size)
 
 
 def merged(before: Any, found: Any) -> Any:

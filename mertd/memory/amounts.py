@@ -6,6 +6,7 @@ Rules of this file: pure, and it imports nothing of the memory, for the settings
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mertd.errors import UsageError
@@ -32,13 +33,24 @@ def parse_keep(text: str | None) -> Keep:
     """Return what `2y` or `50GB` says. Raises `UsageError`."""
     if text is None:
         return Keep()
+    found = Keep(seconds_of(text), bytes_of(text))
+    if found == Keep():
+        raise UsageError(f"keep: {text!r} is neither a time nor a size; write it as 2y, 30d, 12h or 50GB")
+    if found.bytes is not None and found.bytes < MIN_BYTES:
+        raise UsageError(f"keep: {text!r} is too little; keep at least 1GB, for files are deleted whole")
+    return found
+
+
+def seconds_of(text: str) -> float | None:
+    """Return the seconds of a time, as `2y`, `30d` or `12h`; None if it is none, or 0."""
+    return _scaled(text, UNITS_S, str.lower) or None
+
+
+def bytes_of(text: str) -> int | None:
+    """Return the bytes of a size, as `50GB`; None if it is none, or 0."""
+    return round(_scaled(text, UNITS_BYTES, str.upper)) or None
+
+
+def _scaled(text: str, units: Mapping[str, float], cased: Callable[[str], str]) -> float:
     found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+)\s*", text, re.ASCII)
-    if found is not None:
-        number, unit = float(found[1]), found[2]
-        if (seconds := UNITS_S.get(unit.lower())) and number > 0:
-            return Keep(seconds=number * seconds)
-        if size := UNITS_BYTES.get(unit.upper()):
-            if number * size < MIN_BYTES:
-                raise UsageError(f"keep: {text!r} is too little; keep at least 1GB, for files are deleted whole")
-            return Keep(bytes=round(number * size))
-    raise UsageError(f"keep: {text!r} is neither a time nor a size; write it as 2y, 30d, 12h or 50GB")
+    return 0.0 if found is None else float(found[1]) * units.get(cased(found[2]), 0.0)

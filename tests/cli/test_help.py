@@ -14,6 +14,7 @@ import mertd.cli
 from command_process import mertd as run_mertd
 from mertd.cli.app import app, run
 from mertd.cli.lazy_group import COMMANDS
+from mertd.config import RelaySettings, Settings
 
 
 def commands(command: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], object]]:
@@ -47,6 +48,15 @@ def test_help_of(path: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> N
         if parameter.name != "help" and parameter.param_type_name == "option":
             assert parameter.help, f"{' '.join(path)}: {parameter.opts[0]} says nothing"
             assert parameter.opts[0] in shown.out
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: "-".join(path) or "mertd")
+def test_an_option_has_the_name_of_the_setting_that_it_gives(path: tuple[str, ...]) -> None:
+    """So that a mistake is told with it: see `RawSettings.place`."""
+    names = {*Settings.model_fields, *RelaySettings.model_fields}
+    for parameter in ALL[path].params:
+        if parameter.param_type_name == "option" and parameter.name in names:
+            assert f"--{parameter.name.replace('_', '-')}" in parameter.opts
 
 
 def test_help_of_the_real_program() -> None:
