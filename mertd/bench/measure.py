@@ -62,10 +62,9 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 def cpu_s(pid: int) -> float:
     """Return the seconds of CPU, user and system, that a process has used. Raises `ProcessLookupError` if it has ended."""
-    try:  # Linux, where `ps` prints whole seconds only
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    except FileNotFoundError:
+    if (text := _proc(pid, "stat")) is None:
         return parse_ps_time(_ps(pid, "time"))
+    fields = text.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
@@ -85,7 +84,9 @@ def machine_cpu_s() -> float:
 
 def resident_mb(pid: int) -> float:
     """Return the megabytes of memory that a process holds. Raises `ProcessLookupError` if it has ended."""
-    return int(_ps(pid, "rss")) * 1024 / 1e6
+    if (text := _proc(pid, "statm")) is None:
+        return int(_ps(pid, "rss")) * 1024 / 1e6
+    return int(text.split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def parse_ps_time(text: str) -> float:
@@ -95,6 +96,16 @@ def parse_ps_time(text: str) -> float:
     for part in rest.split(":"):
         total = 60 * total + float(part)
     return 86_400 * int(days or 0) + total
+
+
+def _proc(pid: int, name: str) -> str | None:
+    """Return what Linux says of a process; None on other systems. On a Linux `ps` may be missing, and tells whole seconds."""
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            raise ProcessLookupError(f"no process {pid}") from None
+        return None
 
 
 def _ps(pid: int, column: str) -> str:

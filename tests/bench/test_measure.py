@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -45,6 +46,15 @@ def test_what_this_process_has_used() -> None:
     assert before.ru_utime + before.ru_stime - 0.05 <= found <= after.ru_utime + after.ru_stime + 0.05
     peak = after.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
     assert 5 < resident_mb(os.getpid()) <= peak * 1.05
+
+
+@pytest.mark.skipif(shutil.which("ps") is None, reason="needs ps")
+def test_ps_tells_the_same_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    held_mb, used_s = resident_mb(os.getpid()), cpu_s(os.getpid())
+    monkeypatch.setattr("mertd.bench.measure._proc", lambda *_: None)
+    assert resident_mb(os.getpid()) == pytest.approx(held_mb, rel=0.2)
+    assert used_s - 1 <= cpu_s(os.getpid()) <= used_s + 10  # it has whole seconds here
+    test_a_process_that_is_gone_has_no_figures()
 
 
 def test_a_process_that_is_gone_has_no_figures() -> None:
