@@ -298,6 +298,7 @@ def test_a_mistake_in_a_table_is_told_with_its_name_or_by_what_made_the_table(to
         with pytest.raises(UsageError) as refusal:
             load(None, flags, environment)
         assert str(refusal.value).startswith(start)
+    assert mistakes(toml("'relay.x' = 1")) == ["relay.x: unknown setting; did you mean 'relay'?"], "a name with a dot"
     assert mistakes(toml("relay = 5")) == ["relay: expected a table, or the address of a bus"]
 
 

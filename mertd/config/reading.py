@@ -101,18 +101,17 @@ def _listed(name: str, text: str) -> Any:
 
 
 def _explain(error: ValidationError, raw: RawSettings) -> list[str]:
+    tables = {"": Settings.model_fields, "relay": RelaySettings.model_fields}
     lines = []
     for fault in error.errors():
-        name = ".".join(map(str, fault["loc"]))
+        *above, last = map(str, fault["loc"] or ("",))
+        name = ".".join((*above, last))
         if fault["type"] == "extra_forbidden":
-            fields = RelaySettings.model_fields if name.startswith("relay.") else Settings.model_fields
-            last = str(fault["loc"][-1])
-            lines.append(f"{raw.place(name)}: unknown setting{did_you_mean(last, [key for key in fields if key != last])}")
+            lines.append(f"{raw.place(name)}: unknown setting{did_you_mean(last, tables['.'.join(above)])}")
             continue
-        together = {"": Settings.model_fields, "relay": RelaySettings.model_fields}.get(name, {})
         for line in fault["msg"].removeprefix("Value error, ").removeprefix("Input ").strip().split("\n"):
             one, _, text = line.partition(": ")
-            if one in together:  # what is wrong with several settings together begins with the name of one
+            if one in tables.get(name, ()):  # what is wrong with several settings together begins with the name of one
                 lines.append(f"{raw.place(f'{name}.{one}' if name else one)}: {text}")
             else:
                 lines.append(f"{raw.place(name)}: {line}" if name else line)

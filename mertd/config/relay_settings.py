@@ -69,7 +69,7 @@ class RelaySettings(BaseModel):
         age, size = seconds_of(self.max_age), bytes_of(self.max_size or "")
         if age is None:
             raise UsageError(f"max_age: {self.max_age!r} is not a time; write it as 2y, 30d or 12h")
-        if self.max_size is not None and size is None:
+        if self.max_size is not None and not size:
             raise UsageError(f"max_size: {self.max_size!r} is not a size; write it as 500MB or 50GB")
         return StreamWish(self.stream, self.create, self.replicas, age, size)
 

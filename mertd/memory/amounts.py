@@ -34,7 +34,7 @@ def parse_keep(text: str | None) -> Keep:
     if text is None:
         return Keep()
     found = Keep(seconds_of(text), bytes_of(text))
-    if found == Keep():
+    if found.seconds is None and found.bytes is None:
         raise UsageError(f"keep: {text!r} is neither a time nor a size; write it as 2y, 30d, 12h or 50GB")
     if found.bytes is not None and found.bytes < MIN_BYTES:
         raise UsageError(f"keep: {text!r} is too little; keep at least 1GB, for files are deleted whole")
@@ -47,10 +47,12 @@ def seconds_of(text: str) -> float | None:
 
 
 def bytes_of(text: str) -> int | None:
-    """Return the bytes of a size, as `50GB`; None if it is none, or 0."""
-    return round(_scaled(text, UNITS_BYTES, str.upper)) or None
+    """Return the bytes of a size, as `50GB`; None if it is none."""
+    return None if (size := _scaled(text, UNITS_BYTES, str.upper)) is None else round(size)
 
 
-def _scaled(text: str, units: Mapping[str, float], cased: Callable[[str], str]) -> float:
+def _scaled(text: str, units: Mapping[str, float], cased: Callable[[str], str]) -> float | None:
     found = re.fullmatch(r"\s*(\d{1,9}(?:\.\d{1,9})?)\s*([A-Za-z]+)\s*", text, re.ASCII)
-    return 0.0 if found is None else float(found[1]) * units.get(cased(found[2]), 0.0)
+    if found is None or (unit := units.get(cased(found[2]))) is None:
+        return None
+    return float(found[1]) * unit

@@ -50,6 +50,7 @@ def test_what_a_bus_keeps_may_be_less_than_what_a_memory_keeps(config: Path) -> 
     """A file of the memory is deleted whole, so it keeps a gigabyte at least."""
     assert relay_settings(config, {"max_age": "1h", "max_size": "100MB"}).wish().max_bytes == 100 * 10**6
     assert refusal(config, max_age="1h", max_size="2h") == ["--max-size: '2h' is not a size; write it as 500MB or 50GB"]
+    assert refusal(config, max_age="1h", max_size="0GB")[0].startswith("--max-size: '0GB' is not a size")
     assert refusal(config, max_age="5GB") == ["--max-age: '5GB' is not a time; write it as 2y, 30d or 12h"]
     assert refusal(config, max_age="0d")[0].startswith("--max-age: '0d' is not a time")
 

@@ -38,6 +38,12 @@ def test_what_is_no_amount(text: str) -> None:
         parse_keep(text)
 
 
+@pytest.mark.parametrize("text", ["0GB", "50MB", "0.9 gb"])
+def test_a_size_that_is_too_little(text: str) -> None:
+    with pytest.raises(UsageError, match="is too little; keep at least 1GB"):
+        parse_keep(text)
+
+
 def days(folder: Path, count: int) -> None:
     """A file for each of so many days."""
     for day in range(count):

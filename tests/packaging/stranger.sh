@@ -29,6 +29,7 @@ done
 mapfile -t passed < <(env | grep -E '^(PIP|UV|SSL|REQUESTS)_|^https?_proxy=' | grep -v FIND_LINKS)
 mount --bind /proc "$root/proc"
 mount --bind /dev "$root/dev"
+mount --make-private "$root/dev" # or what is mounted below it would be mounted on this machine's /dev, too
 mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
 mount --bind /dev/pts "$root/dev/pts"
 chroot "$root" useradd --create-home stranger
