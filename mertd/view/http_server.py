@@ -71,7 +71,7 @@ async def serve(options: ViewOptions, announce: Callable[[str], object], stoppin
     with socket:
         access = access_for(address, options.names, gethostname(), options.token or secrets.token_urlsafe(32))
         novelty = LiveNovelty()
-        listener = Listener(options.daemons)
+        listener = Listener(options.daemons, lambda: {"heard": novelty.heard()})
         observed = Observed(options.daemons.endpoints)
         listener.on_window(novelty.take)
         listener.on_message(observed.note)

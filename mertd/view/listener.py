@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 NEWS_S = 0.25
 """Seconds between two times that browsers are told what has changed."""
 
+PROBLEM_MS = 10_000
+"""Milliseconds for which a problem must not come again until a message that is right ends it. Others may go on meanwhile."""
+
 MAX_EVENTS = 50
 """Events that a browser is shown when it comes."""
 
@@ -50,6 +53,7 @@ class Listener:
         self._more = snapshot
         self._events: deque[dict[str, Any]] = deque(maxlen=MAX_EVENTS)
         self._complaint = Complaint(log, logging.WARNING)
+        self._complained_ms = 0
         self._heard: list[Callable[[Embedding], dict[str, Any]]] = []
         self._others: list[Callable[[str, Message], object]] = []
 
@@ -71,27 +75,34 @@ class Listener:
                 try:
                     received = await subscriber.receive_async()
                 except MertdError as error:  # an invalid message, or a refusal; the next call continues
-                    if self._complaint.say(str(error)):
-                        self.feed.add("problem", {"words": short(str(error))})
+                    self.complain(str(error), ms(time.time_ns()))
                     continue
                 if received is not None:
-                    self.take(received.message, time.time_ns() // 1_000_000)
+                    self.take(received.message, ms(time.time_ns()))
                     for look in self._others:
                         look(received.endpoint, received.message)
 
     async def tell(self) -> None:
         """Tell browsers what has changed, for ever."""
         while True:
-            self.board.tick(time.time_ns() // 1_000_000)
+            self.board.tick(ms(time.time_ns()))
             if (news := self.board.news()) is not None:
                 self.feed.add("board", news)
             self.feed.flush()
             await asyncio.sleep(NEWS_S)
 
+    def complain(self, text: str, now_ms: int) -> None:
+        """Tell of a problem that there is now."""
+        self._complained_ms = now_ms
+        if self._complaint.say(text):
+            self.feed.add("problem", {"words": short(text)})
+
     def take(self, message: Message, now_ms: int) -> None:
         """Take a message that came now."""
         self.board.note(message, now_ms)
-        self._complaint.over()
+        if self._complaint and abs(now_ms - self._complained_ms) >= PROBLEM_MS:
+            self._complaint.over()
+            self.feed.add("problem", {"words": ""})
         if isinstance(message, Embedding):
             facts = {"daemon": short(message.daemon), "stream": short(message.stream)}
             for look in self._heard:

@@ -15,7 +15,7 @@ from mertd.memory.changes.direction_spread import Direction, direction
 from mertd.memory.changes.novelty import novelty, side_weights
 from mertd.memory.changes.stream_reading import StreamKey
 from mertd.memory.changes.stream_window import Change, window_of
-from mertd.view.board import finite, ms
+from mertd.view.board import finite, ms, short
 from mertd.view.remembered import name_of
 from mertd.view.span_sketch import GAP_STEPS, MIN_VARIANCE
 from mertd.wire import Embedding
@@ -50,12 +50,16 @@ class LiveNovelty:
         if name not in self._streams:
             if len(self._streams) >= MAX_STREAMS:
                 return told
-            self._streams[name] = _StreamNovelty()
+            self._streams[name] = _StreamNovelty(told | {"daemon": short(message.daemon), "stream": short(message.stream)})
         return told | self._streams[name].take(message)
+
+    def heard(self) -> list[dict[str, Any]]:
+        """Return which streams were heard, the first one first: a page that opens now has missed their windows."""
+        return [stream.facts for stream in self._streams.values()]
 
     def lately(self, name: str) -> dict[str, Any]:
         """Return all values and changes of a stream."""
-        stream = self._streams.get(name) or _StreamNovelty()
+        stream = self._streams.get(name) or _StreamNovelty({})
         variance = stream.variance
         return {
             "line": {
@@ -68,9 +72,10 @@ class LiveNovelty:
 
 
 class _StreamNovelty:
-    """One stream. Attributes: points (time, value), and marks, oldest first."""
+    """One stream. Attributes: facts that a page needs of it; points (time, value), and marks, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, facts: dict[str, Any]) -> None:
+        self.facts = facts
         self.points: deque[tuple[int, float]] = deque(maxlen=MAX_POINTS)
         self.marks: deque[dict[str, Any]] = deque(maxlen=MAX_MARKS)
         self._detector = ChangeDetector(cut_off=False)

@@ -30,7 +30,18 @@ from playwright.sync_api import Browser, Page, expect
 from command_process import PATIENCE_S
 from mertd.stream.client.subscriber import Subscriber
 from mertd.wire import Embedding
-from view.browser_stage import HOSTILE, Stage, chromium, hostile_daemon, hostile_words, launched, remember_a_day, stage, until
+from view.browser_stage import (
+    HOSTILE,
+    MODEL_OPTIONS,
+    Stage,
+    chromium,
+    hostile_daemon,
+    hostile_words,
+    launched,
+    remember_a_day,
+    stage,
+    until,
+)
 
 LIVE_MS = 2_000
 """Milliseconds from publication until the page shows a vector, at most."""
@@ -480,6 +491,21 @@ def markup_is_text(made_stage: Stage, browser: Browser) -> str:
     return f"{HOSTILE} is shown {text.count(HOSTILE)} times, as text"
 
 
+def what_is_over_is_shown(made_stage: Stage, browser: Browser) -> str:
+    """Without a memory, and opened when no window will come any more."""
+    view, url = made_stage.view(made_stage.folder / "none")
+    daemon = made_stage.start("run", *made_stage.endpoints, *MODEL_OPTIONS, "--source", "synth:tone?name=tone&seconds=4")
+    with visit(browser, url) as made:
+        expect(made.page.locator("article[data-stream=tone]")).to_contain_text("The audio is over", timeout=WAIT_MS)
+    with visit(browser, url) as made:
+        expect(made.page.locator("#stream option")).to_have_text("tone", timeout=WAIT_MS)
+        made.page.wait_for_selector("body[data-drawn]")
+        made.check()
+    made_stage.end(view)
+    made_stage.end(daemon)
+    return "the line of a stream that has ended"
+
+
 def another_machine_opens_it(made_stage: Stage, browser: Browser) -> str:
     """By the name of this machine, with the token, and without what browsers only do for this machine itself."""
     daemon = made_stage.daemon()
@@ -521,6 +547,7 @@ def main() -> None:
     with stage() as made_stage, chromium(f"--host-resolver-rules={RULES}") as browser:
         check("daemons and streams come and go", functools.partial(daemons_and_streams_come_and_go, made_stage, browser))
         check("another machine opens it", functools.partial(another_machine_opens_it, made_stage, browser))
+        check("what is over is shown", functools.partial(what_is_over_is_shown, made_stage, browser))
         check("markup is text", functools.partial(markup_is_text, made_stage, browser))
         remember_a_day(made_stage.memory, DAY_WINDOWS, time.time_ns())
         daemon = made_stage.daemon()

@@ -63,10 +63,16 @@ class Stage:
         self._processes.append(process)
         return process
 
+    @property
+    def endpoints(self) -> list[str]:
+        """Options of a daemon."""
+        return ["--bind", self.publish, "--control", self.control]
+
     def daemon(self, *more: str) -> subprocess.Popen[str]:
         """Start a daemon that hears chords in a `room`."""
-        endpoints = ["--bind", self.publish, "--control", self.control]
-        return self.start("run", *endpoints, *MODEL_OPTIONS, "--source", "synth:chords?name=room", "--name", "studio", *more)
+        return self.start(
+            "run", *self.endpoints, *MODEL_OPTIONS, "--source", "synth:chords?name=room", "--name", "studio", *more
+        )
 
     def view(self, memory: Path | None = None, bind_to: str = "127.0.0.1:0") -> tuple[subprocess.Popen[str], str]:
         """Start the page's server; return it, and its address."""

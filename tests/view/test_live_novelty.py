@@ -50,6 +50,10 @@ def test_streams_and_models_are_kept_apart_and_bounded() -> None:
     names = {live.take(embedding(0, stream=f"s{number}"))["key"] for number in range(MAX_STREAMS + 10)}
     assert len(names) == MAX_STREAMS + 10
     assert len(live._streams) == MAX_STREAMS
+    heard = live.heard()
+    assert [one["stream"] for one in heard] == [f"s{number}" for number in range(MAX_STREAMS)]
+    assert {one["key"] for one in heard} < names
+    assert {(one["daemon"], one["trained"]) for one in heard} == {(embedding(0).daemon, embedding(0).model.trained)}
     assert live.lately("never heard of") == {"line": {"ms": [], "novelty": []}, "variance": 1.0, "marks": []}
 
 

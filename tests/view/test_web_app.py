@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from mertd.view.access import Access
 from mertd.view.feed import MAX_VIEWERS
-from mertd.view.listener import Daemons, Listener
+from mertd.view.listener import PROBLEM_MS, Daemons, Listener
 from mertd.view.live_novelty import LiveNovelty
 from mertd.view.memory_routes import MemoryRoutes
 from mertd.view.site_files import SITE
@@ -165,6 +165,29 @@ def test_what_happens_is_told_as_text(listener: Listener) -> None:
     assert text.count("\n\n") == 1, "a line break in a text ends no event"
     assert text.count("event: ") == 2, "its own, and one inside a text, where it means nothing"
     assert hostile in text
+
+
+def test_a_problem_ends_for_who_saw_it() -> None:
+    listener = Listener(Daemons(("tcp://127.0.0.1:1",), ()))
+
+    async def told() -> list[str]:
+        parts = listener.feed.follow(None)
+        await anext(parts)
+        before = await anext(parts)
+        listener.complain("no such key", 1_000)
+        listener.take(embedding(0), 2_000)  # of another daemon
+        listener.complain("no such key", 3_000)
+        during = await anext(parts)
+        listener.take(embedding(1), 3_000 + PROBLEM_MS)
+        after = await anext(parts)
+        await parts.aclose()
+        return [part.decode() for part in (before, during, after)]
+
+    before, during, after = asyncio.run(told())
+    assert '"problem":""' in before
+    assert during.count('{"words":"no such key"}') == 1
+    assert '{"words":""}' not in during
+    assert after.count('{"words":""}') == 1
 
 
 def test_there_is_an_end_to_viewers(browser: TestClient, listener: Listener) -> None:

@@ -20,7 +20,8 @@ export class Evening {
     this.streams = new Map(); // by key: what is known of the stream
     this.key = null;
     this.isChosen = false;
-    this.isReady = false;
+    this.isReady = false; // to show what is only heard
+    this.isTold = false; // what the server knew before
     this.hours = 24;
     this.until = null; // null: now
     this.range = null; // a span that was chosen by hand
@@ -279,19 +280,29 @@ export class Evening {
     }));
   }
 
+  // All that the server knows. The first time it is of what came before this page; later, of what this page has missed.
+  snapshot(heard) {
+    for (const facts of heard) this.hear(facts);
+    if (this.isTold && this.until === null && this.range === null) this.load();
+    this.isTold = true;
+  }
+
+  // A stream is heard, or was since the server began.
+  hear({ key, daemon, stream, trained }) {
+    const known = this.streams.get(key);
+    if (known?.live) return;
+    this.streams.set(key, { remembered: false, trained, ...known, key, daemon, stream, live: true });
+    if (!this.isReady) return;
+    const shown = this.streams.get(this.key);
+    const better = !shown || (!shown.live && Date.now() - (shown.last_ms ?? 0) > OLD_MS);
+    if (!this.isChosen && better && this.key !== key) this.choose(key);
+    this.offer(key);
+  }
+
   // A window has come.
   window(facts) {
-    const key = facts.key;
-    const known = this.streams.get(key);
-    if (!known?.live) {
-      this.streams.set(key, { remembered: false, trained: facts.trained, ...known, key, daemon: facts.daemon, stream: facts.stream, live: true });
-      const shown = this.streams.get(this.key);
-      const better = !shown || (!shown.live && Date.now() - (shown.last_ms ?? 0) > OLD_MS);
-      if (this.isReady) {
-        if (!this.isChosen && better && this.key !== key) this.choose(key);
-        this.offer(key);
-      }
-    }
+    const { key } = facts;
+    this.hear(facts);
     if (key !== this.key || this.data === null || this.range !== null || this.until !== null) return;
     const { line, marks } = this.data;
     if (facts.novelty !== undefined && facts.ms > (line.ms.at(-1) ?? 0)) {

@@ -40,6 +40,7 @@ function addEvent(event) {
 function take(kind, content) {
   if (kind === "snapshot") {
     cards.snapshot(content);
+    evening.snapshot(content.heard);
     by("events").replaceChildren();
     content.events.forEach(addEvent);
     showProblem(content.problem);
