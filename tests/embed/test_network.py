@@ -28,7 +28,7 @@ from signals import chord_progression
 Array = NDArray[np.float32]
 STATES = tuple(range(TINY.states))
 SHORTEST = MERT_95M.shortest  # 400 samples give one frame
-LENGTHS = [SHORTEST, SHORTEST + 1, 719, 720, 4_001, 24_000, 30_007]
+LENGTHS = [SHORTEST, SHORTEST + 1, 719, 720, 4_001, pytest.param(24_000, marks=pytest.mark.slow), 30_007]
 
 Make = Callable[[Weights, Sequence[int]], Backend]
 BACKENDS: dict[str, tuple[Make, float]] = {

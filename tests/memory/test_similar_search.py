@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -199,17 +200,27 @@ def test_the_process_that_remembers_builds_the_indexes(tmp_path: Path) -> None:
     builder.stop()
 
 
+@pytest.fixture(scope="module")
+def grouped_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grouped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(memory_folder, "GROUP_FILES", 3)
+        with Store(folder, max_file=100_000) as store:
+            for seq in range(0, COUNT, 400):
+                store.append([message(n) for n in range(seq, min(seq + 400, COUNT))])
+        assert len(segments(folder)) in (7, 8)
+        IndexBuilder(folder).build()
+    return folder
+
+
 @pytest.fixture
-def grouped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def grouped(grouped_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Seven files of which the first six make two groups, with all indexes."""
     monkeypatch.setattr(memory_folder, "GROUP_FILES", 3)
-    with Store(tmp_path, max_file=100_000) as store:
-        for seq in range(0, COUNT, 400):
-            store.append([message(n) for n in range(seq, min(seq + 400, COUNT))])
-    assert len(segments(tmp_path)) in (7, 8)
-    IndexBuilder(tmp_path).build()
-    assert groups_in(tmp_path) == ["000001-000003.sp.similar", "000004-000006.sp.similar"]
-    return tmp_path
+    folder = tmp_path / "memory"
+    shutil.copytree(grouped_once, folder)
+    assert groups_in(folder) == ["000001-000003.sp.similar", "000004-000006.sp.similar"]
+    return folder
 
 
 def groups_in(folder: Path) -> list[str]:

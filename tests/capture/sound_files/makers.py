@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +27,11 @@ SECONDS = 3.0
 
 def music(seconds: float = SECONDS, rate: int = RATE, seed: int = 0) -> Array:
     """Return two different channels, (n, 2)."""
+    return _music(seconds, rate, seed).copy()
+
+
+@functools.cache
+def _music(seconds: float, rate: int, seed: int) -> Array:
     left, right = chord_progression(seconds, rate, seed), 0.5 * chord_progression(seconds, rate, seed + 1)
     return np.stack([left, right], axis=1).astype(np.float32)
 
@@ -35,11 +43,26 @@ def write_wav(path: Path, samples: Array | None = None, rate: int = RATE, subtyp
 
 
 def encode(target: Path, *options: str, source: Path | None = None) -> Path:
-    """Encode `source`, by default `music`, into `target` with ffmpeg, which takes the format from the name."""
+    """Encode `source`, by default `music`, into `target` with ffmpeg, which takes the format from the name.
+
+    What only options and the name decide is made once a run and copied.
+    """
     if shutil.which("ffmpeg") is None:
         assert os.environ.get("CI") != "true", "ffmpeg is missing"
         pytest.skip("ffmpeg is missing")
-    source = source or write_wav(target.with_suffix(".source.wav"))
+    if source is not None or "-i" in options:
+        return _encode(source or write_wav(target.with_suffix(".source.wav")), options, target)
+    name = hashlib.sha256(repr((options, target.suffix)).encode()).hexdigest()[:16]
+    made = Path(os.environ["XDG_CACHE_HOME"], f"sound-{name}{target.suffix}")  # of this run: see conftest.py
+    if not made.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            encoded = _encode(write_wav(Path(folder, "source.wav")), options, Path(folder, target.name))
+            whole = shutil.copyfile(encoded, made.with_suffix(f".{os.getpid()}{target.suffix}"))
+            whole.replace(made)  # another worker may want it meanwhile
+    return shutil.copyfile(made, target)
+
+
+def _encode(source: Path, options: tuple[str, ...], target: Path) -> Path:
     subprocess.run(["ffmpeg", "-y", "-v", "error", "-i", str(source), *options, str(target)], check=True, timeout=60)
     return target
 
