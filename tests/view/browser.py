@@ -88,6 +88,18 @@ REFRESH = """async (times) => {
 }"""
 """Let the page ask for its span, and draw it, so many times."""
 
+OVERTAKEN = """async () => {
+  const { Evening } = await import("./evening.js");
+  const made = new Evening(() => {});
+  await made.start();
+  const facts = { key: made.key, daemon: "studio", stream: "room", trained: false, ms: Date.now(), novelty: 0.5 };
+  const asked = made.load();
+  made.window(facts);
+  await asked;
+  return made.data.line.ms.at(-1) === facts.ms;
+}"""
+"""Let a window come while a span is asked for."""
+
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", { value: hidden, configurable: true });
   document.dispatchEvent(new Event("visibilitychange"));
@@ -309,6 +321,31 @@ class Run:
             until(lambda: shown(made.page) > before, "the page does not catch up")
             made.check()
             return f"after {noticed_s:.0f} s; live {time.monotonic() - began - noticed_s:.1f} s later"
+
+    def a_first_question_that_fails_is_asked_again(self) -> str:
+        """The server may be busy when the page opens. Nothing is heard here: no window tells of the stream."""
+        with visit(self.browser, "about:blank", base=self.url) as made:
+            answers = []
+
+            def refuse(route: Any) -> None:
+                answers.append(route.request.url)
+                route.fulfill(status=503, json={"problem": "too many questions at once"})
+
+            made.page.route(re.compile(r"/live(\?|$)"), lambda route: route.abort())
+            made.page.route("**/remembered", refuse)
+            made.page.goto(self.url)
+            expect(made.page.locator("#line-words")).to_have_text("too many questions at once", timeout=WAIT_MS)
+            made.page.unroute("**/remembered")
+            drawn(made.page)
+            return f"drawn after {len(answers)} refusals"
+
+    def a_window_that_comes_with_an_answer_is_shown(self) -> str:
+        """The answer was made before the window came, and arrives after it."""
+        with visit(self.browser, self.url) as made:
+            drawn(made.page)
+            assert made.page.evaluate(OVERTAKEN), "the window is missing"
+            made.check()
+            return "also when it overtakes the answer"
 
     def a_proxy_that_answers_for_it_is_no_end(self) -> str:
         """While the server is away, a proxy may answer with a page of its own, after which browsers do not connect again."""
@@ -560,6 +597,8 @@ def main() -> None:
         check("times are the viewer's", run.times_are_the_viewers)
         check("a sleeper catches up", run.a_sleeper_catches_up)
         check("a dead connection is noticed", run.a_dead_connection_is_noticed)
+        check("a first question that fails is asked again", run.a_first_question_that_fails_is_asked_again)
+        check("a window that comes with an answer is shown", run.a_window_that_comes_with_an_answer_is_shown)
         check("a proxy that answers for it is no end", run.a_proxy_that_answers_for_it_is_no_end)
         check("many tabs are no trouble", run.many_tabs_are_no_trouble)
         check("an open page does not grow", run.an_open_page_does_not_grow)

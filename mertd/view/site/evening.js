@@ -9,6 +9,7 @@ const GRID_MS = 10000; // ends of spans, so that several browsers ask the same
 const MIN_REFRESH_MS = 30000;
 const OLD_MS = 2 * HOUR_MS;
 const MAX_POINTS = 4000;
+const MAX_RECENT = 100; // windows that may come while the server is asked
 const SLIDER = 1000;
 const MAX_ASK_MS = 300; // the charts' code does not wait longer for an answer
 const by = (id) => document.getElementById(id);
@@ -26,6 +27,7 @@ export class Evening {
     this.until = null; // null: now
     this.range = null; // a span that was chosen by hand
     this.data = null;
+    this.recent = []; // the newest windows: an answer may be older than they are
     this.selected = null;
     this.values = null;
     this.asked = 0;
@@ -67,6 +69,7 @@ export class Evening {
     const found = await ask("remembered");
     by("missing").hidden = !found.missing;
     by("missing-why").textContent = found.missing ?? "";
+    if (this.data === null) by("line-words").textContent = found.problem ?? "";
     for (const stream of found.streams ?? []) this.streams.set(stream.key, { ...this.streams.get(stream.key), ...stream, remembered: true });
     this.offer(found.streams?.[0]?.key);
   }
@@ -116,12 +119,12 @@ export class Evening {
 
   // Ask for the span and draw it.
   async load() {
+    this.refreshed = Date.now();
     if (this.key === null) return;
     const stream = this.streams.get(this.key);
     if (this.until === null && this.range === null && stream?.last_ms && Date.now() - stream.last_ms > OLD_MS && !stream.live) this.until = stream.last_ms + 60000;
     const [since, until] = this.span;
     const asked = ++this.asked;
-    this.refreshed = Date.now();
     let data;
     if (stream?.remembered) {
       data = await ask(`span?key=${this.key}&since=${since}&until=${until}&midnight=${midnight(Math.min(until, Date.now()) - 1)}`);
@@ -136,6 +139,7 @@ export class Evening {
     }
     data.pictured = [data.since_ms, data.until_ms]; // of what is drawn from pixels; the line goes on
     this.data = data;
+    for (const facts of this.recent) this.add(facts);
     this.onTrained(data.trained);
     await this.draw();
     if (stream?.remembered && this.selected === null) this.like(null);
@@ -301,9 +305,18 @@ export class Evening {
 
   // A window has come.
   window(facts) {
-    const { key } = facts;
     this.hear(facts);
-    if (key !== this.key || this.data === null || this.range !== null || this.until !== null) return;
+    this.recent.push(facts);
+    if (this.recent.length > MAX_RECENT) this.recent.shift();
+    if (this.add(facts) && !document.hidden && Date.now() - (this.drawn ?? 0) > 1000) {
+      this.drawn = Date.now();
+      drawLine(this.data, this.selected).then(() => this.listen());
+    }
+  }
+
+  // Add a window to what is shown, if it belongs there.
+  add(facts) {
+    if (facts.key !== this.key || this.data === null || this.range !== null || this.until !== null) return false;
     const { line, marks } = this.data;
     if (facts.novelty !== undefined && facts.ms > (line.ms.at(-1) ?? 0)) {
       line.ms.push(facts.ms);
@@ -314,10 +327,7 @@ export class Evening {
     this.data.until_ms = Math.max(this.data.until_ms, Date.now());
     if (!this.data.lately) this.data.since_ms = this.data.until_ms - this.hours * HOUR_MS;
     while (marks.length > MAX_POINTS) marks.shift();
-    if (!document.hidden && Date.now() - (this.drawn ?? 0) > 1000) {
-      this.drawn = Date.now();
-      drawLine(this.data, this.selected).then(() => this.listen());
-    }
+    return true;
   }
 
   // A daemon that remembers has found a change.
@@ -331,10 +341,10 @@ export class Evening {
     if (!marks.some((one) => one.event === mark.event && Math.abs(one.ms - mark.ms) < 2000)) marks.push(mark);
   }
 
-  // While now is shown, ask again from time to time: as often as there is a new pixel.
+  // While now is shown, ask again from time to time: as often as there is a new pixel, and always if there is nothing to show yet.
   tick() {
-    if (document.hidden || this.key === null) return;
-    const every = Math.max(MIN_REFRESH_MS, (this.hours * HOUR_MS) / 480);
+    if (document.hidden || !this.isReady) return;
+    const every = this.key === null ? 0 : Math.max(MIN_REFRESH_MS, (this.hours * HOUR_MS) / 480);
     if (this.until !== null || this.range !== null || Date.now() - this.refreshed < every) return;
     (this.streams.get(this.key)?.remembered ? this.load() : this.look().then(() => this.load())).catch(() => {});
   }
