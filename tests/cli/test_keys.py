@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,7 @@ from mertd.stream.client.subscriber import Subscriber
 from mertd.stream.curve_keys import make_pair
 from mertd.stream.keyring import Keyring
 from mertd.stream.request import ask
+from mertd.stream.server.rejections import Rejections
 from mertd.wire import Embedding
 
 RUN = [*TINY, "--window", "1", "--hop", "0.25", "--source", "synth:chords"]
@@ -48,7 +51,8 @@ def refused(*words: object) -> str:
 def test_keys_are_made_shown_allowed_and_revoked_and_no_secret_is_printed(ring: Keyring) -> None:
     shown = [said("new", "--server"), said("new", "viewer"), said("allow", "viewer")]
     assert ring.server().public in shown[0]
-    assert f"mertd keys allow viewer '{ring.client('viewer').public}'" in shown[1]
+    (command,) = re.findall("`mertd keys (allow .*)`,", shown[1])
+    assert shlex.split(command) == ["allow", "viewer", ring.client("viewer").public]
     facts = json.loads(said("show", "--json"))
     assert facts == {
         "folder": str(ring.folder),
@@ -65,6 +69,15 @@ def test_keys_are_made_shown_allowed_and_revoked_and_no_secret_is_printed(ring: 
     assert list(ring.clients()) == ["local"]
     for secret in (ring.server().secret, ring.client().secret, ring.client("viewer").secret):
         assert not any(secret in text for text in shown)
+
+
+@pytest.mark.parametrize("key", ["-28O/mo.=yfqPpN8aSjwb85zhz/4XlFzEWvc7+&(", "P$.28O/mo.=(fqPpN8aSjwb85zhz/4XlFzEWvc7!"])
+def test_the_logged_command_that_allows_a_key_can_be_copied(key: str, ring: Keyring, caplog: pytest.LogCaptureFixture) -> None:
+    """Keys that other programs made may begin with a hyphen."""
+    Rejections().add("unknown_key", "publish", key)
+    (command,) = re.findall("`mertd keys (.*)`", caplog.text)
+    said(*shlex.split(command.replace("NAME", "guest")))
+    assert ring.clients()["guest"].public == key
 
 
 @pytest.mark.slow

@@ -44,5 +44,10 @@ class Rejections:
             self._logged.move_to_end(who)
             if len(self._logged) > REMEMBERED:
                 self._logged.popitem(last=False)
-        hint = HINTS[reason] % repr(key) if "%s" in HINTS[reason] else HINTS[reason]
+        hint = HINTS[reason] % _word(key) if "%s" in HINTS[reason] else HINTS[reason]
         log.warning("a client%s was rejected on the %s socket: %s", f" at {address}" if address else "", domain, hint)
+
+
+def _word(key: str) -> str:
+    """Return a key as a shell takes it, behind `--` if it would be an option; those of `mertd keys new` never would."""
+    return f"-- {key!r}" if key.startswith("-") else repr(key)
