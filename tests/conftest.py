@@ -58,11 +58,11 @@ if not Path(os.environ.get("XDG_CACHE_HOME", "")).name.startswith(CACHE_PREFIX):
 
 
 def pytest_configure() -> None:
-    """What tests start must not ignore Ctrl-C and hang-ups, even if the tests run in the background, or under nohup.
+    """What tests start must not ignore Ctrl-C, Ctrl-\\ and hang-ups, even if the tests run in the background, or under nohup.
 
     An ignored signal stays ignored in a new program, a caught one does not.
     """
-    for number in (signal.SIGINT, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
 

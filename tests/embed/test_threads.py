@@ -327,5 +327,6 @@ def test_the_daemons_embed_process_obeys() -> None:
         options = ["--source", "synth:chords", *TINY, *SHORT, "--backend", "onnx", "--threads", count]
         with Daemon(*options) as daemon:
             daemon.said(rf"ready on onnx cpu \(float32\), {count} CPU threads \(as asked\)")
+            daemon.until(lambda s: s.streams["chords"]["embedded"] > 0)  # one of its threads begins with the first batch
             found[count] = psutil.Process(daemon.pid("embed")).num_threads()
     assert found[4] == found[1] + 3
