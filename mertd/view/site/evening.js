@@ -96,6 +96,11 @@ export class Evening {
     this.load();
   }
 
+  // Does what is shown end now?
+  get isNow() {
+    return this.until === null && this.range === null;
+  }
+
   get span() {
     if (this.range !== null) return this.range;
     const until = this.until ?? Math.ceil(Date.now() / GRID_MS) * GRID_MS;
@@ -122,7 +127,7 @@ export class Evening {
     this.refreshed = Date.now();
     if (this.key === null) return;
     const stream = this.streams.get(this.key);
-    if (this.until === null && this.range === null && stream?.last_ms && Date.now() - stream.last_ms > OLD_MS && !stream.live) this.until = stream.last_ms + 60000;
+    if (this.isNow && stream?.last_ms && Date.now() - stream.last_ms > OLD_MS && !stream.live) this.until = stream.last_ms + 60000;
     const [since, until] = this.span;
     const asked = ++this.asked;
     let data;
@@ -130,7 +135,7 @@ export class Evening {
       data = await ask(`span?key=${this.key}&since=${since}&until=${until}&midnight=${midnight(Math.min(until, Date.now()) - 1)}`);
     } else {
       data = { ...(await ask(`lately?key=${this.key}`)), trained: stream?.trained ?? true, lately: true, since_ms: since, until_ms: until };
-      if (data.line?.ms.length && this.range === null && this.until === null) data.since_ms = Math.max(since, Math.min(data.line.ms[0], until - 60000));
+      if (data.line?.ms.length && this.isNow) data.since_ms = Math.max(since, Math.min(data.line.ms[0], until - 60000));
     }
     if (asked !== this.asked) return; // something else was asked for meanwhile
     if (!data.line) {
@@ -287,7 +292,7 @@ export class Evening {
   // All that the server knows. The first time it is of what came before this page; later, of what this page has missed.
   snapshot(heard) {
     for (const facts of heard) this.hear(facts);
-    if (this.isTold && this.until === null && this.range === null) this.load();
+    if (this.isTold && this.isNow) this.load();
     this.isTold = true;
   }
 
@@ -316,7 +321,7 @@ export class Evening {
 
   // Add a window to what is shown, if it belongs there.
   add(facts) {
-    if (facts.key !== this.key || this.data === null || this.range !== null || this.until !== null) return false;
+    if (facts.key !== this.key || this.data === null || !this.isNow) return false;
     const { line, marks } = this.data;
     if (facts.novelty !== undefined && facts.ms > (line.ms.at(-1) ?? 0)) {
       line.ms.push(facts.ms);
@@ -345,7 +350,7 @@ export class Evening {
   tick() {
     if (document.hidden || !this.isReady) return;
     const every = this.key === null ? 0 : Math.max(MIN_REFRESH_MS, (this.hours * HOUR_MS) / 480);
-    if (this.until !== null || this.range !== null || Date.now() - this.refreshed < every) return;
+    if (!this.isNow || Date.now() - this.refreshed < every) return;
     (this.streams.get(this.key)?.remembered ? this.load() : this.look().then(() => this.load())).catch(() => {});
   }
 }
